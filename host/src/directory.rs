@@ -1,0 +1,158 @@
+//! Who is who: containers and processes by their ids, for everyone who has an id and wants a name.
+//!
+//! Written by discovery and attribution, read by the plugin host and by whoever answers questions.
+//! Bounded: a process that was not looked up for long makes room for newer ones.
+
+use std::num::NonZeroUsize;
+use std::sync::Mutex;
+
+use dashmap::DashMap;
+use lru::LruCache;
+
+use crate::event::{CgroupId, ContainerId, ProcessId, UnixNanos};
+
+/// A container, as far as it is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// Its number.
+    pub id: ContainerId,
+    /// The name that people use.
+    pub name: String,
+    /// Where the name comes from: `id` for the short container id, `cgroup` for the cgroup's name.
+    pub name_source: &'static str,
+    /// The runtime's id of it, or its cgroup's last component.
+    pub runtime_id: String,
+    /// The runtime, as far as the cgroup path tells.
+    pub runtime: &'static str,
+    /// Its cgroup.
+    pub cgroup: CgroupId,
+    /// Path of its cgroup below the root of the hierarchy, with a leading `/`. Bytes.
+    pub cgroup_path: Vec<u8>,
+    /// What else is known: `pod-uid`, ...
+    pub attributes: Vec<(String, String)>,
+    /// Since when it is watched.
+    pub watched_since: UnixNanos,
+    /// Whether it was watched from the creation of its cgroup on.
+    pub from_birth: bool,
+    /// When it ended.
+    pub ended: Option<UnixNanos>,
+}
+
+/// A process, as far as it is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its number.
+    pub id: ProcessId,
+    /// Process id in the initial pid namespace.
+    pub pid: u32,
+    /// When it started, in nanoseconds since boot.
+    pub started_ns: u64,
+    /// Its name when it was first seen. Bytes up to the first NUL.
+    pub comm: Vec<u8>,
+    /// Its container.
+    pub container: ContainerId,
+}
+
+struct Processes {
+    by_key: LruCache<(u32, u64), ProcessId>,
+    next: u32,
+}
+
+/// The containers and processes of this run.
+pub struct Directory {
+    containers: DashMap<ContainerId, Container>,
+    processes: DashMap<ProcessId, Process>,
+    process_ids: Mutex<Processes>,
+}
+
+impl Directory {
+    /// An empty directory that remembers at most `processes` processes.
+    pub fn new(processes: NonZeroUsize) -> Directory {
+        Directory {
+            containers: DashMap::new(),
+            processes: DashMap::new(),
+            process_ids: Mutex::new(Processes { by_key: LruCache::new(processes), next: 1 }),
+        }
+    }
+
+    /// Adds or replaces a container.
+    pub fn put_container(&self, container: Container) {
+        self.containers.insert(container.id, container);
+    }
+
+    /// A container by its number.
+    pub fn container(&self, id: ContainerId) -> Option<Container> {
+        self.containers.get(&id).map(|entry| entry.clone())
+    }
+
+    /// Forgets a container.
+    pub fn remove_container(&self, id: ContainerId) {
+        self.containers.remove(&id);
+    }
+
+    /// Changes a container in place. Returns false where there is none of that number.
+    pub fn update_container(&self, id: ContainerId, change: impl FnOnce(&mut Container)) -> bool {
+        self.containers.get_mut(&id).map(|mut entry| change(&mut entry)).is_some()
+    }
+
+    /// Every container, in no order.
+    pub fn containers(&self) -> Vec<Container> {
+        self.containers.iter().map(|entry| entry.clone()).collect()
+    }
+
+    /// The number of the process with this pid and start time; a new one if it is new.
+    pub fn process_id(
+        &self,
+        pid: u32,
+        started_ns: u64,
+        comm: &[u8],
+        container: ContainerId,
+    ) -> ProcessId {
+        let mut ids = self.process_ids.lock().expect("no holder of this lock panics");
+        if let Some(id) = ids.by_key.get(&(pid, started_ns)) {
+            return *id;
+        }
+        let id = ProcessId(ids.next);
+        // Wrapping takes 4 billion processes; 0 stays "no process".
+        ids.next = ids.next.checked_add(1).unwrap_or(1);
+        if let Some((_, oldest)) = ids.by_key.push((pid, started_ns), id) {
+            self.processes.remove(&oldest);
+        }
+        let end = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
+        let comm = comm[..end].to_vec();
+        self.processes.insert(id, Process { id, pid, started_ns, comm, container });
+        id
+    }
+
+    /// A process by its number.
+    pub fn process(&self, id: ProcessId) -> Option<Process> {
+        self.processes.get(&id).map(|entry| entry.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reused_pid_is_another_process() {
+        let directory = Directory::new(NonZeroUsize::new(8).unwrap());
+        let first = directory.process_id(7, 100, b"cat\0\0", ContainerId(1));
+        let again = directory.process_id(7, 100, b"cat", ContainerId(1));
+        let reused = directory.process_id(7, 200, b"sh", ContainerId(2));
+        assert_eq!(first, again);
+        assert_ne!(first, reused);
+        assert_eq!(directory.process(first).unwrap().comm, b"cat");
+        assert_eq!(directory.process(reused).unwrap().container, ContainerId(2));
+    }
+
+    #[test]
+    fn the_oldest_process_makes_room() {
+        let directory = Directory::new(NonZeroUsize::new(2).unwrap());
+        let oldest = directory.process_id(1, 1, b"a", ContainerId(1));
+        directory.process_id(2, 1, b"b", ContainerId(1));
+        directory.process_id(3, 1, b"c", ContainerId(1));
+        assert_eq!(directory.process(oldest), None);
+        assert_eq!(directory.processes.len(), 2);
+    }
+}

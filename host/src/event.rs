@@ -1,0 +1,263 @@
+//! Events: what happened in whose container, as it goes from capture to the plugins.
+//!
+//! Owns the ids, kinds and flags, and the batch that plugins get. The numbers are those of the plugin
+//! contract (`wit/types.wit`). Knows neither kernel records nor guests.
+
+use std::fmt;
+
+/// Id of a cgroup: the inode number of its folder in the cgroup v2 hierarchy, which is also what
+/// `bpf_get_current_cgroup_id` returns. Holds a generation in its upper half on 64-bit kernels
+/// (`kernfs_node.id`, Linux 5.5), so it is practically never used twice in one boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CgroupId(pub u64);
+
+impl fmt::Display for CgroupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A container, numbered from 1 in the order of discovery. Never used twice in one run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ContainerId(pub u32);
+
+impl fmt::Display for ContainerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A process, numbered from 1: one number for one (pid, start time).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProcessId(pub u32);
+
+/// Nanoseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct UnixNanos(pub u64);
+
+/// What happened. The codes are those of `kind` in `wit/types.wit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A container was found, or its cgroup was made. `path` is its cgroup path.
+    ContainerStarted,
+    /// A container's cgroup is gone. `path` is its cgroup path.
+    ContainerEnded,
+    /// A file was opened, or was meant to be.
+    Open,
+    /// A program was executed, or was meant to be.
+    Exec,
+}
+
+impl Kind {
+    /// Every kind, in the order of the codes.
+    pub const ALL: [Kind; 4] =
+        [Kind::ContainerStarted, Kind::ContainerEnded, Kind::Open, Kind::Exec];
+
+    /// The number in the plugin contract.
+    pub const fn code(self) -> u16 {
+        match self {
+            Kind::ContainerStarted => 1,
+            Kind::ContainerEnded => 2,
+            Kind::Open => 16,
+            Kind::Exec => 17,
+        }
+    }
+
+    /// The name in the TOML, in metrics and in documents.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::ContainerStarted => "container-started",
+            Kind::ContainerEnded => "container-ended",
+            Kind::Open => "open",
+            Kind::Exec => "exec",
+        }
+    }
+}
+
+/// Properties of an event: the bits of `flags` in `wit/types.wit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Flags(pub u16);
+
+impl Flags {
+    /// Done by the container runtime before the container's program was executed.
+    pub const SETUP: Flags = Flags(1 << 0);
+    /// The path was joined by its text only; symbolic links were not followed.
+    pub const UNRESOLVED: Flags = Flags(1 << 1);
+    /// A path did not fit and was cut.
+    pub const TRUNCATED: Flags = Flags(1 << 2);
+    /// Opened for writing.
+    pub const WRITE: Flags = Flags(1 << 3);
+    /// The file is a directory.
+    pub const DIRECTORY: Flags = Flags(1 << 4);
+    /// The file is reachable from no mount of the container.
+    pub const DETACHED: Flags = Flags(1 << 5);
+
+    /// Whether every bit of `other` is set.
+    pub const fn contains(self, other: Flags) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Both sets of bits.
+    #[must_use]
+    pub const fn with(self, other: Flags) -> Flags {
+        Flags(self.0 | other.0)
+    }
+
+    /// The bits of `self`, and those of `other` where `condition` holds.
+    #[must_use]
+    pub const fn with_if(self, condition: bool, other: Flags) -> Flags {
+        if condition { self.with(other) } else { self }
+    }
+}
+
+/// A number about an event. The codes are the keys of `attribute` in `wit/types.wit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attribute {
+    /// What the value is.
+    pub key: AttributeKey,
+    /// The value.
+    pub value: u64,
+}
+
+/// What an attribute is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AttributeKey {
+    /// Device of the file's file system, as the kernel's `MKDEV` packs it (`major << 20 | minor`).
+    Device,
+    /// Inode number.
+    Inode,
+    /// Magic number of the file system's type, as `statfs` gives it.
+    FileSystem,
+    /// The kernel's id of the mount.
+    Mount,
+}
+
+impl AttributeKey {
+    /// The number in the plugin contract.
+    pub const fn code(self) -> u16 {
+        match self {
+            AttributeKey::Device => 1,
+            AttributeKey::Inode => 2,
+            AttributeKey::FileSystem => 3,
+            AttributeKey::Mount => 4,
+        }
+    }
+}
+
+/// Bytes `offset..offset + length` of a batch's text. Length 0 is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Span {
+    /// First byte.
+    pub offset: u32,
+    /// Number of bytes.
+    pub length: u32,
+}
+
+/// One admitted event. Its paths and attributes stand in the batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Position in the stream of admitted events; strictly increasing.
+    pub sequence: u64,
+    /// When.
+    pub time: UnixNanos,
+    /// Whose.
+    pub container: ContainerId,
+    /// By whom. None for the events of the container itself.
+    pub process: Option<ProcessId>,
+    /// What.
+    pub kind: Kind,
+    /// Properties.
+    pub flags: Flags,
+    /// 0, or a negative errno.
+    pub outcome: i32,
+    /// The resolved path.
+    pub path: Span,
+    /// The path as asked for.
+    pub requested: Span,
+    /// First of its attributes in the batch.
+    pub attributes_first: u32,
+    /// How many attributes.
+    pub attributes_count: u32,
+}
+
+/// Events in the order of their admission, with what they refer to.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Batch {
+    /// The events.
+    pub events: Vec<Event>,
+    /// The attributes of all events.
+    pub attributes: Vec<Attribute>,
+    /// The paths of all events.
+    pub text: Vec<u8>,
+}
+
+impl Batch {
+    /// Adds bytes to the text and returns where they stand.
+    pub fn push_text(&mut self, bytes: &[u8]) -> Span {
+        let offset = u32::try_from(self.text.len()).expect("a batch's text is far below 4 GiB");
+        self.text.extend_from_slice(bytes);
+        Span { offset, length: bytes.len() as u32 }
+    }
+
+    /// The bytes of a span of this batch.
+    pub fn text_of(&self, span: Span) -> &[u8] {
+        &self.text[span.offset as usize..][..span.length as usize]
+    }
+
+    /// Whether there are no events.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+}
+
+/// Why there is a tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TickCause {
+    /// The interval is over.
+    Interval,
+    /// The daemon stops.
+    Stop,
+    /// Somebody asked.
+    Request,
+}
+
+/// A named number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counter {
+    /// Its name, as in `wit/roles.wit`.
+    pub name: &'static str,
+    /// Its value.
+    pub value: u64,
+}
+
+/// The exact totals of one container, of this run of the daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerTotals {
+    /// Whose.
+    pub container: ContainerId,
+    /// Since when it is watched.
+    pub watched_since: UnixNanos,
+    /// Whether it was watched from the creation of its cgroup on.
+    pub from_birth: bool,
+    /// Whether the program that it started with was seen.
+    pub first_exec_seen: bool,
+    /// When its last event was seen.
+    pub last_event: Option<UnixNanos>,
+    /// When it ended.
+    pub ended: Option<UnixNanos>,
+    /// The counters of `container-totals` in `wit/roles.wit`.
+    pub counters: Vec<Counter>,
+}
+
+/// Totals as of the last event before them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tick {
+    /// When.
+    pub time: UnixNanos,
+    /// Why.
+    pub cause: TickCause,
+    /// Every watched container, and those that ended since the last tick.
+    pub containers: Vec<ContainerTotals>,
+    /// The daemon's own counters.
+    pub counters: Vec<Counter>,
+}

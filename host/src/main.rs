@@ -1,0 +1,3 @@
+//! `whodunit`: see `whodunit help`.
+
+fn main() {}

@@ -6,3 +6,4 @@ pub mod config;
 pub mod directory;
 pub mod event;
 pub mod kernel;
+pub mod decode;

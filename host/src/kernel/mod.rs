@@ -9,7 +9,6 @@ mod layout;
 mod probes;
 mod rings;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use aya::maps::{Array, HashMap as BpfHashMap, MapData, PerCpuArray, PerCpuHashMap};

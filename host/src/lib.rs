@@ -3,5 +3,9 @@
 //! `ARCHITECTURE.md` at the top of the repository has the map.
 
 pub mod config;
+pub mod dedup;
 pub mod directory;
+pub mod discovery;
 pub mod event;
+pub mod filter;
+pub mod kernel;

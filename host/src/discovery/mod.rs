@@ -321,7 +321,6 @@ impl Discovery {
         now: UnixNanos,
     ) -> Result<Vec<Change>, DiscoveryError> {
         self.scans += 1;
-        self.scan_due = false;
         let mut found = Vec::new();
         let top = match &self.territory {
             Territory::Pod(pod) => pod.clone(),
@@ -381,6 +380,7 @@ impl Discovery {
         if self.scans == 1 && matches!(self.territory, Territory::Pod(_)) && self.is_alone() {
             return Err(DiscoveryError::OnlyUs);
         }
+        self.scan_due = false;
         Ok(changes)
     }
 

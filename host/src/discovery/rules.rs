@@ -194,6 +194,7 @@ const RULES: &[Rule] = &[
         "/kubepods/burstable/pod<uid>/<id>",
     ),
     rule("docker/{id}", Container("docker"), "/docker/<id>"),
+    rule("docker/buildkit", Interior, "/docker/buildkit"),
     rule(
         "docker/buildkit/{name}",
         Container("buildkit"),
@@ -305,15 +306,14 @@ fn first_match(path: &[u8]) -> Option<(&'static Rule, Captured<'_>)> {
 fn matches<'p>(pattern: &str, path: &'p [u8]) -> Option<Captured<'p>> {
     let mut captured = Captured::default();
     let mut rest = path;
-    let mut components = pattern.rsplit('/');
-    while let Some(component) = components.next() {
+    for component in pattern.rsplit('/') {
         if component.is_empty() {
             // The pattern's leading slash: nothing may stand above.
             return rest.is_empty().then_some(captured);
         }
         if component == "{pod}" {
             let (rule, of_pod) = first_match(rest)?;
-            return (rule.means == Pod).then(|| Captured {
+            return (rule.means == Pod).then_some(Captured {
                 uid: of_pod.uid,
                 ..captured
             });

@@ -4,7 +4,8 @@
 //! path is bytes below the mount point, with a leading `/` (the root's is empty). Decides nothing about
 //! what a cgroup is.
 
-use std::ffi::OsStr;
+use std::cmp::Reverse;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -91,12 +92,12 @@ pub enum RootError {
 impl CgroupRoot {
     /// The configured mount point, or the best one that this process can see.
     ///
-    /// A mount that shows the machine's whole hierarchy goes before one that shows a part of it; among
-    /// equals the usual places come first.
+    /// A mount that shows the machine's whole hierarchy goes first, then the one that reaches farthest
+    /// up; among equals the usual places come first.
     pub fn open(configured: Option<&Path>) -> Result<CgroupRoot, RootError> {
         let Some(path) = configured else {
             let mounts = fs::read(MOUNTINFO).map_err(|source| RootError::Mounts { source })?;
-            return best_of(cgroup2_mount_points(&mounts), probe).ok_or(RootError::NotMounted);
+            return best_of(cgroup2_mounts(&mounts), probe).ok_or(RootError::NotMounted);
         };
         let unreadable = |source: io::Error| RootError::Unreadable {
             path: path.to_owned(),
@@ -107,7 +108,7 @@ impl CgroupRoot {
             return Ok(root);
         }
         let mounts = fs::read(MOUNTINFO).unwrap_or_default();
-        let found = best_of(cgroup2_mount_points(&mounts), probe).map(|root| root.path);
+        let found = best_of(cgroup2_mounts(&mounts), probe).map(|root| root.path);
         Err(RootError::NotCgroup2 {
             path: path.to_owned(),
             found,
@@ -242,42 +243,55 @@ fn probe(path: &Path) -> Option<CgroupRoot> {
     is_cgroup2(path).is_ok_and(|is| is).then_some(root)
 }
 
-fn best_of(
-    mount_points: Vec<PathBuf>,
-    probe: impl Fn(&Path) -> Option<CgroupRoot>,
-) -> Option<CgroupRoot> {
+/// A mount of the type cgroup2.
+#[derive(Debug, PartialEq, Eq)]
+struct Mount {
+    point: PathBuf,
+    /// How many levels its root stands above the reader's own root; negative below. Inside a cgroup
+    /// namespace the kernel writes a root above as `/../..` (`cgroup_show_path`, Linux 4.6).
+    levels_up: i64,
+}
+
+fn best_of(mounts: Vec<Mount>, probe: impl Fn(&Path) -> Option<CgroupRoot>) -> Option<CgroupRoot> {
     let place = |path: &Path| {
         USUAL
             .iter()
             .position(|usual| path == Path::new(usual))
             .unwrap_or(USUAL.len())
     };
-    mount_points
+    mounts
         .iter()
-        .filter_map(|path| probe(path))
-        .min_by_key(|root| (!root.is_whole(), place(&root.path)))
+        .filter_map(|mount| Some((mount.levels_up, probe(&mount.point)?)))
+        .min_by_key(|(levels_up, root)| (!root.is_whole(), Reverse(*levels_up), place(&root.path)))
+        .map(|(_, root)| root)
 }
 
-/// The mount points of the type cgroup2 in a `mountinfo` (see proc_pid_mountinfo(5)).
+/// The mounts of the type cgroup2 in a `mountinfo` (see proc_pid_mountinfo(5)).
 ///
 /// Read as bytes: one mount point that is not UTF-8, which any container can make, must not hide the
 /// others.
-fn cgroup2_mount_points(mountinfo: &[u8]) -> Vec<PathBuf> {
-    let mut points = Vec::new();
+fn cgroup2_mounts(mountinfo: &[u8]) -> Vec<Mount> {
+    let mut mounts = Vec::new();
     for line in mountinfo.split(|byte| *byte == b'\n') {
-        let mut fields = line.split(|byte| *byte == b' ');
-        let Some(mount_point) = fields.nth(4) else {
+        let mut fields = line.split(|byte| *byte == b' ').skip(3);
+        let (Some(root), Some(point)) = (fields.next(), fields.next()) else {
             continue;
         };
         // Any number of optional fields, a hyphen, then the type.
-        let file_system = fields.skip_while(|field| *field != b"-").nth(1);
-        if file_system == Some(b"cgroup2") {
-            points.push(PathBuf::from(std::ffi::OsString::from_vec(unescape(
-                mount_point,
-            ))));
+        if fields.skip_while(|field| *field != b"-").nth(1) != Some(b"cgroup2") {
+            continue;
         }
+        let level = |component: &[u8]| match component {
+            b"" => 0,
+            b".." => 1,
+            _ => -1,
+        };
+        mounts.push(Mount {
+            point: PathBuf::from(OsString::from_vec(unescape(point))),
+            levels_up: root.split(|byte| *byte == b'/').map(level).sum(),
+        });
     }
-    points
+    mounts
 }
 
 /// Undoes the `\040` of space, tab, newline and backslash.
@@ -322,7 +336,7 @@ mod tests {
                 id,
             })
         };
-        best_of(cgroup2_mount_points(mountinfo.as_bytes()), probe).map(|root| root.path)
+        best_of(cgroup2_mounts(mountinfo.as_bytes()), probe).map(|root| root.path)
     }
 
     #[test]
@@ -343,13 +357,26 @@ mod tests {
             chosen(SIDECAR, &["/host/cgroup"]),
             Some("/host/cgroup".into())
         );
-        assert_eq!(chosen(SIDECAR, &[]), Some("/sys/fs/cgroup".into()));
+        let beside = SIDECAR.replace("/../../..", "/");
+        assert_eq!(
+            chosen(&beside, &["/host/cgroup"]),
+            Some("/host/cgroup".into())
+        );
+        assert_eq!(chosen(&beside, &[]), Some("/sys/fs/cgroup".into()));
+    }
+
+    #[test]
+    fn without_the_whole_the_mount_that_reaches_farthest_up_is_taken() {
+        // Inside a node that is itself a container, nobody sees the whole.
+        assert_eq!(chosen(SIDECAR, &[]), Some("/host/cgroup".into()));
+        let below =
+            PURE.replace("0:30 / ", "0:30 /kubepods ") + &PURE.replace("/sys/fs/cgroup", "/c");
+        assert_eq!(chosen(&below, &[]), Some("/c".into()));
     }
 
     #[test]
     fn a_mount_that_is_hidden_by_another_is_passed_over() {
-        let points = cgroup2_mount_points(SIDECAR.as_bytes());
-        assert_eq!(best_of(points, |_| None), None);
+        assert_eq!(best_of(cgroup2_mounts(SIDECAR.as_bytes()), |_| None), None);
     }
 
     #[test]
@@ -364,9 +391,9 @@ mod tests {
     fn mount_points_are_bytes_and_unescaped() {
         let line =
             b"1 1 0:1 / /a\\040b\\134c\xff rw - cgroup2 x rw\n1 1 0:1 / /d\\09 rw - cgroup2 x rw";
-        let points = cgroup2_mount_points(line);
-        assert_eq!(points[0].as_os_str().as_bytes(), b"/a b\\c\xff");
-        assert_eq!(points[1].as_os_str().as_bytes(), b"/d\\09");
+        let mounts = cgroup2_mounts(line);
+        assert_eq!(mounts[0].point.as_os_str().as_bytes(), b"/a b\\c\xff");
+        assert_eq!(mounts[1].point.as_os_str().as_bytes(), b"/d\\09");
     }
 
     #[test]

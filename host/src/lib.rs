@@ -2,8 +2,14 @@
 //!
 //! `ARCHITECTURE.md` at the top of the repository has the map.
 
+pub mod attribute;
+pub mod capture;
 pub mod config;
-pub mod directory;
-pub mod event;
-pub mod kernel;
 pub mod decode;
+pub mod dedup;
+pub mod directory;
+pub mod discovery;
+pub mod event;
+pub mod filter;
+pub mod kernel;
+pub mod pipeline;

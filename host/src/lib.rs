@@ -4,4 +4,7 @@
 
 pub mod config;
 pub mod directory;
+pub mod dispatch;
 pub mod event;
+pub mod plugin;
+pub mod sink;

@@ -67,9 +67,9 @@ impl Totals {
 
 /// The counters whose names begin with `lost.`, by what follows, without zeros.
 pub(crate) fn lost_of<'a>(counters: impl Iterator<Item = (&'a str, u64)>) -> Lost {
-    let lost = counters.filter(|(_, value)| *value > 0).filter_map(|(name, value)| {
-        Some((name.strip_prefix("lost.")?.to_owned(), value))
-    });
+    let lost = counters
+        .filter(|(_, value)| *value > 0)
+        .filter_map(|(name, value)| Some((name.strip_prefix("lost.")?.to_owned(), value)));
     lost.collect()
 }
 
@@ -172,7 +172,11 @@ impl Container {
         if flags.contains(Flags::DETACHED) {
             return;
         }
-        let path = if event.path().is_empty() { event.requested() } else { event.path() };
+        let path = if event.path().is_empty() {
+            event.requested()
+        } else {
+            event.path()
+        };
         let unresolved =
             event.path().is_empty() || flags.intersects(Flags::UNRESOLVED.with(Flags::TRUNCATED));
         let setup = flags.contains(Flags::SETUP);

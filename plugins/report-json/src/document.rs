@@ -1,7 +1,7 @@
 //! The document: the report's state as JSON. `report.schema.json` is its schema.
 
-use serde::ser::{SerializeSeq, Serializer};
 use serde::Serialize;
+use serde::ser::{SerializeSeq, Serializer};
 use whodunit_sdk::directory::Probe;
 use whodunit_sdk::escape::escape;
 
@@ -58,7 +58,11 @@ pub(crate) struct ProbeCoverage {
 
 impl From<Probe> for ProbeCoverage {
     fn from(probe: Probe) -> ProbeCoverage {
-        ProbeCoverage { name: probe.name, live: probe.live, reason: probe.reason }
+        ProbeCoverage {
+            name: probe.name,
+            live: probe.live,
+            reason: probe.reason,
+        }
     }
 }
 
@@ -163,21 +167,35 @@ fn own_reasons(container: &Container, lost: &Lost, lost_total: u64, truncated: u
         reasons.push("it was already there when the daemon first saw it".to_owned());
     }
     if container.gaps > 0 {
-        let times = if container.gaps == 1 { "once".to_owned() } else { format!("{} times", container.gaps) };
-        reasons.push(format!("the daemon was restarted {times}, and nothing was seen in between"));
+        let times = if container.gaps == 1 {
+            "once".to_owned()
+        } else {
+            format!("{} times", container.gaps)
+        };
+        reasons.push(format!(
+            "the daemon was restarted {times}, and nothing was seen in between"
+        ));
     }
     if lost_total > 0 {
-        reasons.push(format!("{lost_total} of its events were lost ({})", reasons_of(lost)));
+        reasons.push(format!(
+            "{lost_total} of its events were lost ({})",
+            reasons_of(lost)
+        ));
     }
     if truncated > 0 {
-        reasons.push(format!("{truncated} accesses of files did not fit into the report"));
+        reasons.push(format!(
+            "{truncated} accesses of files did not fit into the report"
+        ));
     }
     reasons
 }
 
 /// Reasons and numbers, in words.
 pub(crate) fn reasons_of(lost: &Lost) -> String {
-    let reasons: Vec<_> = lost.iter().map(|(reason, count)| format!("{reason}: {count}")).collect();
+    let reasons: Vec<_> = lost
+        .iter()
+        .map(|(reason, count)| format!("{reason}: {count}"))
+        .collect();
     reasons.join(", ")
 }
 
@@ -212,7 +230,10 @@ impl Serialize for Refusals<'_> {
         }
         let mut list = serializer.serialize_seq(None)?;
         for (path, errno) in self.paths.marked(Marks::REFUSED).take(self.most) {
-            list.serialize_element(&Refusal { path: &escape(path), errno })?;
+            list.serialize_element(&Refusal {
+                path: &escape(path),
+                errno,
+            })?;
         }
         list.end()
     }

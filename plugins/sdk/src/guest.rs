@@ -16,6 +16,10 @@ pub fn is_reporter<R: Reporter>() {}
 
 /// Starts the reporter.
 pub fn start<R: Reporter>(instance: &'static Instance<R>, context: Context) -> Result<(), String> {
+    // A panic is a trap without words; this puts its words into the daemon's log.
+    std::panic::set_hook(Box::new(|panic| {
+        crate::log::write(crate::log::Level::Error, &panic.to_string())
+    }));
     let reporter = started(&context)?;
     instance.set(Some(reporter));
     Ok(())

@@ -137,7 +137,7 @@ macro_rules! export_reporter {
                 }
             }
 
-            $crate::bindings::export_bindings!(Exports with_types_in $crate::bindings);
+    $crate::bindings::export_bindings!(Exports with_types_in $crate::bindings);
         };
     };
 }

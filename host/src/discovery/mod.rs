@@ -440,7 +440,6 @@ impl Discovery {
     /// Takes in that a cgroup was removed, and with it everything that is known below it.
     pub fn gone(&mut self, cgroup: CgroupId, now: UnixNanos) -> Vec<Change> {
         let mut changes = Vec::new();
-        // The kernel programs forget a removed cgroup by themselves.
         self.depart(cgroup, now, &mut changes);
         changes
     }

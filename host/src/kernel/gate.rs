@@ -9,11 +9,11 @@ use crate::event::CgroupId;
 
 /// What the kernel programs let through, cgroup by cgroup.
 ///
-/// Every call can be repeated without harm. A cgroup that is removed leaves the gate by itself: the
-/// kernel programs forget it, and nobody needs to call `untrace` or `unwatch` for it.
+/// Every call can be repeated without harm. A cgroup that is removed stays here until the capture thread
+/// has read its last counters and takes it out; discovery need not.
 pub trait Gate {
     /// Captures the events of this cgroup. Cgroups that are made in it from now on are traced too,
-    /// from their creation.
+    /// from their creation. One that is traced already keeps its counters.
     fn trace(&mut self, cgroup: CgroupId) -> Result<(), GateError>;
 
     /// Captures no more events of this cgroup. The cgroups in it stay as they are.

@@ -2,6 +2,10 @@
 //!
 //! `ARCHITECTURE.md` at the top of the repository has the map.
 
+pub mod cli;
 pub mod config;
 pub mod directory;
 pub mod event;
+pub mod exit;
+pub mod lock;
+pub mod logging;

@@ -187,7 +187,11 @@ impl Command {
                 let loaded = flags.load(console)?;
                 let text = match output {
                     ConfigurationFormat::Toml => {
-                        format!("# From {}.\n{}", provenance(&loaded), loaded.config.to_toml())
+                        format!(
+                            "# From {}.\n{}",
+                            provenance(&loaded),
+                            loaded.config.to_toml()
+                        )
                     }
                     ConfigurationFormat::Json => loaded.config.to_json() + "\n",
                 };
@@ -267,7 +271,11 @@ fn provenance(loaded: &Loaded) -> String {
 }
 
 fn version() -> String {
-    let linked = if cfg!(target_feature = "crt-static") { "static" } else { "dynamic" };
+    let linked = if cfg!(target_feature = "crt-static") {
+        "static"
+    } else {
+        "dynamic"
+    };
     let machine = format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS);
     let target = option_env!("WHODUNIT_TARGET").unwrap_or(&machine);
     let mut text = format!(

@@ -27,5 +27,8 @@ fn run(config: &Config) -> Result<(), Failure> {
 }
 
 fn doctor(_: &Config, _: FindingsFormat, _: &mut dyn io::Write) -> Result<Exit, Failure> {
-    Err(Failure::new(Exit::Failure, "this build has no capture to examine"))
+    Err(Failure::new(
+        Exit::Failure,
+        "this build has no capture to examine",
+    ))
 }

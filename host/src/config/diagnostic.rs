@@ -66,19 +66,29 @@ impl Error for Invalid {}
 impl Invalid {
     pub(super) fn new(path: &Path, text: &str, mut problems: Vec<Problem>) -> Invalid {
         problems.sort_by_key(|problem| problem.span.start);
-        Invalid { path: path.to_owned(), text: text.to_owned(), problems }
+        Invalid {
+            path: path.to_owned(),
+            text: text.to_owned(),
+            problems,
+        }
     }
 
     /// Every problem with its source line and a marker, with colours, for a terminal.
     pub fn picture(&self) -> String {
-        let handler = MietteHandlerOpts::new().terminal_links(false).color(true).build();
+        let handler = MietteHandlerOpts::new()
+            .terminal_links(false)
+            .color(true)
+            .build();
         self.drawn_by(&handler)
     }
 
     fn drawn_by(&self, handler: &dyn ReportHandler) -> String {
         let source = NamedSource::new(self.path.display().to_string(), self.text.clone());
         let pictures = self.problems.iter().map(|problem| {
-            let shown = Shown { problem, source: &source };
+            let shown = Shown {
+                problem,
+                source: &source,
+            };
             Drawn { shown, handler }.to_string()
         });
         pictures.collect()
@@ -109,7 +119,10 @@ impl Error for Shown<'_> {}
 
 impl Diagnostic for Shown<'_> {
     fn help<'a>(&'a self) -> Option<Box<dyn Display + 'a>> {
-        self.problem.advice.as_ref().map(|advice| Box::new(advice) as Box<dyn Display>)
+        self.problem
+            .advice
+            .as_ref()
+            .map(|advice| Box::new(advice) as Box<dyn Display>)
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
@@ -145,7 +158,13 @@ mod tests {
     #[test]
     fn lines_and_columns_count_from_one_and_in_characters() {
         let text = "a = 1\näö = 2\r\n";
-        for (offset, expected) in [(0, (1, 1)), (4, (1, 5)), (6, (2, 1)), (10, (2, 3)), (99, (3, 1))] {
+        for (offset, expected) in [
+            (0, (1, 1)),
+            (4, (1, 5)),
+            (6, (2, 1)),
+            (10, (2, 3)),
+            (99, (3, 1)),
+        ] {
             assert_eq!(position(text, offset), expected, "{offset}");
         }
     }
@@ -159,7 +178,11 @@ mod tests {
             expected: None,
             advice: Some(String::from("did you mean `interval`?")),
         };
-        let invalid = Invalid::new(Path::new("/etc/whodunit/whodunit.toml"), text, vec![problem]);
+        let invalid = Invalid::new(
+            Path::new("/etc/whodunit/whodunit.toml"),
+            text,
+            vec![problem],
+        );
         let plain = MietteHandlerOpts::new()
             .terminal_links(false)
             .color(false)
@@ -176,6 +199,9 @@ mod tests {
         ] {
             assert!(picture.contains(part), "{part} is not in\n{picture}");
         }
-        assert!(invalid.picture().contains("\u{1b}["), "a picture for a terminal has colours");
+        assert!(
+            invalid.picture().contains("\u{1b}["),
+            "a picture for a terminal has colours"
+        );
     }
 }

@@ -6,8 +6,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::ser::{SerializeMap, Serializer};
 use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
 
 use super::{Config, LogFormat, LogLevel, Output, PluginSource, Scope, values};
 
@@ -17,7 +17,8 @@ pub(super) const BUILTIN_PREFIX: &str = "builtin:";
 impl Config {
     /// The configuration as TOML. Loaded again, it gives the same configuration.
     pub fn to_toml(&self) -> String {
-        toml::to_string(self).expect("every path, name and number of a checked configuration fits TOML")
+        toml::to_string(self)
+            .expect("every path, name and number of a checked configuration fits TOML")
     }
 
     /// The configuration as a JSON object with the names of the TOML.

@@ -49,7 +49,10 @@ pub(super) struct Places {
 /// Reads the text of a configuration file. `folder` is absolute.
 pub(super) fn read(text: &str, folder: &Path) -> (Draft, Vec<Problem>) {
     let (document, errors) = DeTable::parse_recoverable(text);
-    let mut reader = Reader { folder, problems: Vec::new() };
+    let mut reader = Reader {
+        folder,
+        problems: Vec::new(),
+    };
     let empty = DeTable::new();
     let table = if errors.is_empty() {
         document.get_ref()
@@ -71,7 +74,12 @@ fn not_toml(text: &str, error: &toml::de::Error) -> Problem {
         }
         message => format!("this is not TOML: {message}"),
     };
-    Problem { span, wrong, expected: None, advice: None }
+    Problem {
+        span,
+        wrong,
+        expected: None,
+        advice: None,
+    }
 }
 
 struct Reader<'f> {
@@ -100,7 +108,11 @@ struct Entry<'t> {
 impl<'t> Section<'t> {
     fn path_of(&self, name: &str) -> String {
         let name = name.escape_debug();
-        if self.path.is_empty() { name.to_string() } else { format!("{}.{name}", self.path) }
+        if self.path.is_empty() {
+            name.to_string()
+        } else {
+            format!("{}.{name}", self.path)
+        }
     }
 
     fn key(&self, name: &str) -> &'static Key {
@@ -111,7 +123,12 @@ impl<'t> Section<'t> {
     fn entry(&self, name: &str) -> Option<Entry<'t>> {
         let key = self.key(name);
         let value = self.table?.get(name)?;
-        Some(Entry { path: self.path_of(name), key, value: value.get_ref(), span: value.span() })
+        Some(Entry {
+            path: self.path_of(name),
+            key,
+            value: value.get_ref(),
+            span: value.span(),
+        })
     }
 
     fn span_of(&self, name: &str) -> Option<Range<usize>> {
@@ -141,15 +158,23 @@ impl<'f> Reader<'f> {
             plugins: Vec::new(),
         };
         let plugins = self.plugins(&root, &mut places);
-        Draft { config, plugins, places }
+        Draft {
+            config,
+            plugins,
+            places,
+        }
     }
 
     fn discovery(&mut self, section: &Section<'_>) -> Discovery {
         let default = Discovery::default();
         Discovery {
-            scope: self.word(section, "scope", &Scope::ALL, Scope::name).unwrap_or(default.scope),
+            scope: self
+                .word(section, "scope", &Scope::ALL, Scope::name)
+                .unwrap_or(default.scope),
             cgroup_root: self.path(section, "cgroup_root"),
-            cgroups: self.list(section, "cgroups", subtree).unwrap_or(default.cgroups),
+            cgroups: self
+                .list(section, "cgroups", subtree)
+                .unwrap_or(default.cgroups),
             rescan: self.duration(section, "rescan").unwrap_or(default.rescan),
         }
     }
@@ -157,8 +182,12 @@ impl<'f> Reader<'f> {
     fn files(&mut self, section: &Section<'_>) -> Files {
         let default = Files::default();
         Files {
-            exclude: self.list(section, "exclude", prefix).unwrap_or(default.exclude),
-            dedup_capacity: self.count(section, "dedup_capacity").unwrap_or(default.dedup_capacity),
+            exclude: self
+                .list(section, "exclude", prefix)
+                .unwrap_or(default.exclude),
+            dedup_capacity: self
+                .count(section, "dedup_capacity")
+                .unwrap_or(default.dedup_capacity),
         }
     }
 
@@ -169,7 +198,9 @@ impl<'f> Reader<'f> {
             kernel_dedup_entries: self
                 .count(section, "kernel_dedup_entries")
                 .unwrap_or(default.kernel_dedup_entries),
-            max_cgroups: self.count(section, "max_cgroups").unwrap_or(default.max_cgroups),
+            max_cgroups: self
+                .count(section, "max_cgroups")
+                .unwrap_or(default.max_cgroups),
         }
     }
 
@@ -178,7 +209,9 @@ impl<'f> Reader<'f> {
         Daemon {
             state_dir: self.path(section, "state_dir").unwrap_or(default.state_dir),
             cache_dir: self.path(section, "cache_dir").unwrap_or(default.cache_dir),
-            interval: self.duration(section, "interval").unwrap_or(default.interval),
+            interval: self
+                .duration(section, "interval")
+                .unwrap_or(default.interval),
         }
     }
 
@@ -195,15 +228,24 @@ impl<'f> Reader<'f> {
     }
 
     fn plugins(&mut self, root: &Section<'_>, places: &mut Places) -> Option<Vec<Plugin>> {
-        let Entry { path, key, value, span } = root.entry("plugin")?;
-        let Some(keys) = key.shape.keys() else { panic!("`plugin` is a list of tables") };
+        let Entry {
+            path,
+            key,
+            value,
+            span,
+        } = root.entry("plugin")?;
+        let Some(keys) = key.shape.keys() else {
+            panic!("`plugin` is a list of tables")
+        };
         let tables = match value {
             DeValue::Array(tables) if tables.is_empty() => {
                 self.problem(
                     span,
                     String::from("the list `plugin` is empty"),
                     Some(String::from("at least one plugin")),
-                    Some(String::from("leave `plugin` out to get the JSON report alone")),
+                    Some(String::from(
+                        "leave `plugin` out to get the JSON report alone",
+                    )),
                 );
                 return None;
             }
@@ -240,7 +282,10 @@ impl<'f> Reader<'f> {
             {
                 self.problem(
                     span,
-                    format!("`plugin.name` is {} a second time", shown_text(&plugin.name)),
+                    format!(
+                        "`plugin.name` is {} a second time",
+                        shown_text(&plugin.name)
+                    ),
                     Some(String::from("a name of its own for each plugin")),
                     None,
                 );
@@ -258,7 +303,9 @@ impl<'f> Reader<'f> {
         let limits = self.limits(&limits);
         let outputs = self.outputs(section, index, places);
         if let Some(PluginSource::Builtin(name)) = &source {
-            let builtin = BUILTINS.iter().find(|builtin| builtin.name == name.as_str());
+            let builtin = BUILTINS
+                .iter()
+                .find(|builtin| builtin.name == name.as_str());
             let builtin = builtin.expect("`source` gives only builtins that exist");
             self.outputs_of_builtin(section, builtin, index, places);
         }
@@ -278,7 +325,9 @@ impl<'f> Reader<'f> {
             memory_bytes: self.size(section, "memory").unwrap_or(default.memory_bytes),
             queue_events: self.count(section, "queue").unwrap_or(default.queue_events),
             output_bytes: self.size(section, "output").unwrap_or(default.output_bytes),
-            log_per_second: self.count(section, "log_per_second").unwrap_or(default.log_per_second),
+            log_per_second: self
+                .count(section, "log_per_second")
+                .unwrap_or(default.log_per_second),
         }
     }
 
@@ -289,14 +338,22 @@ impl<'f> Reader<'f> {
         places: &mut Places,
     ) -> BTreeMap<String, Output> {
         let mut outputs = BTreeMap::new();
-        let Some(Entry { path, key, value, span }) = section.entry("outputs") else {
+        let Some(Entry {
+            path,
+            key,
+            value,
+            span,
+        }) = section.entry("outputs")
+        else {
             return outputs;
         };
         let DeValue::Table(table) = value else {
             self.mismatch(&path, span, value, Mismatch::expected(key.shape.expected()));
             return outputs;
         };
-        let Some(keys) = key.shape.keys() else { panic!("`{path}` holds outputs") };
+        let Some(keys) = key.shape.keys() else {
+            panic!("`{path}` holds outputs")
+        };
         for (output_name, value) in table {
             let spelt = output_name.get_ref();
             if let Err(mismatch) = name(spelt) {
@@ -307,7 +364,9 @@ impl<'f> Reader<'f> {
                     mismatch.meant.map(did_you_mean),
                 );
             }
-            places.outputs.insert((index, spelt.to_string()), value.span());
+            places
+                .outputs
+                .insert((index, spelt.to_string()), value.span());
             let path = format!("{path}.{}", spelt.escape_debug());
             let inner = match value.get_ref() {
                 DeValue::Table(inner) => inner,
@@ -367,7 +426,9 @@ impl<'f> Reader<'f> {
             .filter(|((plugin, _), _)| *plugin == index)
             .map(|((_, name), span)| (name.as_str(), span.clone()))
             .collect();
-        let unknown = given.iter().filter(|(name, _)| !builtin.outputs.contains(name));
+        let unknown = given
+            .iter()
+            .filter(|(name, _)| !builtin.outputs.contains(name));
         for (spelt, span) in unknown.filter(|(spelt, _)| name(spelt).is_ok()) {
             let known: Vec<String> = builtin.outputs.iter().map(|it| format!("`{it}`")).collect();
             self.problem(
@@ -381,14 +442,25 @@ impl<'f> Reader<'f> {
         // A table that is there with other names in it has its own problems already.
         let is_table = |value: &DeValue<'_>| matches!(value, DeValue::Table(_));
         let outputs = section.entry("outputs");
-        if !given.is_empty() || outputs.as_ref().is_some_and(|entry| !is_table(entry.value)) {
+        let mut names = given.iter().map(|(name, _)| name);
+        if !names.all(|name| builtin.outputs.contains(name))
+            || outputs.as_ref().is_some_and(|entry| !is_table(entry.value))
+        {
             return;
         }
-        for missing in builtin.outputs {
+        let is_given = |output: &str| given.iter().any(|(name, _)| *name == output);
+        for missing in builtin.outputs.iter().filter(|output| !is_given(output)) {
             self.problem(
-                outputs.as_ref().map_or(section.span.clone(), |entry| entry.span.clone()),
-                format!("`{}` writes the output `{missing}`, which goes nowhere", builtin.name),
-                Some(format!("`outputs.{missing} = {{ file = \"FILE\" }}` or `{{ stdout = true }}`")),
+                outputs
+                    .as_ref()
+                    .map_or(section.span.clone(), |entry| entry.span.clone()),
+                format!(
+                    "`{}` writes the output `{missing}`, which goes nowhere",
+                    builtin.name
+                ),
+                Some(format!(
+                    "`outputs.{missing} = {{ file = \"FILE\" }}` or `{{ stdout = true }}`"
+                )),
                 None,
             );
         }
@@ -397,7 +469,15 @@ impl<'f> Reader<'f> {
     /// A table as it is, as JSON.
     fn free(&mut self, section: &Section<'_>, name: &str) -> Json {
         let empty = Json::Object(serde_json::Map::new());
-        let Some(Entry { path, key, value, span }) = section.entry(name) else { return empty };
+        let Some(Entry {
+            path,
+            key,
+            value,
+            span,
+        }) = section.entry(name)
+        else {
+            return empty;
+        };
         if !matches!(value, DeValue::Table(_)) {
             self.mismatch(&path, span, value, Mismatch::expected(key.shape.expected()));
             return empty;
@@ -419,7 +499,11 @@ impl<'f> Reader<'f> {
                 }
             },
             DeValue::Float(float) => {
-                let number = float.as_str().parse().ok().and_then(serde_json::Number::from_f64);
+                let number = float
+                    .as_str()
+                    .parse()
+                    .ok()
+                    .and_then(serde_json::Number::from_f64);
                 number.map(Json::Number).unwrap_or_else(|| {
                     let expected = "a number that JSON can hold";
                     self.mismatch(path, span, value, Mismatch::expected(expected));
@@ -428,12 +512,17 @@ impl<'f> Reader<'f> {
             }
             DeValue::Array(array) => {
                 let items = array.iter();
-                items.map(|item| self.json(path, item.get_ref(), item.span())).collect()
+                items
+                    .map(|item| self.json(path, item.get_ref(), item.span()))
+                    .collect()
             }
             DeValue::Table(table) => {
                 let fields = table.iter().map(|(name, item)| {
                     let path = format!("{path}.{}", name.get_ref().escape_debug());
-                    (name.get_ref().to_string(), self.json(&path, item.get_ref(), item.span()))
+                    (
+                        name.get_ref().to_string(),
+                        self.json(&path, item.get_ref(), item.span()),
+                    )
                 });
                 Json::Object(fields.collect())
             }
@@ -447,7 +536,12 @@ impl<'f> Reader<'f> {
         table: Option<&'t DeTable<'t>>,
         span: Range<usize>,
     ) -> Section<'t> {
-        let section = Section { path, keys, table, span };
+        let section = Section {
+            path,
+            keys,
+            table,
+            span,
+        };
         for (name, _) in table.into_iter().flatten() {
             if !keys.iter().any(|key| key.name == name.get_ref().as_ref()) {
                 let wrong = format!("unknown key `{}`", section.path_of(name.get_ref()));
@@ -461,17 +555,36 @@ impl<'f> Reader<'f> {
     /// The table behind a key; an empty one where there is none.
     fn table<'t>(&mut self, section: &Section<'t>, name: &str) -> Section<'t> {
         let key = section.key(name);
-        let Shape::Table(keys) = key.shape else { panic!("`{name}` is no table") };
+        let Shape::Table(keys) = key.shape else {
+            panic!("`{name}` is no table")
+        };
         let path = section.path_of(name);
         match section.entry(name) {
-            Some(Entry { value: DeValue::Table(table), span, .. }) => {
-                self.open(path, keys, Some(table), span)
-            }
+            Some(Entry {
+                value: DeValue::Table(table),
+                span,
+                ..
+            }) => self.open(path, keys, Some(table), span),
             Some(Entry { value, span, .. }) => {
-                self.mismatch(&path, span.clone(), value, Mismatch::expected(key.shape.expected()));
-                Section { path, keys, table: None, span }
+                self.mismatch(
+                    &path,
+                    span.clone(),
+                    value,
+                    Mismatch::expected(key.shape.expected()),
+                );
+                Section {
+                    path,
+                    keys,
+                    table: None,
+                    span,
+                }
             }
-            None => Section { path, keys, table: None, span: section.span.clone() },
+            None => Section {
+                path,
+                keys,
+                table: None,
+                span: section.span.clone(),
+            },
         }
     }
 
@@ -482,7 +595,13 @@ impl<'f> Reader<'f> {
         name: &str,
         read: impl FnOnce(&'static Key, &DeValue<'_>) -> Result<T, Mismatch>,
     ) -> Option<T> {
-        let Some(Entry { path, key, value, span }) = section.entry(name) else {
+        let Some(Entry {
+            path,
+            key,
+            value,
+            span,
+        }) = section.entry(name)
+        else {
             let key = section.key(name);
             if key.required {
                 self.problem(
@@ -494,7 +613,9 @@ impl<'f> Reader<'f> {
             }
             return None;
         };
-        read(key, value).map_err(|mismatch| self.mismatch(&path, span, value, mismatch)).ok()
+        read(key, value)
+            .map_err(|mismatch| self.mismatch(&path, span, value, mismatch))
+            .ok()
     }
 
     /// Reads the text of a key by `read`.
@@ -517,7 +638,9 @@ impl<'f> Reader<'f> {
         all: &[T],
         name_of: impl Fn(T) -> &'static str,
     ) -> Option<T> {
-        self.take(section, name, |key, text| read_word(key, text, all, name_of))
+        self.take(section, name, |key, text| {
+            read_word(key, text, all, name_of)
+        })
     }
 
     fn duration(&mut self, section: &Section<'_>, name: &str) -> Option<Duration> {
@@ -533,7 +656,12 @@ impl<'f> Reader<'f> {
 
     fn size<T: TryFrom<u64>>(&mut self, section: &Section<'_>, name: &str) -> Option<T> {
         self.entry(section, name, |key, value| {
-            let Shape::Size { least, most, power_of_two } = key.shape else {
+            let Shape::Size {
+                least,
+                most,
+                power_of_two,
+            } = key.shape
+            else {
                 panic!("`{name}` is no size")
             };
             match value {
@@ -552,13 +680,20 @@ impl<'f> Reader<'f> {
 
     fn count<T: TryFrom<u64>>(&mut self, section: &Section<'_>, name: &str) -> Option<T> {
         self.entry(section, name, |key, value| {
-            let Shape::Count { least, most } = key.shape else { panic!("`{name}` is no number") };
+            let Shape::Count { least, most } = key.shape else {
+                panic!("`{name}` is no number")
+            };
             let in_range = |number: &u64| (least..=most).contains(number);
-            let mismatch = |meant| Mismatch { expected: key.shape.expected(), meant };
+            let mismatch = |meant| Mismatch {
+                expected: key.shape.expected(),
+                meant,
+            };
             match value {
                 DeValue::Integer(integer) => {
                     let number = unsigned(integer).filter(in_range);
-                    number.and_then(|number| T::try_from(number).ok()).ok_or(mismatch(None))
+                    number
+                        .and_then(|number| T::try_from(number).ok())
+                        .ok_or(mismatch(None))
                 }
                 DeValue::String(text) => {
                     let number = text.parse().ok().filter(in_range);
@@ -592,10 +727,18 @@ impl<'f> Reader<'f> {
         name: &str,
         check: impl Fn(&str) -> Result<(), Mismatch>,
     ) -> Option<Vec<String>> {
-        let Entry { path, key, value, span } = section.entry(name)?;
+        let Entry {
+            path,
+            key,
+            value,
+            span,
+        } = section.entry(name)?;
         let DeValue::Array(array) = value else {
             let meant = value.as_str().map(|text| format!("[{}]", quoted(text)));
-            let mismatch = Mismatch { expected: key.shape.expected(), meant };
+            let mismatch = Mismatch {
+                expected: key.shape.expected(),
+                meant,
+            };
             self.mismatch(&path, span, value, mismatch);
             return None;
         };
@@ -630,7 +773,12 @@ impl<'f> Reader<'f> {
         expected: Option<String>,
         advice: Option<String>,
     ) {
-        self.problems.push(Problem { span, wrong, expected, advice });
+        self.problems.push(Problem {
+            span,
+            wrong,
+            expected,
+            advice,
+        });
     }
 }
 
@@ -709,8 +857,9 @@ fn source(key: &Key, text: &str, folder: &Path) -> Result<PluginSource, Mismatch
         if builtins().any(|builtin| builtin == name) {
             return Ok(PluginSource::Builtin(name.to_owned()));
         }
-        let known: Vec<String> =
-            builtins().map(|name| quoted(&format!("{BUILTIN_PREFIX}{name}"))).collect();
+        let known: Vec<String> = builtins()
+            .map(|name| quoted(&format!("{BUILTIN_PREFIX}{name}")))
+            .collect();
         let meant = nearest(name, builtins());
         return Err(Mismatch {
             expected: format!("{} or the path of a component file", known.join(", ")),
@@ -725,10 +874,16 @@ fn source(key: &Key, text: &str, folder: &Path) -> Result<PluginSource, Mismatch
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             format!("a component file, and {} does not exist", path.display())
         }
-        Err(error) => format!("a component file, and {} cannot be read ({error})", path.display()),
+        Err(error) => format!(
+            "a component file, and {} cannot be read ({error})",
+            path.display()
+        ),
     };
     let meant = builtins().find(|name| nearest(text, [*name]).is_some());
-    Err(Mismatch { expected, meant: meant.map(|name| quoted(&format!("{BUILTIN_PREFIX}{name}"))) })
+    Err(Mismatch {
+        expected,
+        meant: meant.map(|name| quoted(&format!("{BUILTIN_PREFIX}{name}"))),
+    })
 }
 
 fn path_text(text: &str) -> Result<&str, Mismatch> {
@@ -750,15 +905,22 @@ fn output_file(text: &str) -> Result<String, Mismatch> {
 fn prefix(text: &str) -> Result<(), Mismatch> {
     if !text.starts_with('/') {
         let meant = (!text.is_empty()).then(|| quoted(&format!("/{text}")));
-        return Err(Mismatch { expected: String::from("an absolute path"), meant });
+        return Err(Mismatch {
+            expected: String::from("an absolute path"),
+            meant,
+        });
     }
     if text == "/" {
-        return Err(Mismatch::expected("a prefix that does not cover every file"));
+        return Err(Mismatch::expected(
+            "a prefix that does not cover every file",
+        ));
     }
     let mut parts = text[1..].split('/').rev();
     let last_is_ordinary = parts.next().is_some_and(|last| !matches!(last, "." | ".."));
     if text.contains('\0') || !last_is_ordinary || !parts.all(is_ordinary) {
-        return Err(Mismatch::expected("an absolute path without `.`, `..` and empty parts"));
+        return Err(Mismatch::expected(
+            "an absolute path without `.`, `..` and empty parts",
+        ));
     }
     Ok(())
 }

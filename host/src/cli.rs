@@ -287,3 +287,262 @@ fn version() -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What one run of the program gives its user.
+    #[derive(Debug)]
+    struct Told {
+        exit: Exit,
+        out: String,
+        err: String,
+    }
+
+    fn run_that_fails(config: &Config) -> Result<(), Failure> {
+        let cause = format!("no permission to watch {}", config.discovery.scope.name());
+        Err(Failure::new(Exit::Permission, cause))
+    }
+
+    fn doctor_that_finds(
+        _: &Config,
+        format: FindingsFormat,
+        out: &mut dyn Write,
+    ) -> Result<Exit, Failure> {
+        written(writeln!(out, "{format:?}"))?;
+        Ok(Exit::Failure)
+    }
+
+    const COMMANDS: Commands = Commands {
+        run: run_that_fails,
+        doctor: doctor_that_finds,
+    };
+
+    fn told_at(
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+        err_is_terminal: bool,
+        standard_file: &Path,
+    ) -> Told {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let variable = |name: &str| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| OsString::from(value))
+        };
+        let mut console = Console {
+            variable: &variable,
+            standard_file,
+            out: &mut out,
+            err: &mut err,
+            err_is_terminal,
+        };
+        let arguments = std::iter::once("whodunit").chain(arguments.iter().copied());
+        let exit = execute(arguments.map(OsString::from), &COMMANDS, &mut console);
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Told {
+            exit,
+            out: text(out),
+            err: text(err),
+        }
+    }
+
+    fn told(arguments: &[&str], variables: &[(&str, &str)]) -> Told {
+        told_at(
+            arguments,
+            variables,
+            false,
+            Path::new("/nonexistent/whodunit.toml"),
+        )
+    }
+
+    fn broken_file() -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "[daemon]\nintervall = \"30s\"\n").unwrap();
+        file
+    }
+
+    #[test]
+    fn check_prints_the_configuration_in_force_and_what_it_was_made_of() {
+        let told = told(
+            &["check", "--scope", "node"],
+            &[("WHODUNIT_INTERVAL", "5s")],
+        );
+        assert_eq!(told.exit, Exit::Success, "{told:?}");
+        assert_eq!(told.err, "");
+        assert!(
+            told.out
+                .starts_with("# From defaults, --scope, WHODUNIT_INTERVAL.\n"),
+            "{told:?}"
+        );
+        assert!(told.out.contains("\nscope = \"node\"\n"), "{told:?}");
+        assert!(told.out.contains("\ninterval = \"5s\"\n"), "{told:?}");
+    }
+
+    #[test]
+    fn check_prints_json_for_programs() {
+        let told = told(&["check", "--output", "json", "--log-level", "debug"], &[]);
+        let config: serde_json::Value = serde_json::from_str(&told.out).unwrap();
+        assert_eq!(config["log"]["level"], "debug");
+        assert_eq!(
+            config["plugin"][0]["outputs"]["report"]["file"],
+            "/var/lib/whodunit/report.json"
+        );
+    }
+
+    #[test]
+    fn a_broken_file_is_one_line_a_problem_for_logs_and_a_picture_for_a_terminal() {
+        let file = broken_file();
+        let path = file.path().to_str().unwrap();
+        let line =
+            format!("{path}:2:1: unknown key `daemon.intervall`: did you mean `interval`?\n");
+        for variables in [vec![], vec![("TERM", "xterm")]] {
+            let told = told(&["check", "-c", path], &variables);
+            assert_eq!((told.exit, told.out.as_str()), (Exit::Configuration, ""));
+            assert_eq!(told.err, line);
+        }
+        let nowhere = Path::new("/nonexistent/whodunit.toml");
+        for plain in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+            assert_eq!(
+                told_at(&["run", "-c", path], &[plain], true, nowhere).err,
+                line
+            );
+        }
+        let picture = told_at(&["run", "-c", path], &[("NO_COLOR", "")], true, nowhere);
+        assert_eq!(picture.exit, Exit::Configuration);
+        assert!(picture.err.contains("\u{1b}["), "{}", picture.err);
+        assert!(
+            picture.err.contains("did you mean `interval`?"),
+            "{}",
+            picture.err
+        );
+    }
+
+    #[test]
+    fn the_file_is_named_by_the_flag_or_else_by_the_variable() {
+        let file = broken_file();
+        let path = file.path().to_str().unwrap();
+        let by_variable = told(&["check"], &[(FILE_VARIABLE, path)]);
+        assert_eq!(by_variable.exit, Exit::Configuration);
+        let by_flag = told(
+            &["check", "--config", path],
+            &[(FILE_VARIABLE, "/nonexistent")],
+        );
+        assert_eq!(by_flag.err, by_variable.err);
+        let empty = told(&["check"], &[(FILE_VARIABLE, "")]);
+        assert_eq!(empty.exit, Exit::Success);
+        let standard = told_at(&["check"], &[], false, file.path());
+        assert_eq!(standard.err, by_variable.err);
+    }
+
+    #[test]
+    fn a_missing_file_is_one_sentence_and_78() {
+        let told = told(&["run", "-c", "/nonexistent/a.toml"], &[]);
+        assert_eq!(told.exit.code(), 78);
+        assert_eq!(
+            told.err,
+            "whodunit: error: the configuration file /nonexistent/a.toml does not exist: \
+             create it, or name another with --config\n"
+        );
+    }
+
+    #[test]
+    fn a_wrong_value_is_a_fault_of_usage_by_flag_and_of_configuration_by_variable() {
+        let by_flag = told(&["check", "--scope", "nod"], &[]);
+        assert_eq!(by_flag.exit.code(), 2);
+        assert!(
+            by_flag
+                .err
+                .starts_with("whodunit: error: --scope is \"nod\""),
+            "{}",
+            by_flag.err
+        );
+        let by_variable = told(&["check"], &[("WHODUNIT_SCOPE", "nod")]);
+        assert_eq!(by_variable.exit.code(), 78);
+        assert!(
+            by_variable
+                .err
+                .starts_with("whodunit: error: WHODUNIT_SCOPE is \"nod\"")
+        );
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_2_and_help_is_0() {
+        for arguments in [
+            &["chekc"][..],
+            &["check", "--scoop", "pod"],
+            &["check", "--cgroup", "x"],
+        ] {
+            let told = told(arguments, &[]);
+            assert_eq!((told.exit.code(), told.out.as_str()), (2, ""), "{told:?}");
+            assert!(told.err.starts_with("error: "), "{told:?}");
+        }
+        for arguments in [&["help"][..], &["--help"], &["help", "run"], &["--version"]] {
+            let told = told(arguments, &[]);
+            assert_eq!((told.exit.code(), told.err.as_str()), (0, ""), "{told:?}");
+            assert!(told.out.contains("whodunit"), "{told:?}");
+        }
+        assert_eq!(told(&[], &[]).exit.code(), 2);
+    }
+
+    #[test]
+    fn a_command_that_fails_says_one_sentence_and_ends_with_its_code() {
+        let told = told(&["run", "--scope", "node", "--log-level", "error"], &[]);
+        assert_eq!(told.exit.code(), 77);
+        assert_eq!(told.err, "whodunit: error: no permission to watch node\n");
+        assert_eq!(told.out, "");
+    }
+
+    #[test]
+    fn doctor_writes_in_the_format_that_was_asked_for_and_decides_the_exit() {
+        let table = told(&["doctor"], &[]);
+        assert_eq!((table.exit, table.out.as_str()), (Exit::Failure, "Table\n"));
+        assert_eq!(told(&["doctor", "--output", "json"], &[]).out, "Json\n");
+    }
+
+    #[test]
+    fn version_names_the_daemon_its_target_and_its_contract() {
+        let told = told(&["version"], &[]);
+        let mut lines = told.out.lines();
+        assert_eq!(
+            lines.next(),
+            Some(concat!("whodunit ", env!("CARGO_PKG_VERSION")))
+        );
+        assert!(lines.next().unwrap().starts_with("target: "));
+        assert_eq!(lines.next(), Some("plugin contract: whodunit:plugin@0.1.0"));
+    }
+
+    #[test]
+    fn the_contract_is_that_of_the_wit_package() {
+        let wit = include_str!("../../wit/types.wit");
+        let package = wit.lines().find_map(|line| line.strip_prefix("package "));
+        assert_eq!(package.map(|it| it.trim_end_matches(';')), Some(CONTRACT));
+    }
+
+    #[test]
+    fn the_help_of_every_flag_names_its_variable() {
+        for setting in Setting::ALL {
+            let command = command_line();
+            let run = command.find_subcommand("run").unwrap();
+            let flag = run
+                .get_arguments()
+                .find(|it| it.get_long() == Some(setting.flag()));
+            let help = flag.unwrap().get_help().unwrap().to_string();
+            assert!(
+                help.contains(&format!("[env: {}]", setting.variable())),
+                "{help}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_reader_that_has_left_is_no_error_and_a_full_disk_is() {
+        assert!(written(Err(io::ErrorKind::BrokenPipe.into())).is_ok());
+        let error = written(Err(io::ErrorKind::StorageFull.into())).unwrap_err();
+        assert_eq!(error.exit(), Exit::Failure);
+        assert_eq!(
+            error.to_string(),
+            "cannot write to standard output: no storage space"
+        );
+    }
+}

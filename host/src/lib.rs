@@ -9,3 +9,6 @@ pub mod event;
 pub mod exit;
 pub mod lock;
 pub mod logging;
+
+#[cfg(test)]
+mod docs;

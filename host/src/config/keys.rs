@@ -138,19 +138,24 @@ pub fn key(path: &str) -> &'static Key {
     found.expect("a path has at least one name")
 }
 
-/// Calls `each` with the dotted path of every table and the key, in the order of the documentation.
+/// Calls `each` with the dotted path of its table and the key, for every key: a whole table, then the
+/// tables in it. Names that the user chooses are `NAME` in the path.
 pub fn walk(each: &mut dyn FnMut(&str, &'static Key)) {
     fn descend(path: &str, keys: &'static [Key], each: &mut dyn FnMut(&str, &'static Key)) {
         for key in keys {
             each(path, key);
-            if let Some(inner) = key.shape.keys() {
-                let dot = if path.is_empty() { "" } else { "." };
-                let name = match key.shape {
-                    Shape::Named(_) => format!("{}.NAME", key.name),
-                    _ => String::from(key.name),
-                };
-                descend(&format!("{path}{dot}{name}"), inner, each);
-            }
+        }
+        for key in keys {
+            let Some(inner) = key.shape.keys() else {
+                continue;
+            };
+            let dot = if path.is_empty() { "" } else { "." };
+            let any_name = if matches!(key.shape, Shape::Named(_)) {
+                ".NAME"
+            } else {
+                ""
+            };
+            descend(&format!("{path}{dot}{}{any_name}", key.name), inner, each);
         }
     }
     descend("", ROOT, each);

@@ -213,7 +213,7 @@ pub(crate) fn quoted(text: &str) -> String {
 fn text_with_unit(number: u64, units: &[(&str, u64)]) -> String {
     let fitting = units
         .iter()
-        .find(|(_, factor)| number >= *factor && number % factor == 0);
+        .find(|(_, factor)| number >= *factor && number.is_multiple_of(*factor));
     let (unit, factor) = fitting
         .or(units.last())
         .expect("every list of units has one");

@@ -1,2 +1,296 @@
-//! The layouts of the records that the kernel programs write and the daemon reads.
+//! The layouts that the kernel programs and the daemon share: records, counters and offsets.
+//!
+//! Owns every byte that crosses between the two halves. A record is a fixed part, laid out here, and
+//! a tail of text. Integers are in the machine's byte order: both halves run on one machine.
 #![no_std]
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// What a record is: the first two bytes of each.
+pub mod record_kind {
+    /// [`RawCgroup`](crate::RawCgroup): a cgroup was made.
+    pub const CGROUP_MADE: u16 = 1;
+    /// [`RawCgroup`](crate::RawCgroup): a cgroup was removed.
+    pub const CGROUP_GONE: u16 = 2;
+    /// [`RawFile`](crate::RawFile): a file was accessed.
+    pub const FILE: u16 = 16;
+}
+
+/// What was done to a file: [`RawFile::operation`].
+pub mod operation {
+    /// `open`, `openat`, `openat2`, `creat`.
+    pub const OPEN: u16 = 1;
+    /// `execve`, `execveat`, and the interpreter that the kernel takes for a `#!` script.
+    pub const EXEC: u16 = 2;
+}
+
+/// Properties of a file record: [`RawFile::flags`].
+pub mod file_flag {
+    /// The process came into the cgroup from outside and has not executed a program of it yet.
+    pub const SETUP: u32 = 1 << 0;
+    /// The requested path could not be read from the process: it is empty here.
+    pub const REQUEST_UNREADABLE: u32 = 1 << 1;
+    /// The components name the folder that the requested path starts at, not the file.
+    pub const BASE: u32 = 1 << 2;
+    /// There were more components than fit: the ones nearest to the root are missing.
+    pub const CUT: u32 = 1 << 3;
+    /// The walk ended at something that no mount of the process's namespace reaches.
+    pub const DETACHED: u32 = 1 << 4;
+    /// A component's name could not be read.
+    pub const FAULT: u32 = 1 << 5;
+}
+
+/// A cgroup was made or removed. Followed by `path_length` bytes: its path below the hierarchy's root.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct RawCgroup {
+    /// [`record_kind::CGROUP_MADE`] or [`record_kind::CGROUP_GONE`].
+    pub kind: u16,
+    /// 1 where the kernel began to trace it at once, as a child of a traced or watched cgroup.
+    pub traced: u16,
+    /// Bytes of the path that follow, the final NUL included.
+    pub path_length: u32,
+    /// Nanoseconds since boot, suspended time included.
+    pub time_ns: u64,
+    /// Its id.
+    pub cgroup: u64,
+    /// Its parent's id; 0 for the root.
+    pub parent: u64,
+}
+
+/// A file was opened or executed, or was meant to be. Followed by the requested path
+/// (`requested_length` bytes) and by the components of the resolved one (`components_length` bytes:
+/// each name with a final NUL, from the file up to the root).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct RawFile {
+    /// [`record_kind::FILE`].
+    pub kind: u16,
+    /// One of [`operation`].
+    pub operation: u16,
+    /// 0, or a negative errno.
+    pub outcome: i32,
+    /// Nanoseconds since boot, suspended time included.
+    pub time_ns: u64,
+    /// Cgroup of the process.
+    pub cgroup: u64,
+    /// When the process started, in nanoseconds since boot.
+    pub started_ns: u64,
+    /// Process id in the initial pid namespace.
+    pub pid: u32,
+    /// Bits of [`file_flag`].
+    pub flags: u32,
+    /// Name of the process.
+    pub comm: [u8; 16],
+    /// Inode number; 0 where no file was opened.
+    pub inode: u64,
+    /// Magic number of the file system's type.
+    pub file_system: u64,
+    /// Device, as `MKDEV` packs it.
+    pub device: u32,
+    /// Id of the mount.
+    pub mount: u32,
+    /// Type and permissions of the inode (`i_mode`).
+    pub mode: u32,
+    /// How the file was opened (`f_mode`).
+    pub file_mode: u32,
+    /// Bytes of the requested path.
+    pub requested_length: u32,
+    /// Bytes of the components.
+    pub components_length: u32,
+}
+
+/// `FMODE_WRITE` of `include/linux/fs.h`; the same since Linux 2.
+pub const FMODE_WRITE: u32 = 2;
+
+/// The counters of one cgroup, one set for each CPU: an array of `u64` by [`counter`] index.
+pub type CgroupCounters = [u64; counter::COUNT];
+
+/// Indices of [`CgroupCounters`].
+///
+/// `RECEIVED + SETUP == ABSORBED + SUBMITTED + LOST_RING_FULL` at every moment.
+pub mod counter {
+    /// Accesses by the container's own programs, repeats included.
+    pub const RECEIVED: usize = 0;
+    /// Accesses during setup, repeats included.
+    pub const SETUP: usize = 1;
+    /// Accesses that the kernel's dedup absorbed.
+    pub const ABSORBED: usize = 2;
+    /// Accesses that were sent to the daemon.
+    pub const SUBMITTED: usize = 3;
+    /// Accesses that found the ring full.
+    pub const LOST_RING_FULL: usize = 4;
+    /// Of the submitted ones: those whose path could not be read.
+    pub const UNREADABLE: usize = 5;
+    /// Programs executed, setup left out.
+    pub const EXECUTED: usize = 6;
+    /// How many counters there are.
+    pub const COUNT: usize = 8;
+}
+
+/// Indices of the machine-wide counters, one set for each CPU.
+pub mod machine_counter {
+    /// New cgroups that found the map of traced cgroups full.
+    pub const CGROUPS_FULL: u32 = 0;
+    /// Cgroup records that found their ring full.
+    pub const LIFECYCLE_LOST: u32 = 1;
+    /// Processes in setup that could not be remembered: what they do counts as the container's.
+    pub const ENTERING_FULL: u32 = 2;
+    /// How many counters there are.
+    pub const COUNT: u32 = 3;
+}
+
+/// Indices of the control words.
+pub mod control {
+    /// Epoch of the kernel's dedup: the daemon raises it to begin anew.
+    pub const EPOCH: u32 = 0;
+    /// When the last process came into setup, in nanoseconds since boot; written by the programs.
+    pub const ENTERED: u32 = 1;
+    /// The value of `ENTERED` after which the daemon saw nobody in setup.
+    pub const SETTLED: u32 = 2;
+    /// Where `whoami` leaves the cgroup id of its caller.
+    pub const OWN_CGROUP: u32 = 3;
+    /// How many words there are.
+    pub const COUNT: u32 = 4;
+}
+
+/// Declares [`KernelLayout`] with the kernel's names of its fields, so that the daemon can fill it
+/// from BTF and neither half can forget one.
+macro_rules! kernel_layout {
+    ($($(#[$doc:meta])* $field:ident = $structure:literal . $member:literal,)*) => {
+        /// Offsets in the running kernel's structures, in bytes. Filled from BTF when the programs
+        /// are loaded: a compiled-in offset would be right on one kernel only.
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+        pub struct KernelLayout {
+            $($(#[$doc])* pub $field: u32,)*
+        }
+
+        impl KernelLayout {
+            /// Structure and member of each field, in the order of the fields.
+            pub const MEMBERS: &'static [(&'static str, &'static str)] =
+                &[$(($structure, $member)),*];
+        }
+    };
+}
+
+kernel_layout! {
+    /// `task_struct.files`
+    task_files = "task_struct"."files",
+    /// `task_struct.fs`
+    task_fs = "task_struct"."fs",
+    /// `task_struct.nsproxy`
+    task_nsproxy = "task_struct"."nsproxy",
+    /// `task_struct.group_leader`
+    task_group_leader = "task_struct"."group_leader",
+    /// `task_struct.start_boottime` (Linux 5.5)
+    task_start_boottime = "task_struct"."start_boottime",
+    /// `task_struct.tgid`
+    task_tgid = "task_struct"."tgid",
+    /// `task_struct.pid`
+    task_pid = "task_struct"."pid",
+    /// `task_struct.cgroups`
+    task_cgroups = "task_struct"."cgroups",
+    /// `css_set.dfl_cgrp`
+    css_set_dfl_cgrp = "css_set"."dfl_cgrp",
+    /// `cgroup.kn`
+    cgroup_kn = "cgroup"."kn",
+    /// `cgroup.root`
+    cgroup_root = "cgroup"."root",
+    /// `cgroup.self`
+    cgroup_self = "cgroup"."self",
+    /// `cgroup_subsys_state.parent`
+    css_parent = "cgroup_subsys_state"."parent",
+    /// `cgroup_root.hierarchy_id`
+    cgroup_root_hierarchy_id = "cgroup_root"."hierarchy_id",
+    /// `kernfs_node.id` (a plain `u64` since Linux 5.5)
+    kernfs_node_id = "kernfs_node"."id",
+    /// `nsproxy.mnt_ns`
+    nsproxy_mnt_ns = "nsproxy"."mnt_ns",
+    /// `files_struct.fdt`
+    files_fdt = "files_struct"."fdt",
+    /// `fdtable.fd`
+    fdtable_fd = "fdtable"."fd",
+    /// `fs_struct.pwd`
+    fs_pwd = "fs_struct"."pwd",
+    /// `file.f_path`
+    file_path = "file"."f_path",
+    /// `file.f_inode`
+    file_inode = "file"."f_inode",
+    /// `file.f_mode`
+    file_mode = "file"."f_mode",
+    /// `path.mnt`
+    path_mnt = "path"."mnt",
+    /// `path.dentry`
+    path_dentry = "path"."dentry",
+    /// `dentry.d_parent`
+    dentry_parent = "dentry"."d_parent",
+    /// `dentry.d_name`
+    dentry_name = "dentry"."d_name",
+    /// `qstr.name`
+    qstr_name = "qstr"."name",
+    /// `vfsmount.mnt_root`
+    vfsmount_root = "vfsmount"."mnt_root",
+    /// `mount.mnt`
+    mount_mnt = "mount"."mnt",
+    /// `mount.mnt_parent`
+    mount_parent = "mount"."mnt_parent",
+    /// `mount.mnt_mountpoint`
+    mount_mountpoint = "mount"."mnt_mountpoint",
+    /// `mount.mnt_ns`
+    mount_ns = "mount"."mnt_ns",
+    /// `mount.mnt_id`
+    mount_id = "mount"."mnt_id",
+    /// `inode.i_ino`
+    inode_ino = "inode"."i_ino",
+    /// `inode.i_mode`
+    inode_mode = "inode"."i_mode",
+    /// `inode.i_sb`
+    inode_sb = "inode"."i_sb",
+    /// `super_block.s_dev`
+    super_block_dev = "super_block"."s_dev",
+    /// `super_block.s_magic`
+    super_block_magic = "super_block"."s_magic",
+    /// `linux_binprm.file`
+    binprm_file = "linux_binprm"."file",
+    /// `linux_binprm.filename`
+    binprm_filename = "linux_binprm"."filename",
+    /// `linux_binprm.interp`
+    binprm_interp = "linux_binprm"."interp",
+}
+
+/// What the daemon tells the programs when it loads them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Settings {
+    /// Random, so that nobody can prepare paths whose hashes collide.
+    pub seed: u64,
+    /// When the daemon started, in nanoseconds since boot.
+    pub started_ns: u64,
+    /// Bytes waiting in the file ring at which the daemon is woken before its time.
+    pub wake_at_bytes: u64,
+    /// Offset of the first syscall argument in the saved registers.
+    pub argument_0: u32,
+    /// Offset of the second.
+    pub argument_1: u32,
+    /// Offset of `ret` in the `sys_exit_*` tracepoints' format.
+    pub tracepoint_ret: u32,
+    /// Fills the structure up to a multiple of eight bytes.
+    pub reserved: u32,
+}
+
+/// The longest path that a system call takes, its NUL included (`PATH_MAX`).
+pub const PATH_MAX: usize = 4096;
+
+/// Bytes that the components of one path may take, before the last one is added.
+pub const COMPONENTS_MAX: usize = 8192;
+
+/// The longest name of a file, its NUL included (`NAME_MAX` + 1).
+pub const NAME_MAX: usize = 256;
+
+const _: () = {
+    assert!(size_of::<RawCgroup>() == 32);
+    assert!(size_of::<RawFile>() == 96);
+    assert!(size_of::<Settings>() == 40);
+    assert!(size_of::<KernelLayout>() == 4 * KernelLayout::MEMBERS.len());
+};

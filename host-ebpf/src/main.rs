@@ -1,1 +1,39 @@
-fn main() {}
+//! The kernel programs. One file a probe; the other files are what probes share.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `maps.rs` | maps, rings, settings |
+//! | `read.rs` | reading the kernel's structures by their offsets |
+//! | `walk.rs` | from a file's dentry to the names of its path |
+//! | `record.rs` | one file access: counted, absorbed or sent |
+//! | `open.rs`, `exec.rs` | file accesses |
+//! | `cgroup.rs` | cgroups made and removed |
+//! | `setup.rs` | which processes are still a container runtime's |
+//! | `whoami.rs` | the daemon's own cgroup |
+//!
+//! `unsafe` here means one of three things, and each block says which: a map's value is reached through
+//! the pointer that a look-up gave (valid for the program's run), kernel memory is read by a helper that
+//! fails instead of faulting, or a static is read that the loader filled in before the program was
+//! verified.
+#![no_std]
+#![no_main]
+
+mod cgroup;
+mod exec;
+mod maps;
+mod open;
+mod read;
+mod record;
+mod setup;
+mod walk;
+mod whoami;
+
+/// The helpers that the programs call are offered to GPL programs only.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}

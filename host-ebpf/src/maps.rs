@@ -1,0 +1,205 @@
+//! Maps, rings and settings: everything that lives longer than one run of a program.
+
+use core::ptr::{addr_of, read_volatile};
+
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{
+    Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf,
+};
+use whodunit_ebpf::{
+    COMPONENTS_MAX, CgroupCounters, KernelLayout, NAME_MAX, PATH_MAX, RawFile, Settings, control,
+    machine_counter,
+};
+
+/// Offsets of the running kernel, filled in by the daemon before loading.
+#[unsafe(no_mangle)]
+static LAYOUT: KernelLayout = unsafe {
+    // SAFETY: a structure of integers; all zeroes is a value of it.
+    core::mem::zeroed()
+};
+
+/// Settings, filled in by the daemon before loading.
+#[unsafe(no_mangle)]
+static SETTINGS: Settings = unsafe {
+    // SAFETY: a structure of integers; all zeroes is a value of it.
+    core::mem::zeroed()
+};
+
+/// The settings. Volatile, or the compiler would use the zeroes that it sees here.
+macro_rules! setting {
+    ($field:ident) => {
+        // SAFETY: a static of this program, filled in by the loader.
+        unsafe { core::ptr::read_volatile(core::ptr::addr_of!((*crate::maps::settings()).$field)) }
+    };
+}
+pub(crate) use setting;
+
+/// An offset of the running kernel.
+macro_rules! offset {
+    ($field:ident) => {
+        // SAFETY: a static of this program, filled in by the loader.
+        unsafe {
+            core::ptr::read_volatile(core::ptr::addr_of!((*crate::maps::layout()).$field)) as usize
+        }
+    };
+}
+pub(crate) use offset;
+
+#[inline(always)]
+pub(crate) fn settings() -> *const Settings {
+    addr_of!(SETTINGS)
+}
+
+#[inline(always)]
+pub(crate) fn layout() -> *const KernelLayout {
+    addr_of!(LAYOUT)
+}
+
+/// The cgroups whose accesses are captured, with their counters. The daemon sets the size.
+#[map]
+pub(crate) static TRACED: PerCpuHashMap<u64, CgroupCounters> =
+    PerCpuHashMap::with_max_entries(4096, 0);
+
+/// The cgroups whose new children are traced at once.
+#[map]
+pub(crate) static WATCHED: HashMap<u64, u8> = HashMap::with_max_entries(4096, 0);
+
+/// Accesses that were sent already, and are only counted when they come again.
+#[map]
+pub(crate) static REPEATS: LruHashMap<RepeatKey, u8> = LruHashMap::with_max_entries(65_536, 0);
+
+/// Processes in setup, by process id: see `setup.rs`.
+#[map]
+pub(crate) static ENTERING: HashMap<u32, u8> = HashMap::with_max_entries(8192, 0);
+
+/// Processes of traced cgroups that are past setup, by process id, with their start times.
+#[map]
+pub(crate) static MEMBERS: LruHashMap<u32, u64> = LruHashMap::with_max_entries(16_384, 0);
+
+/// Words by which daemon and programs steer each other: `control`.
+#[map]
+pub(crate) static CONTROL: Array<u64> = Array::with_max_entries(control::COUNT, 0);
+
+/// Counters of the machine: `machine_counter`.
+#[map]
+pub(crate) static MACHINE: PerCpuArray<u64> =
+    PerCpuArray::with_max_entries(machine_counter::COUNT, 0);
+
+/// File records. The daemon sets the size.
+#[map]
+pub(crate) static FILES: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
+
+/// Cgroup records. A ring of their own, so that a flood of files cannot push them out.
+#[map]
+pub(crate) static LIFECYCLE: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// Room for one record of each CPU and of each kind of program: a program of one kind can interrupt
+/// one of the other kind, but none of its own.
+#[map]
+pub(crate) static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(2, 0);
+
+/// Room of the system call programs.
+pub(crate) const SCRATCH_SYSCALL: u32 = 0;
+/// Room of the raw tracepoint programs.
+pub(crate) const SCRATCH_RAW: u32 = 1;
+
+/// What makes an access the same as one before it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct RepeatKey {
+    pub(crate) cgroup: u64,
+    /// Hash of the requested path.
+    pub(crate) requested: u64,
+    /// The dentry that was reached, or the one that a relative path starts at.
+    pub(crate) dentry: u64,
+    /// The inode that was reached.
+    pub(crate) inode: u64,
+    /// Operation, outcome, how it was opened, whether in setup.
+    pub(crate) detail: u64,
+    /// Epoch of the dedup.
+    pub(crate) epoch: u64,
+}
+
+/// Room for the text of a record: the requested path, the components, and one name to spare, because
+/// the verifier knows only that a name begins below the end of the components.
+pub(crate) const TEXT_MAX: usize = PATH_MAX + COMPONENTS_MAX + NAME_MAX;
+
+/// Where a record is put together before it goes into a ring.
+#[repr(C)]
+pub(crate) struct Scratch {
+    pub(crate) file: RawFile,
+    pub(crate) text: [u8; TEXT_MAX],
+    pub(crate) loops: Loops,
+}
+
+/// What `record` knows when it comes to its loops, and what the loops carry from turn to turn. Kept in
+/// memory, and read back by `recall`, so that the verifier forgets how each number came to be: in
+/// registers it would follow every way into a loop, and every turn, on its own through everything
+/// behind it, and give up after a million instructions.
+#[repr(C)]
+pub(crate) struct Loops {
+    /// Length of the requested path, without a NUL.
+    pub(crate) requested_length: u64,
+    /// How many bytes of it are hashed.
+    pub(crate) hashed: u64,
+    /// How many bytes of components there are.
+    pub(crate) used: u64,
+    /// Where the walk is: the dentry, its mount, the root of that mount.
+    pub(crate) dentry: u64,
+    pub(crate) mount: u64,
+    pub(crate) top: u64,
+    /// Bits of `file_flag` so far.
+    pub(crate) flags: u64,
+    /// The inode that was reached, or 0, and how it was opened.
+    pub(crate) inode: u64,
+    pub(crate) file_mode: u64,
+    /// 1 in setup.
+    pub(crate) in_setup: u64,
+}
+
+impl Scratch {
+    /// The loops' numbers of a scratch room, which must be a map value of this CPU.
+    #[inline(always)]
+    pub(crate) fn loops(room: *mut Scratch) -> *mut Loops {
+        // SAFETY: a map value of this CPU.
+        unsafe { core::ptr::addr_of_mut!((*room).loops) }
+    }
+}
+
+/// Writes a number of a scratch room that the verifier shall know nothing about.
+macro_rules! keep {
+    ($loops:ident . $field:ident, $value:expr) => {{
+        let value: u64 = $value;
+        // SAFETY: a map value of this CPU.
+        unsafe { core::ptr::write_volatile(core::ptr::addr_of_mut!((*$loops).$field), value) }
+    }};
+}
+pub(crate) use keep;
+
+/// Reads it back.
+macro_rules! recall {
+    ($loops:ident . $field:ident) => {
+        // SAFETY: a map value of this CPU.
+        unsafe { core::ptr::read_volatile(core::ptr::addr_of!((*$loops).$field)) }
+    };
+}
+pub(crate) use recall;
+
+/// Adds one to a counter of the machine.
+#[inline(always)]
+pub(crate) fn count_machine(index: u32) {
+    if let Some(counter) = MACHINE.get_ptr_mut(index) {
+        // SAFETY: a map value of this CPU.
+        unsafe { *counter += 1 };
+    }
+}
+
+/// A control word.
+#[inline(always)]
+pub(crate) fn control_word(index: u32) -> u64 {
+    match CONTROL.get_ptr(index) {
+        // SAFETY: a map value.
+        Some(word) => unsafe { read_volatile(word) },
+        None => 0,
+    }
+}

@@ -1,0 +1,133 @@
+//! Which processes are still a container runtime's.
+//!
+//! A runtime puts a process of its own into the new cgroup, prepares the container from there, and only
+//! then executes the container's program. What it opens on the way is not the container's. So a process
+//! that comes into a traced cgroup from outside is *entering* until it executes a program; its children
+//! are entering with it. Everybody else in a traced cgroup is a member.
+
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
+use aya_ebpf::macros::raw_tracepoint;
+use aya_ebpf::programs::RawTracePointContext;
+use whodunit_ebpf::{control, machine_counter};
+
+use crate::cgroup::is_unified;
+use crate::maps::{
+    CONTROL, ENTERING, MEMBERS, TRACED, control_word, count_machine, offset, setting,
+};
+use crate::read::{
+    Address, cgroup_id, cgroup_of, current_task, process_of, process_start_ns, read_or_zero,
+};
+
+/// `sched_process_fork(struct task_struct *parent, struct task_struct *child)`: the child is in its
+/// cgroup already, which `clone3` may have chosen (`CLONE_INTO_CGROUP`, Linux 5.7).
+#[raw_tracepoint]
+pub fn forked(ctx: RawTracePointContext) -> i32 {
+    let child: Address = ctx.arg(1);
+    let parent_process = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let child_process = process_of(child);
+    if child_process == parent_process {
+        return 0;
+    }
+    let child_cgroup = cgroup_of(child);
+    if TRACED.get_ptr(child_cgroup).is_none() {
+        return 0;
+    }
+    let parent_inside = TRACED.get_ptr(cgroup_of(current_task())).is_some();
+    if parent_inside && !is_entering(parent_process) {
+        let _ = MEMBERS.insert(&child_process, &process_start_ns(child), 0);
+    } else {
+        enter(child_process);
+    }
+    0
+}
+
+/// `cgroup_attach_task(struct cgroup *dst_cgrp, const char *path, struct task_struct *task,
+/// bool threadgroup)`.
+#[raw_tracepoint]
+pub fn attached(ctx: RawTracePointContext) -> i32 {
+    let cgroup: Address = ctx.arg(0);
+    let task: Address = ctx.arg(2);
+    if !is_unified(cgroup) {
+        return 0;
+    }
+    let process = process_of(task);
+    if TRACED.get_ptr(cgroup_id(cgroup)).is_none() {
+        leave(process);
+        let _ = MEMBERS.remove(&process);
+        return 0;
+    }
+    let started_ns = process_start_ns(task);
+    // Moved within its container, or here before us: nothing is known against it.
+    if started_ns < setting!(started_ns) || is_member(process, started_ns) {
+        return 0;
+    }
+    enter(process);
+    0
+}
+
+/// `sched_process_exit(struct task_struct *p)`: each thread; the process is over with its leader.
+#[raw_tracepoint]
+pub fn exited(ctx: RawTracePointContext) -> i32 {
+    let task: Address = ctx.arg(0);
+    let process = process_of(task);
+    let thread: u32 = read_or_zero(task + offset!(task_pid) as u64);
+    if thread == process {
+        leave(process);
+        if MEMBERS.get_ptr(&process).is_some() {
+            let _ = MEMBERS.remove(&process);
+        }
+    }
+    0
+}
+
+/// Whether a process is entering.
+#[inline(always)]
+pub(crate) fn is_entering(process: u32) -> bool {
+    ENTERING.get_ptr(&process).is_some()
+}
+
+/// The running task is a member from now on.
+#[inline(always)]
+pub(crate) fn belongs() {
+    let process = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let _ = MEMBERS.insert(&process, &process_start_ns(current_task()), 0);
+}
+
+/// Whether anybody may be entering. Nearly always nobody is, and then nobody pays for a look-up.
+///
+/// The programs stamp each entry; the daemon copies the stamp once it has seen `ENTERING` empty after
+/// it. A stamp that differs means that somebody came since. A counter would need an atomic addition,
+/// which stable Rust does not have for this target.
+#[inline(always)]
+pub(crate) fn anybody() -> bool {
+    control_word(control::ENTERED) != control_word(control::SETTLED)
+}
+
+/// A process is no longer entering.
+#[inline(always)]
+pub(crate) fn leave(process: u32) {
+    if anybody() {
+        let _ = ENTERING.remove(&process);
+    }
+}
+
+#[inline(always)]
+fn enter(process: u32) {
+    if ENTERING.insert(&process, &0, 0).is_err() {
+        count_machine(machine_counter::ENTERING_FULL);
+    }
+    // SAFETY: takes nothing and gives a number.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    // After the insertion: whoever sees the old stamp saw the map without this process.
+    let _ = CONTROL.set(control::ENTERED, &now, 0);
+}
+
+#[inline(always)]
+fn is_member(process: u32, started_ns: u64) -> bool {
+    match MEMBERS.get_ptr(&process) {
+        // SAFETY: a map value.
+        Some(member) => unsafe { *member == started_ns },
+        None => false,
+    }
+}

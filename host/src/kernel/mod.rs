@@ -1,0 +1,346 @@
+//! The kernel room: loads the programs, attaches them, and reads their rings and maps.
+//!
+//! The only user of aya. Takes sizes, gives raw records and counters; interprets nothing. What this
+//! kernel cannot run is said in one sentence for each probe and left out.
+
+pub mod gate;
+
+mod layout;
+mod probes;
+mod rings;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use aya::maps::{Array, HashMap as BpfHashMap, MapData, PerCpuArray, PerCpuHashMap};
+use aya::programs::raw_trace_point::RawTracePoint;
+use aya::programs::{Program, RawTracePointRunOptions, TestRun as _};
+use aya::{Ebpf, EbpfLoader};
+use rustix::time::{ClockId, clock_gettime};
+use thiserror::Error;
+use whodunit_ebpf::{CgroupCounters, Settings, control, counter, machine_counter};
+use zerocopy::IntoBytes as _;
+
+use crate::config;
+use crate::event::CgroupId;
+
+use gate::{Gate, GateError};
+use layout::{Layout, LayoutError};
+pub use probes::ProbeStatus;
+use rings::Rings;
+
+/// The kernel programs, as the build script left them.
+static PROGRAMS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/programs"));
+
+/// Why capture cannot start at all.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The kernel describes its structures nowhere.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// The kernel refuses BPF to this process.
+    #[error(
+        "the kernel refuses BPF to this process: it needs the capabilities CAP_BPF and CAP_PERFMON \
+         (CAP_SYS_ADMIN before Linux 5.8); run it as root, or grant them"
+    )]
+    Permission(#[source] Box<aya::EbpfError>),
+    /// The programs or maps were not accepted.
+    #[error("the kernel does not accept the maps of whodunit's programs; `whodunit doctor` shows what it can do")]
+    Load(#[source] Box<aya::EbpfError>),
+    /// A map is not what it should be: the object is of another build.
+    #[error("the kernel programs of this build have no usable map {name}: build whodunit anew")]
+    Map {
+        /// Its name.
+        name: &'static str,
+        /// What aya says.
+        #[source]
+        source: Option<Box<aya::maps::MapError>>,
+    },
+    /// The program that finds the daemon's own cgroup did not run.
+    #[error("the kernel did not tell whodunit's own cgroup (BPF_PROG_TEST_RUN, Linux 5.10)")]
+    OwnCgroup(#[source] Box<aya::programs::ProgramError>),
+    /// A ring cannot be waited for.
+    #[error("the kernel's rings cannot be waited for")]
+    Wait(#[source] std::io::Error),
+}
+
+/// The counters that the kernel programs keep for one cgroup, over all CPUs. Each counts accesses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KernelCounters {
+    /// By the container's own programs, repeats included.
+    pub received: u64,
+    /// During setup, repeats included.
+    pub setup: u64,
+    /// Absorbed by the kernel's dedup.
+    pub absorbed: u64,
+    /// Sent to the daemon.
+    pub submitted: u64,
+    /// Lost because the ring was full.
+    pub ring_full: u64,
+    /// Programs executed.
+    pub executed: u64,
+}
+
+impl KernelCounters {
+    /// Adds another cgroup's counters.
+    pub fn add(&mut self, other: &KernelCounters) {
+        self.received += other.received;
+        self.setup += other.setup;
+        self.absorbed += other.absorbed;
+        self.submitted += other.submitted;
+        self.ring_full += other.ring_full;
+        self.executed += other.executed;
+    }
+}
+
+/// The machine-wide counters of the kernel programs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MachineCounters {
+    /// New cgroups that could not be traced because `capture.max_cgroups` was reached.
+    pub cgroups_full: u64,
+    /// Cgroup records that were lost: a rescan repairs it.
+    pub lifecycle_lost: u64,
+}
+
+/// The loaded programs.
+pub struct Kernel {
+    programs: Ebpf,
+    probes: Vec<ProbeStatus>,
+    rings: Rings,
+    traced: PerCpuHashMap<MapData, u64, CgroupCounters>,
+    watched: BpfHashMap<MapData, u64, u8>,
+    entering: BpfHashMap<MapData, u32, u8>,
+    machine: PerCpuArray<MapData, u64>,
+    control: Array<MapData, u64>,
+    own_cgroup: CgroupId,
+    epoch: u64,
+    cpus: usize,
+}
+
+impl Kernel {
+    /// Loads and attaches every probe that this kernel can run.
+    ///
+    /// Nothing is captured until [`Gate::trace`] or [`Gate::watch`] name a cgroup.
+    ///
+    /// # Errors
+    ///
+    /// If nothing at all can run: no permission, no BTF. A probe that cannot run is no error: see
+    /// [`Kernel::probes`].
+    pub fn start(sizes: &config::Capture) -> Result<Kernel, StartError> {
+        let layout = Layout::of_running_kernel()?;
+        let tracefs = probes::ensure_tracefs();
+        let settings = Settings {
+            seed: random_seed(),
+            started_ns: boot_time_ns(),
+            wake_at_bytes: u64::from(sizes.ring_bytes) / 4,
+            argument_0: layout.arguments[0],
+            argument_1: layout.arguments[1],
+            tracepoint_ret: tracefs.as_ref().map_or(0, |path| layout::syscall_exit_ret(path)),
+            reserved: 0,
+        };
+        let mut programs = EbpfLoader::new()
+            .override_global("LAYOUT", layout.kernel.as_bytes(), true)
+            .override_global("SETTINGS", settings.as_bytes(), true)
+            .map_max_entries("FILES", sizes.ring_bytes)
+            .map_max_entries("REPEATS", sizes.kernel_dedup_entries)
+            .map_max_entries("TRACED", sizes.max_cgroups)
+            .map_max_entries("WATCHED", sizes.max_cgroups)
+            .load(PROGRAMS)
+            .map_err(refused)?;
+
+        let mut control: Array<MapData, u64> = take(&mut programs, "CONTROL")?;
+        let own_cgroup = ask_own_cgroup(&mut programs, &mut control)?;
+        let rings = Rings::open(take(&mut programs, "FILES")?, take(&mut programs, "LIFECYCLE")?)
+            .map_err(StartError::Wait)?;
+        let mut kernel = Kernel {
+            rings,
+            traced: take(&mut programs, "TRACED")?,
+            watched: take(&mut programs, "WATCHED")?,
+            entering: take(&mut programs, "ENTERING")?,
+            machine: take(&mut programs, "MACHINE")?,
+            control,
+            own_cgroup,
+            epoch: 0,
+            cpus: aya::util::nr_cpus().unwrap_or(1),
+            probes: Vec::new(),
+            programs,
+        };
+        kernel.probes = probes::attach_all(&mut kernel.programs, &layout, tracefs.as_deref());
+        Ok(kernel)
+    }
+
+    /// The cgroup of the calling process in the v2 hierarchy.
+    pub fn own_cgroup(&self) -> CgroupId {
+        self.own_cgroup
+    }
+
+    /// Every probe of this build, and whether it runs.
+    pub fn probes(&self) -> &[ProbeStatus] {
+        &self.probes
+    }
+
+    /// The counters of a cgroup as of now; zero for one that is not traced.
+    pub fn counters(&self, cgroup: CgroupId) -> KernelCounters {
+        let Ok(values) = self.traced.get(&cgroup.0, 0) else {
+            return KernelCounters::default();
+        };
+        let sum = |index: usize| values.iter().map(|cpu| cpu[index]).sum();
+        KernelCounters {
+            received: sum(counter::RECEIVED),
+            setup: sum(counter::SETUP),
+            absorbed: sum(counter::ABSORBED),
+            submitted: sum(counter::SUBMITTED),
+            ring_full: sum(counter::LOST_RING_FULL),
+            executed: sum(counter::EXECUTED),
+        }
+    }
+
+    /// The machine-wide counters as of now.
+    pub fn machine_counters(&self) -> MachineCounters {
+        let sum = |index: u32| {
+            self.machine.get(&index, 0).map_or(0, |values| values.iter().copied().sum())
+        };
+        MachineCounters {
+            cgroups_full: sum(machine_counter::CGROUPS_FULL),
+            lifecycle_lost: sum(machine_counter::LIFECYCLE_LOST),
+        }
+    }
+
+    /// Makes the kernel's dedup begin anew: whatever is accessed from now on is sent once more.
+    pub fn forget_repeats(&mut self) {
+        self.epoch += 1;
+        if let Err(error) = self.control.set(control::EPOCH, self.epoch, 0) {
+            tracing::error!(%error, "the kernel's dedup could not be restarted");
+        }
+    }
+
+    /// Tells the programs when nobody is in setup any more, so that they stop asking.
+    pub fn settle(&mut self) {
+        let word = |index: u32| self.control.get(&index, 0).unwrap_or(0);
+        // The stamp is read before the map: whoever comes later changes it again.
+        let entered = word(control::ENTERED);
+        if entered != word(control::SETTLED) && self.entering.keys().next().is_none() {
+            // A failure leaves the programs asking, which is slower and right.
+            let _ = self.control.set(control::SETTLED, entered, 0);
+        }
+    }
+
+    /// Waits until the programs wake the daemon, for a cgroup or because the ring fills up, or until
+    /// the time is over.
+    pub fn wait(&mut self, at_most: Duration) {
+        self.rings.wait(at_most);
+    }
+
+    /// Takes every cgroup record that waits.
+    pub fn drain_lifecycle(&mut self, each: impl FnMut(&[u8])) {
+        self.rings.drain_lifecycle(each);
+    }
+
+    /// Takes the file records that wait, at most `at_most`. Returns how many there were.
+    pub fn drain_files(&mut self, at_most: usize, each: impl FnMut(&[u8])) -> usize {
+        self.rings.drain_files(at_most, each)
+    }
+
+    /// Takes the programs off their hooks. The rings and counters stay readable.
+    pub fn detach(&mut self) {
+        let names: Vec<String> = self.programs.programs().map(|(name, _)| name.to_owned()).collect();
+        for name in names {
+            let unloaded = match self.programs.program_mut(&name) {
+                Some(Program::TracePoint(program)) => program.unload(),
+                Some(Program::RawTracePoint(program)) => program.unload(),
+                _ => Ok(()),
+            };
+            if let Err(error) = unloaded {
+                tracing::debug!(program = name, %error, "a program was not loaded");
+            }
+        }
+    }
+}
+
+impl Gate for Kernel {
+    fn trace(&mut self, cgroup: CgroupId) -> Result<(), GateError> {
+        const NO_EXIST: u64 = 1;
+        let zero = aya::maps::PerCpuValues::try_from(vec![[0; counter::COUNT]; self.cpus])
+            .map_err(|source| GateError { cgroup, source })?;
+        match self.traced.insert(cgroup.0, zero, NO_EXIST) {
+            Ok(()) => Ok(()),
+            // The programs began to trace it by themselves, and its counters run.
+            Err(_) if self.traced.get(&cgroup.0, 0).is_ok() => Ok(()),
+            Err(error) => Err(GateError { cgroup, source: std::io::Error::other(error) }),
+        }
+    }
+
+    fn untrace(&mut self, cgroup: CgroupId) {
+        // It may never have been traced.
+        let _ = self.traced.remove(&cgroup.0);
+    }
+
+    fn watch(&mut self, cgroup: CgroupId) -> Result<(), GateError> {
+        self.watched
+            .insert(cgroup.0, 1, 0)
+            .map_err(|error| GateError { cgroup, source: std::io::Error::other(error) })
+    }
+
+    fn unwatch(&mut self, cgroup: CgroupId) {
+        // It may never have been watched.
+        let _ = self.watched.remove(&cgroup.0);
+    }
+}
+
+/// Nanoseconds since boot, suspended time included: the clock of the kernel programs.
+pub fn boot_time_ns() -> u64 {
+    nanoseconds(ClockId::Boottime)
+}
+
+/// Nanoseconds since the Unix epoch.
+pub fn real_time_ns() -> u64 {
+    nanoseconds(ClockId::Realtime)
+}
+
+fn nanoseconds(clock: ClockId) -> u64 {
+    let now = clock_gettime(clock);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    RandomState::new().hash_one(boot_time_ns())
+}
+
+fn refused(error: aya::EbpfError) -> StartError {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(inner) = cause {
+        let kind = inner.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        if kind == Some(std::io::ErrorKind::PermissionDenied) {
+            return StartError::Permission(Box::new(error));
+        }
+        cause = inner.source();
+    }
+    StartError::Load(Box::new(error))
+}
+
+fn take<M>(programs: &mut Ebpf, name: &'static str) -> Result<M, StartError>
+where
+    M: TryFrom<aya::maps::Map, Error = aya::maps::MapError>,
+{
+    let map = programs.take_map(name).ok_or(StartError::Map { name, source: None })?;
+    M::try_from(map).map_err(|error| StartError::Map { name, source: Some(Box::new(error)) })
+}
+
+fn ask_own_cgroup(
+    programs: &mut Ebpf,
+    control: &mut Array<MapData, u64>,
+) -> Result<CgroupId, StartError> {
+    let own_cgroup = |error| StartError::OwnCgroup(Box::new(error));
+    let program: &mut RawTracePoint = programs
+        .program_mut("whoami")
+        .and_then(|program| program.try_into().ok())
+        .ok_or(StartError::Map { name: "whoami", source: None })?;
+    program.load().map_err(own_cgroup)?;
+    program.test_run(RawTracePointRunOptions::new()).map_err(own_cgroup)?;
+    let id = control
+        .get(&control::OWN_CGROUP, 0)
+        .map_err(|error| StartError::Map { name: "CONTROL", source: Some(Box::new(error)) })?;
+    Ok(CgroupId(id))
+}
+

@@ -1,0 +1,58 @@
+//! The two rings, and waiting for them.
+//!
+//! A program that writes a file record does not wake anybody, so the file ring is looked at in time. It
+//! is waited for by edges: by level, a ring that holds anything would end every wait at once.
+
+use std::os::fd::AsFd as _;
+use std::time::Duration;
+
+use aya::maps::{MapData, RingBuf};
+use rustix::event::epoll;
+use rustix::event::Timespec;
+
+/// The rings of the loaded programs.
+pub(crate) struct Rings {
+    files: RingBuf<MapData>,
+    lifecycle: RingBuf<MapData>,
+    epoll: rustix::fd::OwnedFd,
+}
+
+impl Rings {
+    pub(crate) fn open(
+        files: RingBuf<MapData>,
+        lifecycle: RingBuf<MapData>,
+    ) -> std::io::Result<Rings> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let edges = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        epoll::add(&epoll, files.as_fd(), epoll::EventData::new_u64(0), edges)?;
+        epoll::add(&epoll, lifecycle.as_fd(), epoll::EventData::new_u64(1), edges)?;
+        Ok(Rings { files, lifecycle, epoll })
+    }
+
+    pub(crate) fn wait(&mut self, at_most: Duration) {
+        let mut events: [epoll::Event; 2] =
+            std::array::from_fn(|_| epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) });
+        let timeout = Timespec {
+            tv_sec: at_most.as_secs() as i64,
+            tv_nsec: i64::from(at_most.subsec_nanos()),
+        };
+        // An interrupted wait is a short one; which ring woke us does not matter, both are drained.
+        let _ = epoll::wait(&self.epoll, &mut events[..], Some(&timeout));
+    }
+
+    pub(crate) fn drain_lifecycle(&mut self, mut each: impl FnMut(&[u8])) {
+        while let Some(record) = self.lifecycle.next() {
+            each(&record);
+        }
+    }
+
+    pub(crate) fn drain_files(&mut self, at_most: usize, mut each: impl FnMut(&[u8])) -> usize {
+        let mut drained = 0;
+        while drained < at_most {
+            let Some(record) = self.files.next() else { break };
+            each(&record);
+            drained += 1;
+        }
+        drained
+    }
+}

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use libtest_mimic::{Failed, Trial};
-use whodunit_containers::{Container, DaemonConfig, Exit, Pod, Tmpfs};
+use whodunit_containers::{Container, DaemonConfig, Exit, Hierarchies, Pod, Tmpfs};
 
 use crate::discovery::{let_work, worker};
 use crate::guests::QUIET;
@@ -43,6 +43,8 @@ pub(crate) fn trials() -> Vec<Trial> {
             "bad_input::a_cgroup_root_that_is_no_cgroup_root",
             no_cgroup_root,
         ),
+        about_containers("bad_input::a_machine_without_cgroup_v2", no_cgroup_v2),
+        about_containers("bad_input::a_kernel_without_btf", no_btf),
         about_containers("bad_input::a_report_folder_that_is_missing", missing_folder),
         about_containers(
             "bad_input::a_report_folder_that_is_read_only",
@@ -81,8 +83,10 @@ fn check_refusal(config: &DaemonConfig, exit: &Exit, code: i32, words: &[&str]) 
 }
 
 fn check_words(text: &str, words: &[&str]) -> Outcome {
+    let said = text.to_lowercase();
     for word in words {
-        expect(format!("{word:?} is said in {text:?}"), text.contains(word))?;
+        let found = said.contains(&word.to_lowercase());
+        expect(format!("{word:?} is said in {text:?}"), found)?;
     }
     Ok(())
 }
@@ -269,6 +273,29 @@ fn no_cgroup_root() -> Outcome {
         |config| Ok(config.cgroup_root(&root)),
         FAILURE,
         &[&said, "cgroup"],
+    )
+}
+
+/// Runs the daemon, in a mount namespace of its own that this command has changed, to its refusal.
+fn refused_after(mount_command: &str, words: &[&str]) -> Outcome {
+    let script = format!("{mount_command} && exec \"$@\"");
+    let wrapper = ["unshare", "--mount", "/bin/sh", "-c", &script, "sh"];
+    refused(|config| Ok(config.wrapped(&wrapper)), FAILURE, words)
+}
+
+fn no_cgroup_v2() -> Outcome {
+    let unified = Hierarchies::find()?.unified;
+    refused_after(
+        &format!("umount --lazy {}", unified.display()),
+        &["cgroup v2", "mount"],
+    )
+}
+
+fn no_btf() -> Outcome {
+    let btf = "/sys/kernel/btf/vmlinux";
+    refused_after(
+        &format!("mount --bind /dev/null {btf}"),
+        &[btf, "CONFIG_DEBUG_INFO_BTF"],
     )
 }
 

@@ -23,6 +23,7 @@ pub const ARTIFACTS_DIR_VARIABLE: &str = "WHODUNIT_ARTIFACTS_DIR";
 /// Cargo profile of the kernel programs in the workspace's `Cargo.toml`.
 const KERNEL_PROFILE: &str = "kernel";
 /// Cargo profile of the plugins in the workspace's `Cargo.toml`.
+#[cfg(feature = "components")]
 const PLUGIN_PROFILE: &str = "plugin";
 
 /// Why an artifact could not be built.

@@ -318,16 +318,21 @@ impl Toolchain {
             && library.join("Cargo.lock").is_file()
     }
 
-    /// The linker that rustup ships with a toolchain.
-    fn rust_lld(&self) -> Option<PathBuf> {
+    /// The folder of the programs that rustup ships with a toolchain: a linker, tools of LLVM.
+    pub fn shipped_tools(&self) -> Option<PathBuf> {
         let libraries = self.print("sysroot", None)?.join("lib/rustlib");
         let folders = fs::read_dir(libraries)
             .ok()?
             .flatten()
             .map(|entry| entry.path());
         folders
-            .map(|folder| folder.join("bin/rust-lld"))
-            .find(|linker| linker.is_file())
+            .map(|folder| folder.join("bin"))
+            .find(|folder| folder.is_dir())
+    }
+
+    /// The linker that rustup ships with a toolchain.
+    fn rust_lld(&self) -> Option<PathBuf> {
+        Some(self.shipped_tools()?.join("rust-lld")).filter(|linker| linker.is_file())
     }
 
     fn print(&self, what: &str, target: Option<&str>) -> Option<PathBuf> {

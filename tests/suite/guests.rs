@@ -1,0 +1,118 @@
+//! Guests written as text: hostile ones, and ones that this daemon must not take.
+//!
+//! A guest is a core module in the canonical ABI of the contract in `wit/`, made a component.
+
+use libtest_mimic::Failed;
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::{Resolve, SourceMap};
+
+use crate::report::repository;
+
+/// The version of the contract that the daemon has.
+const CONTRACT: &str = "0.1.0";
+
+/// A guest of the world `reporter-plugin`: what it does in its calls, as instructions of WebAssembly
+/// text that leave the address of a result on the stack.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Guest {
+    /// Pages of memory (64 KiB each) that it starts with.
+    pub(crate) pages: u32,
+    /// In `on-batch`.
+    pub(crate) on_batch: &'static str,
+    /// In `on-tick`.
+    pub(crate) on_tick: &'static str,
+}
+
+/// Leaves the address of a result without error: what is there is zero.
+pub(crate) const OK: &str = "(i32.const 1024)";
+
+impl Guest {
+    /// The core module.
+    pub(crate) fn module(&self, version: &str) -> Result<Vec<u8>, Failed> {
+        let Guest {
+            pages,
+            on_batch,
+            on_tick,
+        } = self;
+        // At 0 its name and version; at 64 its description; at 1024 a result without error; at 2048
+        // where `emit` leaves its answer; what the host hands over begins at 65,536.
+        let text = format!(
+            r#"(module
+              (import "whodunit:plugin/log@{version}" "write"
+                (func $log (param i32 i32 i32)))
+              (import "whodunit:plugin/documents@{version}" "emit"
+                (func $emit (param i32 i32 i32 i32 i32)))
+              (memory (export "memory") {pages})
+              (global $free (mut i32) (i32.const 65536))
+              (data (i32.const 0) "hostile")
+              (data (i32.const 16) "1.0.0")
+              (data (i32.const 32) "report")
+              (data (i32.const 64) "\00\00\00\00\07\00\00\00\10\00\00\00\05\00\00\00")
+              (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+                (local $place i32)
+                (local.set $place (i32.and (i32.add (global.get $free) (i32.const 15)) (i32.const -16)))
+                (global.set $free (i32.add (local.get $place) (local.get 3)))
+                (if (i32.gt_u (global.get $free) (i32.mul (memory.size) (i32.const 65536)))
+                  (then
+                    (if (i32.eq (i32.const -1) (memory.grow (i32.add (i32.const 1)
+                          (i32.div_u (local.get 3) (i32.const 65536)))))
+                      (then (unreachable)))))
+                (local.get $place))
+              (func (export "whodunit:plugin/lifecycle@{version}#describe") (result i32)
+                (i32.const 64))
+              (func (export "whodunit:plugin/lifecycle@{version}#start")
+                (param i32 i32 i32 i32 i32 i32) (result i32)
+                {OK})
+              (func (export "whodunit:plugin/reporter@{version}#on-batch")
+                (param i32 i32 i32 i32 i32 i32 i64) (result i32)
+                (local $count i32)
+                (global.set $free (i32.const 65536))
+                {on_batch})
+              (func (export "whodunit:plugin/reporter@{version}#on-tick")
+                (param i64 i32 i32 i32 i32 i32 i32) (result i32)
+                (local $count i32)
+                (global.set $free (i32.const 65536))
+                {on_tick}))"#
+        );
+        Ok(wat::parse_str(text)?)
+    }
+
+    /// The component.
+    pub(crate) fn component(&self) -> Result<Vec<u8>, Failed> {
+        self.component_for(CONTRACT)
+    }
+
+    /// The component, built against the contract under another version number.
+    pub(crate) fn component_for(&self, version: &str) -> Result<Vec<u8>, Failed> {
+        let mut module = self.module(version)?;
+        let mut sources = SourceMap::new();
+        for entry in std::fs::read_dir(repository().join("wit"))? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "wit") {
+                let text = std::fs::read_to_string(&path)?;
+                let text = text.replace(&format!("@{CONTRACT}"), &format!("@{version}"));
+                sources.push(&path, text);
+            }
+        }
+        let group = sources
+            .parse()
+            .map_err(|(sources, error)| error.highlight(&sources))?;
+        let mut resolve = Resolve::default();
+        let package = resolve
+            .push_group(group)
+            .map_err(|error| error.to_string())?;
+        let world = resolve.select_world(&[package], Some("reporter-plugin"))?;
+        embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)?;
+        Ok(ComponentEncoder::default()
+            .module(&module)?
+            .validate(true)
+            .encode()?)
+    }
+}
+
+/// A guest that does nothing: a good neighbour.
+pub(crate) const QUIET: Guest = Guest {
+    pages: 1,
+    on_batch: OK,
+    on_tick: OK,
+};

@@ -1,0 +1,63 @@
+//! The integration tests: the real daemon on real containers, with known content and exact
+//! expectations.
+//!
+//! Every trial makes what it needs and removes it again, under names that nobody else has, so trials
+//! run in parallel. A trial that cannot run on this machine is ignored and says why.
+
+mod bad_input;
+mod capture;
+mod crash;
+mod discovery;
+mod guests;
+mod harness;
+mod hostile;
+mod machine;
+mod report;
+mod restart;
+mod volume;
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+/// What a trial returns.
+type Outcome = Result<(), Failed>;
+
+/// Daemons and containers at once: more only makes each of them slower.
+const PARALLEL_TRIALS: usize = 2;
+
+fn main() -> std::process::ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(PARALLEL_TRIALS);
+    let trials = [
+        harness::trials(),
+        discovery::trials(),
+        capture::trials(),
+        restart::trials(),
+        volume::trials(),
+        crash::trials(),
+        hostile::trials(),
+        bad_input::trials(),
+    ];
+    libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
+}
+
+/// A claim about containers alone.
+fn about_containers(name: &'static str, test: fn() -> Outcome) -> Trial {
+    needing(name, machine::lacks_for_containers, test)
+}
+
+/// A claim about the daemon that captures.
+fn about_capture(name: &'static str, test: fn() -> Outcome) -> Trial {
+    needing(name, machine::lacks_for_capture, test)
+}
+
+/// A trial that is ignored, with the reason, where the machine lacks something.
+fn needing(
+    name: impl Into<String>,
+    lacks: fn() -> Option<&'static str>,
+    test: impl FnOnce() -> Outcome + Send + 'static,
+) -> Trial {
+    Trial::ignorable_test(name, move || match lacks() {
+        Some(reason) => Ok(Completion::ignored_with(reason)),
+        None => test().map(|()| Completion::Completed),
+    })
+}

@@ -91,7 +91,7 @@ impl Invalid {
             };
             Drawn { shown, handler }.to_string()
         });
-        pictures.collect()
+        pictures.collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -130,11 +130,12 @@ impl Diagnostic for Shown<'_> {
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let label = match &self.problem.expected {
-            Some(expected) => format!("expected {expected}"),
-            None => String::from("here"),
-        };
-        let span = LabeledSpan::new_with_span(Some(label), self.problem.span.clone());
+        let label = self
+            .problem
+            .expected
+            .as_ref()
+            .map(|expected| format!("expected {expected}"));
+        let span = LabeledSpan::new_with_span(label, self.problem.span.clone());
         Some(Box::new(std::iter::once(span)))
     }
 }

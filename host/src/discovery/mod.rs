@@ -929,7 +929,7 @@ fn release(gate: &mut dyn Gate, cgroups: &[CgroupId]) {
     }
 }
 
-/// The configured subtrees as paths with a leading `/`, without those that are below another.
+/// The configured subtrees as paths with a leading `/`, each once.
 fn subtrees(configured: Vec<String>) -> Result<Vec<Vec<u8>>, DiscoveryError> {
     let mut paths = Vec::new();
     for subtree in configured {
@@ -945,8 +945,6 @@ fn subtrees(configured: Vec<String>) -> Result<Vec<Vec<u8>>, DiscoveryError> {
     if paths.is_empty() {
         return Err(DiscoveryError::NoSubtrees);
     }
-    let all = paths.clone();
-    paths.retain(|path| !all.iter().any(|other| is_below(path, other)));
     paths.sort_unstable();
     paths.dedup();
     Ok(paths)

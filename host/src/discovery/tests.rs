@@ -606,7 +606,10 @@ fn a_scan_repairs_missed_makings_and_removals() {
         world.scan();
         world.make(&in_pod("late"), true);
         world.make(&in_pod("late/a"), true);
+        let web = world.tree.id(&in_pod("web"));
         world.remove(&in_pod("web"), true);
+        // The kernel programs missed it too.
+        world.kernel.traced.insert(web);
         let told = world.scan();
         let ended = [format!("web-{}", in_pod("web/a")), "-web".to_owned()];
         assert_eq!(told[..2], ended, "what is gone comes first");
@@ -635,6 +638,44 @@ fn a_cgroup_that_was_just_made_has_time_to_appear() {
         assert_eq!(world.scan(), [""; 0]);
         assert_eq!(world.scan(), ["-brief"]);
     });
+}
+
+#[test]
+fn what_a_scan_cannot_read_is_not_taken_for_gone() {
+    use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, openat, statat};
+    let mut world = World::new(
+        Tree::of_files(),
+        Scope::Pod,
+        &in_pod("own"),
+        &[&in_pod("web")],
+    );
+    world.scan();
+    // As deep as a container can nest its cgroups: far beyond the longest path that can be opened.
+    let name = "n".repeat(255);
+    let directory = OFlags::RDONLY | OFlags::DIRECTORY;
+    let mut folder =
+        rustix::fs::open(world.tree.folder(&in_pod("web")), directory, Mode::empty()).unwrap();
+    let (mut path, mut parent) = (in_pod("web"), world.tree.id(&in_pod("web")));
+    let mut deepest = parent;
+    for _ in 0..20 {
+        mkdirat(&folder, &*name, Mode::RWXU).unwrap();
+        deepest = CgroupId(statat(&folder, &*name, AtFlags::empty()).unwrap().st_ino);
+        path = format!("{path}/{name}");
+        let made = CgroupMade {
+            id: deepest,
+            parent,
+            path: path.as_bytes(),
+        };
+        assert_eq!(world.discovery.made(&made, &mut world.kernel, NOW).len(), 1);
+        folder = openat(&folder, &*name, directory, Mode::empty()).unwrap();
+        parent = deepest;
+    }
+    for _ in 0..3 {
+        assert_eq!(world.discovery.scan(&mut world.kernel, NOW).unwrap(), []);
+    }
+    let web = world.container("web").id;
+    assert_eq!(world.discovery.owner(deepest), Owner::Container(web));
+    assert_eq!(world.discovery.cgroups_of(web).len(), 21);
 }
 
 #[test]

@@ -10,9 +10,7 @@ use crate::attribute::WaitingRoom;
 use crate::decode::{Observation, decode};
 use crate::discovery::{CgroupMade, Change, Discovery, DiscoveryError, Owner};
 use crate::dispatch::Dispatcher;
-use crate::event::{
-    CgroupId, ContainerId, ContainerTotals, Counter, Tick, TickCause, UnixNanos,
-};
+use crate::event::{CgroupId, ContainerId, ContainerTotals, Counter, Tick, TickCause, UnixNanos};
 use crate::kernel::gate::Gate as _;
 use crate::kernel::{Kernel, KernelCounters, boot_time_ns, real_time_ns};
 use crate::pipeline::Pipeline;

@@ -187,11 +187,7 @@ impl Command {
                 let loaded = flags.load(console)?;
                 let text = match output {
                     ConfigurationFormat::Toml => {
-                        format!(
-                            "# From {}.\n{}",
-                            provenance(&loaded),
-                            loaded.config.to_toml()
-                        )
+                        format!("# From {}.\n{}", provenance(&loaded), loaded.config.to_toml())
                     }
                     ConfigurationFormat::Json => loaded.config.to_json() + "\n",
                 };
@@ -271,11 +267,7 @@ fn provenance(loaded: &Loaded) -> String {
 }
 
 fn version() -> String {
-    let linked = if cfg!(target_feature = "crt-static") {
-        "static"
-    } else {
-        "dynamic"
-    };
+    let linked = if cfg!(target_feature = "crt-static") { "static" } else { "dynamic" };
     let machine = format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS);
     let target = option_env!("WHODUNIT_TARGET").unwrap_or(&machine);
     let mut text = format!(
@@ -314,10 +306,7 @@ mod tests {
         Ok(Exit::Failure)
     }
 
-    const COMMANDS: Commands = Commands {
-        run: run_that_fails,
-        doctor: doctor_that_finds,
-    };
+    const COMMANDS: Commands = Commands { run: run_that_fails, doctor: doctor_that_finds };
 
     fn told_at(
         arguments: &[&str],
@@ -340,20 +329,11 @@ mod tests {
         let arguments = std::iter::once("whodunit").chain(arguments.iter().copied());
         let exit = execute(arguments.map(OsString::from), &COMMANDS, &mut console);
         let text = |bytes| String::from_utf8(bytes).unwrap();
-        Told {
-            exit,
-            out: text(out),
-            err: text(err),
-        }
+        Told { exit, out: text(out), err: text(err) }
     }
 
     fn told(arguments: &[&str], variables: &[(&str, &str)]) -> Told {
-        told_at(
-            arguments,
-            variables,
-            false,
-            Path::new("/nonexistent/whodunit.toml"),
-        )
+        told_at(arguments, variables, false, Path::new("/nonexistent/whodunit.toml"))
     }
 
     fn broken_file() -> tempfile::NamedTempFile {
@@ -364,17 +344,10 @@ mod tests {
 
     #[test]
     fn check_prints_the_configuration_in_force_and_what_it_was_made_of() {
-        let told = told(
-            &["check", "--scope", "node"],
-            &[("WHODUNIT_INTERVAL", "5s")],
-        );
+        let told = told(&["check", "--scope", "node"], &[("WHODUNIT_INTERVAL", "5s")]);
         assert_eq!(told.exit, Exit::Success, "{told:?}");
         assert_eq!(told.err, "");
-        assert!(
-            told.out
-                .starts_with("# From defaults, --scope, WHODUNIT_INTERVAL.\n"),
-            "{told:?}"
-        );
+        assert!(told.out.starts_with("# From defaults, --scope, WHODUNIT_INTERVAL.\n"), "{told:?}");
         assert!(told.out.contains("\nscope = \"node\"\n"), "{told:?}");
         assert!(told.out.contains("\ninterval = \"5s\"\n"), "{told:?}");
     }
@@ -403,19 +376,12 @@ mod tests {
         }
         let nowhere = Path::new("/nonexistent/whodunit.toml");
         for plain in [("NO_COLOR", "1"), ("TERM", "dumb")] {
-            assert_eq!(
-                told_at(&["run", "-c", path], &[plain], true, nowhere).err,
-                line
-            );
+            assert_eq!(told_at(&["run", "-c", path], &[plain], true, nowhere).err, line);
         }
         let picture = told_at(&["run", "-c", path], &[("NO_COLOR", "")], true, nowhere);
         assert_eq!(picture.exit, Exit::Configuration);
         assert!(picture.err.contains("\u{1b}["), "{}", picture.err);
-        assert!(
-            picture.err.contains("did you mean `interval`?"),
-            "{}",
-            picture.err
-        );
+        assert!(picture.err.contains("did you mean `interval`?"), "{}", picture.err);
     }
 
     #[test]
@@ -424,10 +390,7 @@ mod tests {
         let path = file.path().to_str().unwrap();
         let by_variable = told(&["check"], &[(FILE_VARIABLE, path)]);
         assert_eq!(by_variable.exit, Exit::Configuration);
-        let by_flag = told(
-            &["check", "--config", path],
-            &[(FILE_VARIABLE, "/nonexistent")],
-        );
+        let by_flag = told(&["check", "--config", path], &[(FILE_VARIABLE, "/nonexistent")]);
         assert_eq!(by_flag.err, by_variable.err);
         let empty = told(&["check"], &[(FILE_VARIABLE, "")]);
         assert_eq!(empty.exit, Exit::Success);
@@ -450,29 +413,16 @@ mod tests {
     fn a_wrong_value_is_a_fault_of_usage_by_flag_and_of_configuration_by_variable() {
         let by_flag = told(&["check", "--scope", "nod"], &[]);
         assert_eq!(by_flag.exit.code(), 2);
-        assert!(
-            by_flag
-                .err
-                .starts_with("whodunit: error: --scope is \"nod\""),
-            "{}",
-            by_flag.err
-        );
+        assert!(by_flag.err.starts_with("whodunit: error: --scope is \"nod\""), "{}", by_flag.err);
         let by_variable = told(&["check"], &[("WHODUNIT_SCOPE", "nod")]);
         assert_eq!(by_variable.exit.code(), 78);
-        assert!(
-            by_variable
-                .err
-                .starts_with("whodunit: error: WHODUNIT_SCOPE is \"nod\"")
-        );
+        assert!(by_variable.err.starts_with("whodunit: error: WHODUNIT_SCOPE is \"nod\""));
     }
 
     #[test]
     fn a_wrong_command_line_is_2_and_help_is_0() {
-        for arguments in [
-            &["chekc"][..],
-            &["check", "--scoop", "pod"],
-            &["check", "--cgroup", "x"],
-        ] {
+        for arguments in [&["chekc"][..], &["check", "--scoop", "pod"], &["check", "--cgroup", "x"]]
+        {
             let told = told(arguments, &[]);
             assert_eq!((told.exit.code(), told.out.as_str()), (2, ""), "{told:?}");
             assert!(told.err.starts_with("error: "), "{told:?}");
@@ -504,10 +454,7 @@ mod tests {
     fn version_names_the_daemon_its_target_and_its_contract() {
         let told = told(&["version"], &[]);
         let mut lines = told.out.lines();
-        assert_eq!(
-            lines.next(),
-            Some(concat!("whodunit ", env!("CARGO_PKG_VERSION")))
-        );
+        assert_eq!(lines.next(), Some(concat!("whodunit ", env!("CARGO_PKG_VERSION"))));
         assert!(lines.next().unwrap().starts_with("target: "));
         assert_eq!(lines.next(), Some("plugin contract: whodunit:plugin@0.1.0"));
     }
@@ -524,14 +471,9 @@ mod tests {
         for setting in Setting::ALL {
             let command = command_line();
             let run = command.find_subcommand("run").unwrap();
-            let flag = run
-                .get_arguments()
-                .find(|it| it.get_long() == Some(setting.flag()));
+            let flag = run.get_arguments().find(|it| it.get_long() == Some(setting.flag()));
             let help = flag.unwrap().get_help().unwrap().to_string();
-            assert!(
-                help.contains(&format!("[env: {}]", setting.variable())),
-                "{help}"
-            );
+            assert!(help.contains(&format!("[env: {}]", setting.variable())), "{help}");
         }
     }
 
@@ -540,9 +482,6 @@ mod tests {
         assert!(written(Err(io::ErrorKind::BrokenPipe.into())).is_ok());
         let error = written(Err(io::ErrorKind::StorageFull.into())).unwrap_err();
         assert_eq!(error.exit(), Exit::Failure);
-        assert_eq!(
-            error.to_string(),
-            "cannot write to standard output: no storage space"
-        );
+        assert_eq!(error.to_string(), "cannot write to standard output: no storage space");
     }
 }

@@ -120,10 +120,7 @@ pub struct Dedup {
 impl Dedup {
     /// An empty memory for at most `capacity` accesses.
     pub fn new(capacity: NonZeroUsize) -> Dedup {
-        Dedup {
-            seen: LruCache::unbounded_with_hasher(fast::RandomState::default()),
-            capacity,
-        }
+        Dedup { seen: LruCache::unbounded_with_hasher(fast::RandomState::default()), capacity }
     }
 
     /// Remembers an access and says whether it is news.
@@ -136,11 +133,7 @@ impl Dedup {
             self.seen.pop_lru();
         }
         self.seen.put(key, ());
-        if full {
-            Verdict::NewAfterEvicting
-        } else {
-            Verdict::New
-        }
+        if full { Verdict::NewAfterEvicting } else { Verdict::New }
     }
 
     /// Forgets every access, so that each is news once more.
@@ -245,24 +238,12 @@ mod tests {
     fn each_part_of_the_key_makes_another_entry() {
         let base = key(1);
         let others = [
-            FileKey {
-                path: PathHash(2),
-                ..base
-            },
+            FileKey { path: PathHash(2), ..base },
             FileKey { inode: 2, ..base },
             FileKey { device: 9, ..base },
-            FileKey {
-                operation: Kind::Exec,
-                ..base
-            },
-            FileKey {
-                outcome: OutcomeClass::Absent,
-                ..base
-            },
-            FileKey {
-                setup: true,
-                ..base
-            },
+            FileKey { operation: Kind::Exec, ..base },
+            FileKey { outcome: OutcomeClass::Absent, ..base },
+            FileKey { setup: true, ..base },
         ];
         let mut dedup = Dedup::new(capacity(16));
         assert_eq!(dedup.admit(base), Verdict::New);
@@ -282,29 +263,10 @@ mod tests {
             counts.count(dedup.admit(key(path)));
         }
         counts.count_excluded();
-        assert_eq!(
-            counts,
-            FileCounts {
-                admitted: 4,
-                excluded: 1,
-                duplicate: 1,
-                evicted: 2
-            }
-        );
-        let named: Vec<_> = counts
-            .counters()
-            .into_iter()
-            .map(|each| (each.name, each.value))
-            .collect();
-        assert_eq!(
-            named,
-            [
-                ("admitted", 4),
-                ("excluded", 1),
-                ("duplicate", 1),
-                ("evicted", 2)
-            ]
-        );
+        assert_eq!(counts, FileCounts { admitted: 4, excluded: 1, duplicate: 1, evicted: 2 });
+        let named: Vec<_> =
+            counts.counters().into_iter().map(|each| (each.name, each.value)).collect();
+        assert_eq!(named, [("admitted", 4), ("excluded", 1), ("duplicate", 1), ("evicted", 2)]);
     }
 
     #[test]
@@ -345,10 +307,7 @@ mod tests {
         for entries in 1..=4 {
             for mut sequence in 0..PATHS.pow(LENGTH) {
                 let mut dedup = Dedup::new(capacity(entries));
-                let mut naive = Naive {
-                    seen: Vec::new(),
-                    capacity: entries,
-                };
+                let mut naive = Naive { seen: Vec::new(), capacity: entries };
                 for step in 0..LENGTH {
                     let next = key(sequence % PATHS);
                     sequence /= PATHS;
@@ -366,16 +325,10 @@ mod tests {
     #[test]
     fn path_hashes_agree_in_a_run_and_differ_between_runs() {
         let hasher = PathHasher::new();
-        assert_eq!(
-            hasher.hash(b"/etc/passwd"),
-            hasher.clone().hash(b"/etc/passwd")
-        );
+        assert_eq!(hasher.hash(b"/etc/passwd"), hasher.clone().hash(b"/etc/passwd"));
         assert_ne!(hasher.hash(b"/etc/passwd"), hasher.hash(b"/etc/passwe"));
         assert_ne!(hasher.hash(b""), hasher.hash(b"\0"));
-        assert_ne!(
-            hasher.hash(b"/etc/passwd"),
-            PathHasher::new().hash(b"/etc/passwd")
-        );
+        assert_ne!(hasher.hash(b"/etc/passwd"), PathHasher::new().hash(b"/etc/passwd"));
     }
 
     #[test]

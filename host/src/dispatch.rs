@@ -20,9 +20,7 @@ impl Dispatcher {
     /// Hands over a batch. A full queue drops it and counts.
     pub fn batch(&self, batch: Arc<Batch>) {
         if !batch.is_empty() {
-            self.queues
-                .iter()
-                .for_each(|queue| queue.push_batch(&batch));
+            self.queues.iter().for_each(|queue| queue.push_batch(&batch));
         }
     }
 

@@ -20,15 +20,10 @@ static WRITING: Mutex<()> = Mutex::new(());
 #[track_caller]
 fn check(page: &str, name: &str, content: &str) {
     let _writing = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../docs")
-        .join(page);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(page);
     let text = std::fs::read_to_string(&path).unwrap();
     let begin = format!("<!-- generated: {name} -->\n");
-    let start = text
-        .find(&begin)
-        .expect("the page has the beginning of the part")
-        + begin.len();
+    let start = text.find(&begin).expect("the page has the beginning of the part") + begin.len();
     let length = text[start..].find("<!-- end of generated -->");
     let end = start + length.expect("the page has the end of the part");
     let content = format!("\n{}\n\n", content.trim_end());
@@ -41,11 +36,7 @@ fn check(page: &str, name: &str, content: &str) {
          --- the page\n{}\n--- the code\n{content}",
         &text[start..end]
     );
-    std::fs::write(
-        &path,
-        format!("{}{content}{}", &text[..start], &text[end..]),
-    )
-    .unwrap();
+    std::fs::write(&path, format!("{}{content}{}", &text[..start], &text[end..])).unwrap();
 }
 
 /// Text in a cell of a Markdown table.
@@ -76,12 +67,10 @@ fn shape(shape: &Shape) -> (&'static str, String) {
 /// The default of a key, as it stands in the TOML.
 fn default_of(config: &serde_json::Value, table: &str, key: &Key) -> String {
     let tables = table.split('.').filter(|step| !step.is_empty());
-    let found = tables
-        .chain([key.name])
-        .try_fold(config, |value, step| match value {
-            serde_json::Value::Array(list) => list.first()?.get(step),
-            value => value.get(step),
-        });
+    let found = tables.chain([key.name]).try_fold(config, |value, step| match value {
+        serde_json::Value::Array(list) => list.first()?.get(step),
+        value => value.get(step),
+    });
     match found {
         _ if key.required => String::from("required"),
         Some(value) if !value.is_object() => {
@@ -102,30 +91,20 @@ fn configuration_keys() {
             return;
         }
         if current.as_deref() != Some(table) {
-            let header = if table == "plugin" {
-                "[[plugin]]".into()
-            } else {
-                format!("[{table}]")
-            };
+            let header = if table == "plugin" { "[[plugin]]".into() } else { format!("[{table}]") };
             writeln!(page, "\n### `{header}`\n").unwrap();
             if let Some(key) = keys::ROOT.iter().find(|key| key.name == table) {
                 writeln!(page, "{}.\n", key.meaning).unwrap();
             }
-            writeln!(
-                page,
-                "| key | type | default | meaning | limits |\n|---|---|---|---|---|"
-            )
-            .unwrap();
+            writeln!(page, "| key | type | default | meaning | limits |\n|---|---|---|---|---|")
+                .unwrap();
             current = Some(table.to_owned());
         }
         let (kind, limits) = shape(&key.shape);
         let default = default_of(&config, table, key);
-        let flags = Setting::ALL
-            .into_iter()
-            .filter(|it| it.key() == format!("{table}.{}", key.name));
-        let flags: String = flags
-            .map(|it| format!(" Flag `--{}`.", it.flag()))
-            .collect();
+        let flags =
+            Setting::ALL.into_iter().filter(|it| it.key() == format!("{table}.{}", key.name));
+        let flags: String = flags.map(|it| format!(" Flag `--{}`.", it.flag())).collect();
         let (name, meaning) = (key.name, key.meaning);
         writeln!(
             page,
@@ -145,12 +124,7 @@ fn builtin_plugins() {
     for builtin in BUILTINS {
         let outputs: Vec<String> = builtin.outputs.iter().map(|it| format!("`{it}`")).collect();
         let (name, meaning) = (builtin.name, builtin.meaning);
-        writeln!(
-            page,
-            "| `builtin:{name}` | {meaning} | {} |",
-            outputs.join(", ")
-        )
-        .unwrap();
+        writeln!(page, "| `builtin:{name}` | {meaning} | {} |", outputs.join(", ")).unwrap();
     }
     check("configuration.md", "builtins", &page);
 }
@@ -171,15 +145,10 @@ fn flags() {
         String::from("| flag | environment | key | commands | meaning |\n|---|---|---|---|---|\n");
     let program = cli::command_line();
     let mut seen = Vec::new();
-    let all = program
-        .get_subcommands()
-        .flat_map(|command| command.get_arguments());
+    let all = program.get_subcommands().flat_map(|command| command.get_arguments());
     for flag in all.filter(|flag| flag.get_id() != "help") {
         let long = flag.get_long().expect("every flag has a long name");
-        let help = flag
-            .get_help()
-            .expect("every flag has a help text")
-            .to_string();
+        let help = flag.get_help().expect("every flag has a help text").to_string();
         if seen.contains(&(long, help.clone())) {
             continue;
         }
@@ -188,37 +157,26 @@ fn flags() {
             .filter(|command| {
                 command.get_arguments().any(|other| {
                     other.get_long() == Some(long)
-                        && other
-                            .get_help()
-                            .is_some_and(|text| text.to_string() == help)
+                        && other.get_help().is_some_and(|text| text.to_string() == help)
                 })
             })
             .map(|command| format!("`{}`", command.get_name()))
             .collect();
-        let setting = Setting::ALL
-            .into_iter()
-            .find(|setting| setting.flag() == long);
+        let setting = Setting::ALL.into_iter().find(|setting| setting.flag() == long);
         let (meaning, variable) = match help.split_once(" [env: ") {
             Some((meaning, variable)) => (meaning, format!("`{}`", variable.trim_end_matches(']'))),
             None => (help.as_str(), String::new()),
         };
         let key = setting.map_or(String::new(), |setting| format!("`{}`", setting.key()));
-        let short = flag
-            .get_short()
-            .map_or(String::new(), |short| format!("`-{short}`, "));
-        let value = flag
-            .get_value_names()
-            .map_or(String::new(), |names| format!(" {}", names[0]));
+        let short = flag.get_short().map_or(String::new(), |short| format!("`-{short}`, "));
+        let value = flag.get_value_names().map_or(String::new(), |names| format!(" {}", names[0]));
         let words: Vec<String> = flag
             .get_possible_values()
             .iter()
             .map(|word| format!("`{}`", word.get_name()))
             .collect();
-        let words = if words.is_empty() {
-            String::new()
-        } else {
-            format!(": {}", words.join(" or "))
-        };
+        let words =
+            if words.is_empty() { String::new() } else { format!(": {}", words.join(" or ")) };
         writeln!(
             page,
             "| {short}`--{long}{value}` | {variable} | {key} | {} | {}{words} |",

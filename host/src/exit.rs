@@ -23,13 +23,8 @@ pub enum Exit {
 
 impl Exit {
     /// Every exit, by its code.
-    pub const ALL: [Exit; 5] = [
-        Exit::Success,
-        Exit::Failure,
-        Exit::Usage,
-        Exit::Permission,
-        Exit::Configuration,
-    ];
+    pub const ALL: [Exit; 5] =
+        [Exit::Success, Exit::Failure, Exit::Usage, Exit::Permission, Exit::Configuration];
 
     /// The exit code of the process.
     pub const fn code(self) -> u8 {
@@ -75,10 +70,7 @@ pub struct Failure {
 impl Failure {
     /// A failure whose error does not know how the process ends with it.
     pub fn new(exit: Exit, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
-        Failure {
-            exit,
-            cause: cause.into(),
-        }
+        Failure { exit, cause: cause.into() }
     }
 
     /// How the process ends.
@@ -115,10 +107,7 @@ impl fmt::Debug for Failure {
 
 impl<E: Exits> From<E> for Failure {
     fn from(error: E) -> Failure {
-        Failure {
-            exit: error.exit(),
-            cause: Box::new(error),
-        }
+        Failure { exit: error.exit(), cause: Box::new(error) }
     }
 }
 
@@ -147,9 +136,7 @@ mod tests {
     #[test]
     fn the_causes_of_an_error_are_folded_into_one_sentence_without_repeating() {
         let source = std::io::Error::other("the disk is gone");
-        let failure = Failure::from(Outer {
-            source: Middle { source },
-        });
+        let failure = Failure::from(Outer { source: Middle { source } });
         assert_eq!(
             failure.sentence(),
             "cannot load the plugin `report`: cannot read /x.wasm: the disk is gone"

@@ -25,10 +25,7 @@ impl Excluded {
         folders.sort_unstable();
         let mut outermost: Vec<Box<[u8]>> = Vec::with_capacity(folders.len());
         for folder in folders {
-            if !outermost
-                .iter()
-                .any(|outer| stands_at_or_below(&folder, outer))
-            {
+            if !outermost.iter().any(|outer| stands_at_or_below(&folder, outer)) {
                 outermost.push(folder);
             }
         }
@@ -37,19 +34,16 @@ impl Excluded {
 
     /// Whether a resolved path is excluded.
     pub fn covers(&self, path: &[u8]) -> bool {
-        self.folders
-            .iter()
-            .any(|folder| stands_at_or_below(path, folder))
+        self.folders.iter().any(|folder| stands_at_or_below(path, folder))
     }
 }
 
 fn stands_at_or_below(path: &[u8], folder: &[u8]) -> bool {
-    path.strip_prefix(folder)
-        .is_some_and(|rest| match rest.first() {
-            // The empty folder is the root, whose own path is `/`.
-            None => true,
-            Some(next) => *next == b'/',
-        })
+    path.strip_prefix(folder).is_some_and(|rest| match rest.first() {
+        // The empty folder is the root, whose own path is `/`.
+        None => true,
+        Some(next) => *next == b'/',
+    })
 }
 
 #[cfg(test)]
@@ -60,16 +54,10 @@ mod tests {
         let prefixes: Vec<String> = prefixes.iter().map(|prefix| (*prefix).to_owned()).collect();
         let excluded = Excluded::new(&prefixes);
         for path in covered {
-            assert!(
-                excluded.covers(path.as_bytes()),
-                "{prefixes:?} must cover {path:?}"
-            );
+            assert!(excluded.covers(path.as_bytes()), "{prefixes:?} must cover {path:?}");
         }
         for path in not_covered {
-            assert!(
-                !excluded.covers(path.as_bytes()),
-                "{prefixes:?} must not cover {path:?}"
-            );
+            assert!(!excluded.covers(path.as_bytes()), "{prefixes:?} must not cover {path:?}");
         }
     }
 
@@ -77,37 +65,15 @@ mod tests {
     fn a_prefix_covers_the_folder_and_what_is_below_it() {
         check(
             &["/proc/", "/sys/", "/dev/"],
-            &[
-                "/proc",
-                "/proc/",
-                "/proc/1/maps",
-                "/sys/fs/cgroup",
-                "/dev/null",
-            ],
-            &[
-                "/procfoo",
-                "/etc/passwd",
-                "/",
-                "",
-                "/home/proc/x",
-                "proc/1",
-                "/pro",
-            ],
+            &["/proc", "/proc/", "/proc/1/maps", "/sys/fs/cgroup", "/dev/null"],
+            &["/procfoo", "/etc/passwd", "/", "", "/home/proc/x", "proc/1", "/pro"],
         );
     }
 
     #[test]
     fn a_slash_at_the_end_changes_nothing() {
-        check(
-            &["/foo"],
-            &["/foo", "/foo/", "/foo/bar"],
-            &["/foobar", "/fo", "/bar/foo"],
-        );
-        check(
-            &["/foo///"],
-            &["/foo", "/foo/", "/foo/bar"],
-            &["/foobar", "/fo"],
-        );
+        check(&["/foo"], &["/foo", "/foo/", "/foo/bar"], &["/foobar", "/fo", "/bar/foo"]);
+        check(&["/foo///"], &["/foo", "/foo/", "/foo/bar"], &["/foobar", "/fo"]);
     }
 
     #[test]
@@ -126,11 +92,7 @@ mod tests {
         let prefixes = ["/a/b", "/a-b", "/a", "/a/", "/c"].map(String::from);
         let excluded = Excluded::new(&prefixes);
         assert_eq!(excluded.folders.len(), 3);
-        check(
-            &["/a/b", "/a-b", "/a"],
-            &["/a/c", "/a/b/c", "/a-b/c"],
-            &["/a-c", "/a.b"],
-        );
+        check(&["/a/b", "/a-b", "/a"], &["/a/c", "/a/b/c", "/a-b/c"], &["/a-c", "/a.b"]);
     }
 
     #[test]

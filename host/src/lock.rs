@@ -108,11 +108,7 @@ impl Lock {
     /// Takes a state folder for this process, and makes the folder where it is missing.
     pub fn take(folder: &Path) -> Result<Lock, LockError> {
         let refused = |error: io::Error| refused(folder, error);
-        DirBuilder::new()
-            .recursive(true)
-            .mode(FOLDER_MODE)
-            .create(folder)
-            .map_err(refused)?;
+        DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder).map_err(refused)?;
         let path = folder.join(FILE_NAME);
         // Not truncated: until the lock is ours, the content is another daemon's. A symbolic link
         // is not followed, and a FIFO does not make the daemon wait.
@@ -134,10 +130,7 @@ impl Lock {
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => {
-                return Err(LockError::Held {
-                    folder: folder.to_owned(),
-                    pid: written_pid(&file),
-                });
+                return Err(LockError::Held { folder: folder.to_owned(), pid: written_pid(&file) });
             }
             Err(error) => return Err(refused(error.into())),
         }
@@ -175,10 +168,7 @@ fn refused(folder: &Path, error: io::Error) -> LockError {
         }
         io::ErrorKind::ReadOnlyFilesystem => LockError::ReadOnly { folder },
         io::ErrorKind::PermissionDenied => LockError::Permission { folder },
-        _ => LockError::Other {
-            folder,
-            source: error,
-        },
+        _ => LockError::Other { folder, source: error },
     }
 }
 
@@ -201,9 +191,7 @@ mod tests {
         };
         let lock = Lock::take(Path::new(&folder)).expect("the folder is free");
         println!("\nheld");
-        io::stdin()
-            .read_line(&mut String::new())
-            .expect("standard input can be read");
+        io::stdin().read_line(&mut String::new()).expect("standard input can be read");
         drop(lock);
     }
 
@@ -224,16 +212,9 @@ mod tests {
             .spawn()
             .unwrap();
         let mut output = BufReader::new(process.stdout.take().unwrap());
-        let held = output
-            .by_ref()
-            .lines()
-            .map_while(Result::ok)
-            .any(|line| line == "held");
+        let held = output.by_ref().lines().map_while(Result::ok).any(|line| line == "held");
         assert!(held, "the second process has ended without the lock");
-        Holder {
-            process,
-            _output: output,
-        }
+        Holder { process, _output: output }
     }
 
     fn pid_of_holder(folder: &Path) -> Option<u32> {
@@ -246,10 +227,7 @@ mod tests {
     #[test]
     fn a_second_daemon_is_refused_and_told_which_process_and_folder() {
         let folder = tempfile::tempdir().unwrap();
-        let Holder {
-            process: mut child,
-            _output,
-        } = holder(folder.path());
+        let Holder { process: mut child, _output } = holder(folder.path());
         let error = Lock::take(folder.path()).unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -269,10 +247,7 @@ mod tests {
     #[test]
     fn the_lock_of_a_killed_daemon_is_free_at_once() {
         let folder = tempfile::tempdir().unwrap();
-        let Holder {
-            process: mut child,
-            _output,
-        } = holder(folder.path());
+        let Holder { process: mut child, _output } = holder(folder.path());
         assert_eq!(pid_of_holder(folder.path()), Some(child.id()));
         child.kill().unwrap();
         child.wait().unwrap();

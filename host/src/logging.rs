@@ -40,9 +40,7 @@ where
     let heard = Targets::new()
         .with_default(level.min(LevelFilter::WARN))
         .with_target(env!("CARGO_CRATE_NAME"), level);
-    let layer = tracing_subscriber::fmt::layer()
-        .with_writer(writer)
-        .with_ansi(colours);
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(colours);
     let registry = tracing_subscriber::registry();
     match log.format {
         LogFormat::Text => Box::new(registry.with(layer.compact().with_filter(heard))),
@@ -101,17 +99,8 @@ mod tests {
     #[track_caller]
     fn check(level: LogLevel, heard: &[&str]) {
         let text = written(level, LogFormat::Text, false);
-        let all = [
-            "own error",
-            "own info",
-            "own debug",
-            "library warn",
-            "library info",
-        ];
-        let found: Vec<&str> = all
-            .into_iter()
-            .filter(|message| text.contains(message))
-            .collect();
+        let all = ["own error", "own info", "own debug", "library warn", "library info"];
+        let found: Vec<&str> = all.into_iter().filter(|message| text.contains(message)).collect();
         assert_eq!(found, heard, "{text}");
     }
 
@@ -119,20 +108,14 @@ mod tests {
     fn the_level_is_that_of_our_own_messages_and_libraries_are_heard_from_warn_on() {
         check(LogLevel::Error, &["own error"]);
         check(LogLevel::Info, &["own error", "own info", "library warn"]);
-        check(
-            LogLevel::Trace,
-            &["own error", "own info", "own debug", "library warn"],
-        );
+        check(LogLevel::Trace, &["own error", "own info", "own debug", "library warn"]);
     }
 
     #[test]
     fn text_is_one_line_a_message_and_has_colours_only_where_asked() {
         let plain = written(LogLevel::Error, LogFormat::Text, false);
         assert_eq!(plain.lines().count(), 1);
-        assert!(
-            plain.contains("ERROR") && plain.contains("container=\"db\""),
-            "{plain}"
-        );
+        assert!(plain.contains("ERROR") && plain.contains("container=\"db\""), "{plain}");
         assert!(!plain.contains('\u{1b}'), "{plain}");
         assert!(written(LogLevel::Error, LogFormat::Text, true).contains('\u{1b}'));
     }

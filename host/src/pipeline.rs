@@ -255,10 +255,8 @@ impl Account {
             Counter { name: "received", value: kernel.received },
             Counter { name: "setup", value: kernel.setup },
         ];
-        let counts = FileCounts {
-            duplicate: self.counts.duplicate + kernel.absorbed,
-            ..self.counts
-        };
+        let counts =
+            FileCounts { duplicate: self.counts.duplicate + kernel.absorbed, ..self.counts };
         totals.extend(counts.counters());
         for (name, value) in
             [("lost.ring-full", kernel.ring_full), ("lost.path-unreadable", self.unreadable)]

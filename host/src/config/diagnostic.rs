@@ -66,29 +66,19 @@ impl Error for Invalid {}
 impl Invalid {
     pub(super) fn new(path: &Path, text: &str, mut problems: Vec<Problem>) -> Invalid {
         problems.sort_by_key(|problem| problem.span.start);
-        Invalid {
-            path: path.to_owned(),
-            text: text.to_owned(),
-            problems,
-        }
+        Invalid { path: path.to_owned(), text: text.to_owned(), problems }
     }
 
     /// Every problem with its source line and a marker, with colours, for a terminal.
     pub fn picture(&self) -> String {
-        let handler = MietteHandlerOpts::new()
-            .terminal_links(false)
-            .color(true)
-            .build();
+        let handler = MietteHandlerOpts::new().terminal_links(false).color(true).build();
         self.drawn_by(&handler)
     }
 
     fn drawn_by(&self, handler: &dyn ReportHandler) -> String {
         let source = NamedSource::new(self.path.display().to_string(), self.text.clone());
         let pictures = self.problems.iter().map(|problem| {
-            let shown = Shown {
-                problem,
-                source: &source,
-            };
+            let shown = Shown { problem, source: &source };
             Drawn { shown, handler }.to_string()
         });
         pictures.collect::<Vec<_>>().join("\n")
@@ -119,10 +109,7 @@ impl Error for Shown<'_> {}
 
 impl Diagnostic for Shown<'_> {
     fn help<'a>(&'a self) -> Option<Box<dyn Display + 'a>> {
-        self.problem
-            .advice
-            .as_ref()
-            .map(|advice| Box::new(advice) as Box<dyn Display>)
+        self.problem.advice.as_ref().map(|advice| Box::new(advice) as Box<dyn Display>)
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
@@ -130,11 +117,7 @@ impl Diagnostic for Shown<'_> {
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let label = self
-            .problem
-            .expected
-            .as_ref()
-            .map(|expected| format!("expected {expected}"));
+        let label = self.problem.expected.as_ref().map(|expected| format!("expected {expected}"));
         let span = LabeledSpan::new_with_span(label, self.problem.span.clone());
         Some(Box::new(std::iter::once(span)))
     }
@@ -159,13 +142,9 @@ mod tests {
     #[test]
     fn lines_and_columns_count_from_one_and_in_characters() {
         let text = "a = 1\näö = 2\r\n";
-        for (offset, expected) in [
-            (0, (1, 1)),
-            (4, (1, 5)),
-            (6, (2, 1)),
-            (10, (2, 3)),
-            (99, (3, 1)),
-        ] {
+        for (offset, expected) in
+            [(0, (1, 1)), (4, (1, 5)), (6, (2, 1)), (10, (2, 3)), (99, (3, 1))]
+        {
             assert_eq!(position(text, offset), expected, "{offset}");
         }
     }
@@ -179,11 +158,7 @@ mod tests {
             expected: None,
             advice: Some(String::from("did you mean `interval`?")),
         };
-        let invalid = Invalid::new(
-            Path::new("/etc/whodunit/whodunit.toml"),
-            text,
-            vec![problem],
-        );
+        let invalid = Invalid::new(Path::new("/etc/whodunit/whodunit.toml"), text, vec![problem]);
         let plain = MietteHandlerOpts::new()
             .terminal_links(false)
             .color(false)
@@ -200,9 +175,6 @@ mod tests {
         ] {
             assert!(picture.contains(part), "{part} is not in\n{picture}");
         }
-        assert!(
-            invalid.picture().contains("\u{1b}["),
-            "a picture for a terminal has colours"
-        );
+        assert!(invalid.picture().contains("\u{1b}["), "a picture for a terminal has colours");
     }
 }

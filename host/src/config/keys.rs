@@ -80,11 +80,9 @@ impl Shape {
         match self {
             Shape::Word(words) => values::expected_word(words),
             Shape::Duration { least, most } => values::expected_duration(*least, *most),
-            Shape::Size {
-                least,
-                most,
-                power_of_two,
-            } => values::expected_size(*least, *most, *power_of_two),
+            Shape::Size { least, most, power_of_two } => {
+                values::expected_size(*least, *most, *power_of_two)
+            }
             Shape::Count { least, most } => format!("a whole number from {least} to {most}"),
             Shape::True => String::from("true, or no such key"),
             Shape::Path => String::from("a path"),
@@ -150,11 +148,7 @@ pub fn walk(each: &mut dyn FnMut(&str, &'static Key)) {
                 continue;
             };
             let dot = if path.is_empty() { "" } else { "." };
-            let any_name = if matches!(key.shape, Shape::Named(_)) {
-                ".NAME"
-            } else {
-                ""
-            };
+            let any_name = if matches!(key.shape, Shape::Named(_)) { ".NAME" } else { "" };
             descend(&format!("{path}{dot}{}{any_name}", key.name), inner, each);
         }
     }
@@ -162,21 +156,11 @@ pub fn walk(each: &mut dyn FnMut(&str, &'static Key)) {
 }
 
 const fn optional(name: &'static str, shape: Shape, meaning: &'static str) -> Key {
-    Key {
-        name,
-        shape,
-        required: false,
-        meaning,
-    }
+    Key { name, shape, required: false, meaning }
 }
 
 const fn required(name: &'static str, shape: Shape, meaning: &'static str) -> Key {
-    Key {
-        name,
-        shape,
-        required: true,
-        meaning,
-    }
+    Key { name, shape, required: true, meaning }
 }
 
 const KIB: u64 = 1 << 10;
@@ -186,31 +170,11 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// The tables at the top of the file.
 pub static ROOT: &[Key] = &[
-    optional(
-        "discovery",
-        Shape::Table(DISCOVERY),
-        "Which containers are watched",
-    ),
-    optional(
-        "files",
-        Shape::Table(FILES),
-        "Which file events are admitted",
-    ),
-    optional(
-        "capture",
-        Shape::Table(CAPTURE),
-        "Sizes of the kernel's maps and rings",
-    ),
-    optional(
-        "daemon",
-        Shape::Table(DAEMON),
-        "Where the daemon keeps what is its own",
-    ),
-    optional(
-        "log",
-        Shape::Table(LOG),
-        "What the daemon says on standard error",
-    ),
+    optional("discovery", Shape::Table(DISCOVERY), "Which containers are watched"),
+    optional("files", Shape::Table(FILES), "Which file events are admitted"),
+    optional("capture", Shape::Table(CAPTURE), "Sizes of the kernel's maps and rings"),
+    optional("daemon", Shape::Table(DAEMON), "Where the daemon keeps what is its own"),
+    optional("log", Shape::Table(LOG), "What the daemon says on standard error"),
     optional(
         "plugin",
         Shape::Tables(PLUGIN),
@@ -246,10 +210,7 @@ static DISCOVERY: &[Key] = &[
     ),
     optional(
         "rescan",
-        Shape::Duration {
-            least: Duration::from_secs(1),
-            most: DAY,
-        },
+        Shape::Duration { least: Duration::from_secs(1), most: DAY },
         "How often the whole cgroup tree is read again, to repair what the live events missed",
     ),
 ];
@@ -263,10 +224,7 @@ static FILES: &[Key] = &[
     ),
     optional(
         "dedup_capacity",
-        Shape::Count {
-            least: 1,
-            most: 10_000_000,
-        },
+        Shape::Count { least: 1, most: 10_000_000 },
         "Entries of each container's cache of files that plugins know already. A file that falls \
          out of the cache stays in the report",
     ),
@@ -275,27 +233,17 @@ static FILES: &[Key] = &[
 static CAPTURE: &[Key] = &[
     optional(
         "ring",
-        Shape::Size {
-            least: 64 * KIB,
-            most: GIB,
-            power_of_two: true,
-        },
+        Shape::Size { least: 64 * KIB, most: GIB, power_of_two: true },
         "Size of the ring between the kernel and the daemon for file events. Kernel memory",
     ),
     optional(
         "kernel_dedup_entries",
-        Shape::Count {
-            least: 1_024,
-            most: 16_777_216,
-        },
+        Shape::Count { least: 1_024, most: 16_777_216 },
         "Entries of the kernel's map of files seen already, shared by all containers",
     ),
     optional(
         "max_cgroups",
-        Shape::Count {
-            least: 16,
-            most: 1_048_576,
-        },
+        Shape::Count { least: 16, most: 1_048_576 },
         "How many cgroups can be watched at once, nested ones included",
     ),
 ];
@@ -314,10 +262,7 @@ static DAEMON: &[Key] = &[
     ),
     optional(
         "interval",
-        Shape::Duration {
-            least: Duration::from_millis(100),
-            most: DAY,
-        },
+        Shape::Duration { least: Duration::from_millis(100), most: DAY },
         "How often plugins get exact totals, which is how often reports are written",
     ),
 ];
@@ -342,11 +287,7 @@ static LOG: &[Key] = &[
 ];
 
 static PLUGIN: &[Key] = &[
-    required(
-        "name",
-        Shape::Name,
-        "Unique among the plugins; a label in the log and in metrics",
-    ),
+    required("name", Shape::Name, "Unique among the plugins; a label in the log and in metrics"),
     required(
         "source",
         Shape::Source,
@@ -358,69 +299,40 @@ static PLUGIN: &[Key] = &[
         Shape::Named(OUTPUT),
         "Where the documents of the plugin go, by the names that it gives them",
     ),
-    optional(
-        "config",
-        Shape::Free,
-        "The plugin's own settings, handed to it as JSON",
-    ),
+    optional("config", Shape::Free, "The plugin's own settings, handed to it as JSON"),
 ];
 
 static LIMITS: &[Key] = &[
     optional(
         "call",
-        Shape::Duration {
-            least: Duration::from_millis(10),
-            most: Duration::from_secs(60),
-        },
+        Shape::Duration { least: Duration::from_millis(10), most: Duration::from_secs(60) },
         "Time for one call. A call that takes longer costs the plugin its instance",
     ),
     optional(
         "memory",
-        Shape::Size {
-            least: MIB,
-            most: 4 * GIB,
-            power_of_two: false,
-        },
+        Shape::Size { least: MIB, most: 4 * GIB, power_of_two: false },
         "Linear memory and tables of the plugin",
     ),
     optional(
         "queue",
-        Shape::Count {
-            least: 1_024,
-            most: 16_777_216,
-        },
+        Shape::Count { least: 1_024, most: 16_777_216 },
         "Events that wait for the plugin at most. Newer ones are dropped and counted",
     ),
     optional(
         "output",
-        Shape::Size {
-            least: KIB,
-            most: GIB,
-            power_of_two: false,
-        },
+        Shape::Size { least: KIB, most: GIB, power_of_two: false },
         "Size of one document that the plugin hands over",
     ),
     optional(
         "log_per_second",
-        Shape::Count {
-            least: 0,
-            most: 100_000,
-        },
+        Shape::Count { least: 0, most: 100_000 },
         "Messages that the plugin may log in a second. More are dropped and counted",
     ),
 ];
 
 static OUTPUT: &[Key] = &[
-    optional(
-        "file",
-        Shape::Path,
-        "The file that holds the newest document, replaced whole",
-    ),
-    optional(
-        "stdout",
-        Shape::True,
-        "Standard output gets one document after the other",
-    ),
+    optional("file", Shape::Path, "The file that holds the newest document, replaced whole"),
+    optional("stdout", Shape::True, "Standard output gets one document after the other"),
 ];
 
 #[cfg(test)]
@@ -434,9 +346,7 @@ mod tests {
             ("log.level", LogLevel::ALL.map(LogLevel::name).to_vec()),
             ("log.format", LogFormat::ALL.map(LogFormat::name).to_vec()),
         ] {
-            let Shape::Word(words) = key(path).shape else {
-                panic!("{path} holds words")
-            };
+            let Shape::Word(words) = key(path).shape else { panic!("{path} holds words") };
             assert_eq!(words, names);
         }
     }

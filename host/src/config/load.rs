@@ -111,26 +111,15 @@ pub fn load(sources: Sources<'_>) -> Result<Loaded, LoadError> {
     let Some(SourceFile { path, folder, text }) = file else {
         let (draft, _) = read("", Path::new("/"));
         let (config, problems) = join(draft, &changes)?;
-        assert!(
-            problems.is_empty(),
-            "the defaults contradict each other: {problems:?}"
-        );
-        return Ok(Loaded {
-            config,
-            file: None,
-            origins,
-        });
+        assert!(problems.is_empty(), "the defaults contradict each other: {problems:?}");
+        return Ok(Loaded { config, file: None, origins });
     };
     let (draft, mut problems) = read(&text, &folder);
     // What contradicts what can be told only once every value is right.
     if problems.is_empty() {
         let (config, contradictions) = join(draft, &changes)?;
         if contradictions.is_empty() {
-            return Ok(Loaded {
-                config,
-                file: Some(path),
-                origins,
-            });
+            return Ok(Loaded { config, file: Some(path), origins });
         }
         problems = contradictions;
     }
@@ -145,47 +134,29 @@ struct SourceFile {
 }
 
 fn read_file(path: &Path) -> Result<SourceFile, LoadError> {
-    let unreadable = |source| LoadError::Unreadable {
-        path: path.to_owned(),
-        source,
-    };
+    let unreadable = |source| LoadError::Unreadable { path: path.to_owned(), source };
     let file = File::open(path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => LoadError::Missing {
-            path: path.to_owned(),
-        },
+        io::ErrorKind::NotFound => LoadError::Missing { path: path.to_owned() },
         _ => unreadable(error),
     })?;
     if file.metadata().map_err(unreadable)?.is_dir() {
-        return Err(LoadError::Folder {
-            path: path.to_owned(),
-        });
+        return Err(LoadError::Folder { path: path.to_owned() });
     }
     let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(LoadError::TooLarge {
-            path: path.to_owned(),
-        });
+        return Err(LoadError::TooLarge { path: path.to_owned() });
     }
     let text = String::from_utf8(bytes).map_err(|error| not_utf8(path, error.as_bytes()))?;
     let absolute = std::path::absolute(path).map_err(unreadable)?;
     let folder = absolute.parent().unwrap_or(Path::new("/")).to_owned();
-    Ok(SourceFile {
-        path: path.to_owned(),
-        folder,
-        text,
-    })
+    Ok(SourceFile { path: path.to_owned(), folder, text })
 }
 
 fn not_utf8(path: &Path, bytes: &[u8]) -> LoadError {
     // The replacement character keeps the line and column of what comes before it.
     let text = String::from_utf8_lossy(bytes).into_owned();
-    let valid = bytes
-        .utf8_chunks()
-        .next()
-        .map_or(0, |chunk| chunk.valid().len());
+    let valid = bytes.utf8_chunks().next().map_or(0, |chunk| chunk.valid().len());
     let problem = Problem {
         span: valid..valid + char::REPLACEMENT_CHARACTER.len_utf8(),
         wrong: String::from("this is not UTF-8"),
@@ -197,11 +168,7 @@ fn not_utf8(path: &Path, bytes: &[u8]) -> LoadError {
 
 /// Joins a file's draft with flags and environment, and checks what contradicts what.
 fn join(draft: Draft, changes: &Changes) -> Result<(Config, Vec<Problem>), OverrideError> {
-    let Draft {
-        mut config,
-        plugins,
-        places,
-    } = draft;
+    let Draft { mut config, plugins, places } = draft;
     let mut problems = Vec::new();
     changes.apply(&mut config);
     problems.extend(scope_and_subtrees(&mut config, changes, &places)?);
@@ -224,15 +191,9 @@ fn scope_and_subtrees(
     match (discovery.scope, discovery.cgroups.is_empty(), origin) {
         (Scope::Cgroups, true, Some(origin)) => Err(OverrideError::NoCgroups { origin }),
         (Scope::Cgroups, true, None) => Ok(Some(Problem {
-            span: places
-                .cgroups
-                .clone()
-                .or(places.scope.clone())
-                .unwrap_or(0..0),
+            span: places.cgroups.clone().or(places.scope.clone()).unwrap_or(0..0),
             wrong: String::from("`discovery.scope` is \"cgroups\" and no cgroup is listed"),
-            expected: Some(String::from(
-                "`cgroups` with at least one, such as \"user.slice\"",
-            )),
+            expected: Some(String::from("`cgroups` with at least one, such as \"user.slice\"")),
             advice: None,
         })),
         (Scope::Cgroups, false, _) => Ok(None),
@@ -248,9 +209,7 @@ fn scope_and_subtrees(
                     discovery.scope.name()
                 ),
                 expected: None,
-                advice: Some(String::from(
-                    "write `scope = \"cgroups\"`, or remove the list",
-                )),
+                advice: Some(String::from("write `scope = \"cgroups\"`, or remove the list")),
             }))
         }
     }
@@ -260,15 +219,9 @@ fn redirect_report(plugins: &mut [Plugin], changes: &Changes) -> Result<(), Over
     let Some((output, origin)) = &changes.report else {
         return Ok(());
     };
-    let names: Vec<String> = plugins
-        .iter()
-        .map(|plugin| format!("`{}`", plugin.name))
-        .collect();
+    let names: Vec<String> = plugins.iter().map(|plugin| format!("`{}`", plugin.name)).collect();
     let Some(plugin) = plugins.iter_mut().find(|plugin| plugin.name == REPORT) else {
-        return Err(OverrideError::NoReport {
-            origin: *origin,
-            plugins: names.join(", "),
-        });
+        return Err(OverrideError::NoReport { origin: *origin, plugins: names.join(", ") });
     };
     plugin.outputs.insert(REPORT.to_owned(), output.clone());
     Ok(())
@@ -288,16 +241,9 @@ fn same_file(
         origin.filter(|_| plugin.name == REPORT && name == REPORT)
     };
     // What a flag redirects comes last, so that the flag is named where it is the one at fault.
-    let outputs = config
-        .plugins
-        .iter()
-        .enumerate()
-        .flat_map(|(index, plugin)| {
-            plugin
-                .outputs
-                .iter()
-                .map(move |(name, output)| (index, plugin, name, output))
-        });
+    let outputs = config.plugins.iter().enumerate().flat_map(|(index, plugin)| {
+        plugin.outputs.iter().map(move |(name, output)| (index, plugin, name, output))
+    });
     let (by_flag, by_file): (Vec<_>, Vec<_>) =
         outputs.partition(|(_, plugin, name, _)| redirected(plugin, name).is_some());
     for (index, plugin, name, output) in by_file.into_iter().chain(by_flag) {
@@ -309,18 +255,10 @@ fn same_file(
         };
         if let Some(origin) = redirected(plugin, name) {
             let path = path.clone();
-            return Err(OverrideError::Collision {
-                origin,
-                path,
-                other: other.clone(),
-            });
+            return Err(OverrideError::Collision { origin, path, other: other.clone() });
         }
         problems.push(Problem {
-            span: places
-                .outputs
-                .get(&(index, name.clone()))
-                .cloned()
-                .unwrap_or(0..0),
+            span: places.outputs.get(&(index, name.clone())).cloned().unwrap_or(0..0),
             wrong: format!("{} is also {other}", path.display()),
             expected: Some(String::from("a file of its own for each output")),
             advice: None,

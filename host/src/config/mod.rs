@@ -142,11 +142,7 @@ pub struct Capture {
 
 impl Default for Capture {
     fn default() -> Capture {
-        Capture {
-            ring_bytes: 16 << 20,
-            kernel_dedup_entries: 65_536,
-            max_cgroups: 4_096,
-        }
+        Capture { ring_bytes: 16 << 20, kernel_dedup_entries: 65_536, max_cgroups: 4_096 }
     }
 }
 
@@ -183,10 +179,7 @@ pub struct Log {
 
 impl Default for Log {
     fn default() -> Log {
-        Log {
-            level: LogLevel::Info,
-            format: LogFormat::Text,
-        }
+        Log { level: LogLevel::Info, format: LogFormat::Text }
     }
 }
 
@@ -207,13 +200,8 @@ pub enum LogLevel {
 
 impl LogLevel {
     /// Every level, the most urgent first.
-    pub const ALL: [LogLevel; 5] = [
-        LogLevel::Error,
-        LogLevel::Warn,
-        LogLevel::Info,
-        LogLevel::Debug,
-        LogLevel::Trace,
-    ];
+    pub const ALL: [LogLevel; 5] =
+        [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Trace];
 
     /// The word in the TOML.
     pub const fn name(self) -> &'static str {

@@ -118,16 +118,11 @@ impl Override {
         variable: impl Fn(&str) -> Option<OsString>,
     ) -> Vec<Override> {
         let given = Setting::ALL.map(|setting| {
-            let by_flag = flag(setting).map(|text| Override {
-                origin: Origin::Flag(setting),
-                text,
-            });
+            let by_flag =
+                flag(setting).map(|text| Override { origin: Origin::Flag(setting), text });
             by_flag.or_else(|| {
                 let text = variable(setting.variable()).filter(|text| !text.is_empty())?;
-                Some(Override {
-                    origin: Origin::Variable(setting),
-                    text,
-                })
+                Some(Override { origin: Origin::Variable(setting), text })
             })
         });
         given.into_iter().flatten().collect()
@@ -240,9 +235,7 @@ impl Changes {
                 origin,
                 found: values::quoted(text),
                 expected: mismatch.expected,
-                advice: mismatch
-                    .meant
-                    .map_or(String::new(), |it| format!(": did you mean {it}?")),
+                advice: mismatch.meant.map_or(String::new(), |it| format!(": did you mean {it}?")),
             };
             match setting {
                 Setting::Scope => {
@@ -305,9 +298,7 @@ pub(super) fn read_word<T: Copy>(
     all: &[T],
     name: impl Fn(T) -> &'static str,
 ) -> Result<T, Mismatch> {
-    let Shape::Word(words) = key.shape else {
-        panic!("`{}` holds no word", key.name)
-    };
+    let Shape::Word(words) = key.shape else { panic!("`{}` holds no word", key.name) };
     let word = values::read_word(text, words)?;
     let found = all.iter().copied().find(|value| name(*value) == word);
     Ok(found.expect("every word of the key stands for a value"))
@@ -364,10 +355,7 @@ mod tests {
         assert_eq!(
             given,
             [
-                Override {
-                    origin: Origin::Flag(Setting::Scope),
-                    text: OsString::from("pod")
-                },
+                Override { origin: Origin::Flag(Setting::Scope), text: OsString::from("pod") },
                 Override {
                     origin: Origin::Variable(Setting::Interval),
                     text: OsString::from("5s")
@@ -391,21 +379,14 @@ mod tests {
                 "WHODUNIT_INTERVAL is \"30\", expected a duration from \"100ms\" to \"24h\": \
                  did you mean \"30s\"?",
             ),
-            (
-                Origin::Flag(Setting::StateDir),
-                "",
-                "--state-dir is \"\", expected a path",
-            ),
+            (Origin::Flag(Setting::StateDir), "", "--state-dir is \"\", expected a path"),
             (
                 Origin::Flag(Setting::LogFormat),
                 "xml",
                 "--log-format is \"xml\", expected \"text\" or \"json\"",
             ),
         ] {
-            let given = Override {
-                origin,
-                text: OsString::from(text),
-            };
+            let given = Override { origin, text: OsString::from(text) };
             let error = Changes::read(&[given]).unwrap_err();
             assert_eq!(error.to_string(), expected);
             assert_eq!(error.origin(), origin);
@@ -416,13 +397,7 @@ mod tests {
     fn text_that_is_not_utf8_is_refused() {
         use std::os::unix::ffi::OsStringExt;
         let origin = Origin::Flag(Setting::Report);
-        let given = Override {
-            origin,
-            text: OsString::from_vec(vec![b'/', 0xff]),
-        };
-        assert_eq!(
-            Changes::read(&[given]),
-            Err(OverrideError::NotUtf8 { origin })
-        );
+        let given = Override { origin, text: OsString::from_vec(vec![b'/', 0xff]) };
+        assert_eq!(Changes::read(&[given]), Err(OverrideError::NotUtf8 { origin }));
     }
 }

@@ -15,9 +15,7 @@ struct Place {
 
 impl Place {
     fn with(text: &[u8]) -> Place {
-        let place = Place {
-            folder: tempfile::tempdir().unwrap(),
-        };
+        let place = Place { folder: tempfile::tempdir().unwrap() };
         std::fs::write(place.file(), text).unwrap();
         place
     }
@@ -36,17 +34,11 @@ impl Place {
 }
 
 fn flag(setting: Setting, text: &str) -> Override {
-    Override {
-        origin: Origin::Flag(setting),
-        text: OsString::from(text),
-    }
+    Override { origin: Origin::Flag(setting), text: OsString::from(text) }
 }
 
 fn variable(setting: Setting, text: &str) -> Override {
-    Override {
-        origin: Origin::Variable(setting),
-        text: OsString::from(text),
-    }
+    Override { origin: Origin::Variable(setting), text: OsString::from(text) }
 }
 
 fn accepted(text: &str, overrides: &[Override]) -> Config {
@@ -59,27 +51,15 @@ fn accepted(text: &str, overrides: &[Override]) -> Config {
 /// Every line of what is said about the text, without the folder of the file.
 fn said(text: &[u8], overrides: &[Override]) -> Vec<String> {
     let place = Place::with(text);
-    let error = place
-        .load(overrides)
-        .expect_err(&String::from_utf8_lossy(text));
+    let error = place.load(overrides).expect_err(&String::from_utf8_lossy(text));
     let folder = format!("{}/", place.folder.path().display());
-    error
-        .to_string()
-        .replace(&folder, "")
-        .lines()
-        .map(String::from)
-        .collect()
+    error.to_string().replace(&folder, "").lines().map(String::from).collect()
 }
 
 #[track_caller]
 fn check(text: &str, expected: &[&str]) {
     let said = said(text.as_bytes(), &[]);
-    assert_eq!(
-        said,
-        expected,
-        "\n--- this is said about\n{text}\n---\n{}",
-        said.join("\n")
-    );
+    assert_eq!(said, expected, "\n--- this is said about\n{text}\n---\n{}", said.join("\n"));
 }
 
 /// A plugin with everything that it needs, for tests of what stands below it.
@@ -96,10 +76,7 @@ fn an_unknown_key_gets_its_neighbour_or_its_table_or_a_list() {
         "[daemon]\nintervall = \"30s\"\n",
         &["whodunit.toml:2:1: unknown key `daemon.intervall`: did you mean `interval`?"],
     );
-    check(
-        "[plugins]\n",
-        &["whodunit.toml:1:2: unknown key `plugins`: did you mean `plugin`?"],
-    );
+    check("[plugins]\n", &["whodunit.toml:1:2: unknown key `plugins`: did you mean `plugin`?"]);
     check(
         "[daemon]\nscope = \"pod\"\n",
         &["whodunit.toml:2:1: unknown key `daemon.scope`: it belongs to `[discovery]`"],
@@ -125,31 +102,18 @@ fn an_unknown_key_gets_its_neighbour_or_its_table_or_a_list() {
 
 #[test]
 fn a_table_that_is_none_says_what_it_should_be() {
-    check(
-        "log = \"info\"\n",
-        &["whodunit.toml:1:7: `log` is \"info\", expected a table"],
-    );
-    check(
-        "plugin = 3\n",
-        &["whodunit.toml:1:10: `plugin` is 3, expected a list of tables"],
-    );
-    check(
-        "plugin = [3]\n",
-        &["whodunit.toml:1:11: `plugin` is 3, expected a table"],
-    );
+    check("log = \"info\"\n", &["whodunit.toml:1:7: `log` is \"info\", expected a table"]);
+    check("plugin = 3\n", &["whodunit.toml:1:10: `plugin` is 3, expected a list of tables"]);
+    check("plugin = [3]\n", &["whodunit.toml:1:11: `plugin` is 3, expected a table"]);
     check(
         "[plugin]\nname = \"a\"\n",
-        &[
-            "whodunit.toml:1:1: `plugin` is one table, expected a list of tables: \
-           write `[[plugin]]` with two brackets",
-        ],
+        &["whodunit.toml:1:1: `plugin` is one table, expected a list of tables: \
+           write `[[plugin]]` with two brackets"],
     );
     check(
         "plugin = []\n",
-        &[
-            "whodunit.toml:1:10: the list `plugin` is empty, expected at least one plugin: \
-           leave `plugin` out to get the JSON report alone",
-        ],
+        &["whodunit.toml:1:10: the list `plugin` is empty, expected at least one plugin: \
+           leave `plugin` out to get the JSON report alone"],
     );
 }
 
@@ -220,32 +184,24 @@ fn a_word_outside_its_vocabulary_gets_the_vocabulary() {
 fn subtrees_go_with_the_scope_cgroups_and_only_with_it() {
     check(
         "[discovery]\nscope = \"cgroups\"\n",
-        &[
-            "whodunit.toml:2:9: `discovery.scope` is \"cgroups\" and no cgroup is listed, \
-           expected `cgroups` with at least one, such as \"user.slice\"",
-        ],
+        &["whodunit.toml:2:9: `discovery.scope` is \"cgroups\" and no cgroup is listed, \
+           expected `cgroups` with at least one, such as \"user.slice\""],
     );
     check(
         "[discovery]\nscope = \"cgroups\"\ncgroups = []\n",
-        &[
-            "whodunit.toml:3:11: `discovery.scope` is \"cgroups\" and no cgroup is listed, \
-           expected `cgroups` with at least one, such as \"user.slice\"",
-        ],
+        &["whodunit.toml:3:11: `discovery.scope` is \"cgroups\" and no cgroup is listed, \
+           expected `cgroups` with at least one, such as \"user.slice\""],
     );
     check(
         "[discovery]\ncgroups = [\"user.slice\"]\n",
-        &[
-            "whodunit.toml:2:11: `discovery.cgroups` is given and `discovery.scope` is \"auto\": \
-           write `scope = \"cgroups\"`, or remove the list",
-        ],
+        &["whodunit.toml:2:11: `discovery.cgroups` is given and `discovery.scope` is \"auto\": \
+           write `scope = \"cgroups\"`, or remove the list"],
     );
     check(
         "[discovery]\nscope = \"cgroups\"\ncgroups = \"user.slice\"\n",
-        &[
-            "whodunit.toml:3:11: `discovery.cgroups` is \"user.slice\", \
+        &["whodunit.toml:3:11: `discovery.cgroups` is \"user.slice\", \
            expected a list of cgroups below the root, such as [\"system.slice/nginx.service\"]: \
-           did you mean [\"user.slice\"]?",
-        ],
+           did you mean [\"user.slice\"]?"],
     );
     check(
         "[discovery]\nscope = \"cgroups\"\ncgroups = [\"/user.slice/\", \"../x\", 3]\n",
@@ -300,10 +256,8 @@ fn what_is_not_toml_is_shown_where_it_stops_being_it() {
     );
     check(
         "[daemon]\ninterval = 30s\n",
-        &[
-            "whodunit.toml:2:12: this is not TOML: string values must be quoted, \
-           expected literal string",
-        ],
+        &["whodunit.toml:2:12: this is not TOML: string values must be quoted, \
+           expected literal string"],
     );
     assert_eq!(
         said(b"# caf\xc3\xa9\n# caf\xe9\n[daemon]\n", &[]),
@@ -345,10 +299,8 @@ fn a_plugin_that_is_not_there_is_refused_with_the_path_that_was_looked_at() {
     );
     check(
         "[[plugin]]\nname = \"a\"\nsource = \"/nowhere/missing.wasm\"\n",
-        &[
-            "whodunit.toml:3:10: `plugin.source` is \"/nowhere/missing.wasm\", \
-           expected a component file, and /nowhere/missing.wasm does not exist",
-        ],
+        &["whodunit.toml:3:10: `plugin.source` is \"/nowhere/missing.wasm\", \
+           expected a component file, and /nowhere/missing.wasm does not exist"],
     );
     check(
         "[[plugin]]\nname = \"a\"\nsource = \"/proc\"\n",
@@ -415,17 +367,13 @@ fn an_output_goes_to_exactly_one_place() {
 fn the_outputs_of_a_builtin_are_those_that_it_writes() {
     check_plugin(
         "",
-        &[
-            "whodunit.toml:1:1: `report-json` writes the output `report`, which goes nowhere, \
-           expected `outputs.report = { file = \"FILE\" }` or `{ stdout = true }`",
-        ],
+        &["whodunit.toml:1:1: `report-json` writes the output `report`, which goes nowhere, \
+           expected `outputs.report = { file = \"FILE\" }` or `{ stdout = true }`"],
     );
     check_plugin(
         "outputs.reprot.stdout = true\n",
-        &[
-            "whodunit.toml:4:9: `report-json` writes no output `reprot`, \
-           expected `report`: did you mean `report`?",
-        ],
+        &["whodunit.toml:4:9: `report-json` writes no output `reprot`, \
+           expected `report`: did you mean `report`?"],
     );
     check_plugin(
         "outputs.\"Bad Name\" = { stdout = true }\n",
@@ -439,17 +387,13 @@ fn two_outputs_never_share_a_file() {
     check_plugin(
         "outputs.report = { file = \"/x\" }\n[[plugin]]\nname = \"b\"\n\
          source = \"builtin:report-json\"\noutputs.report = { file = \"/y/../x\" }\n",
-        &[
-            "whodunit.toml:8:18: /x is also the output `report` of the plugin `a`, \
-           expected a file of its own for each output",
-        ],
+        &["whodunit.toml:8:18: /x is also the output `report` of the plugin `a`, \
+           expected a file of its own for each output"],
     );
     check_plugin(
         "outputs.report = { file = \"/var/lib/whodunit/lock\" }\n",
-        &[
-            "whodunit.toml:4:18: /var/lib/whodunit/lock is also the daemon's lock, \
-           expected a file of its own for each output",
-        ],
+        &["whodunit.toml:4:18: /var/lib/whodunit/lock is also the daemon's lock, \
+           expected a file of its own for each output"],
     );
 }
 
@@ -511,17 +455,10 @@ fn every_key_is_read_and_refuses_a_value_of_another_type() {
             table => format!("[{table}]\n"),
         };
         let text = format!("{header}{} = {wrong}\n", key.name);
-        let path = if table.is_empty() {
-            String::new()
-        } else {
-            format!("{table}.")
-        };
+        let path = if table.is_empty() { String::new() } else { format!("{table}.") };
         let line = format!("`{path}{}` is {}", key.name, wrong);
         let said = said(text.as_bytes(), &[]);
-        assert!(
-            said.iter().any(|said| said.contains(&line)),
-            "{text}\n{said:#?}"
-        );
+        assert!(said.iter().any(|said| said.contains(&line)), "{text}\n{said:#?}");
     });
 }
 
@@ -533,37 +470,20 @@ fn a_file_that_cannot_be_one_is_refused_in_one_sentence() {
     std::fs::write(&large, vec![b'#'; MAX_FILE_BYTES as usize + 1]).unwrap();
     let named = |path: &Path| {
         let standard_file = Path::new("/nonexistent/whodunit.toml");
-        load(Sources {
-            file: Some(path),
-            standard_file,
-            overrides: &[],
-        })
-        .unwrap_err()
+        load(Sources { file: Some(path), standard_file, overrides: &[] }).unwrap_err()
     };
     for (path, words) in [
-        (
-            missing.as_path(),
-            "does not exist: create it, or name another with --config",
-        ),
+        (missing.as_path(), "does not exist: create it, or name another with --config"),
         (
             place.folder.path(),
             "is a folder and not a configuration file: name the TOML file inside",
         ),
-        (
-            large.as_path(),
-            "is larger than 1048576 bytes and cannot be a configuration file",
-        ),
-        (
-            &place.file().join("below"),
-            "make it readable for this user",
-        ),
+        (large.as_path(), "is larger than 1048576 bytes and cannot be a configuration file"),
+        (&place.file().join("below"), "make it readable for this user"),
     ] {
         let error = named(path);
         let text = error.to_string();
-        assert!(
-            text.contains(&path.display().to_string()) && text.contains(words),
-            "{text}"
-        );
+        assert!(text.contains(&path.display().to_string()) && text.contains(words), "{text}");
         assert_eq!(text.lines().count(), 1);
         assert_eq!(error.exit(), Exit::Configuration);
     }
@@ -572,20 +492,12 @@ fn a_file_that_cannot_be_one_is_refused_in_one_sentence() {
 #[test]
 fn without_any_file_the_defaults_hold_and_the_report_is_in_the_state_folder() {
     let standard_file = Path::new("/nonexistent/whodunit.toml");
-    let sources = Sources {
-        file: None,
-        standard_file,
-        overrides: &[],
-    };
+    let sources = Sources { file: None, standard_file, overrides: &[] };
     let loaded = load(sources).unwrap();
     assert_eq!(loaded.config, Config::default());
     assert_eq!(loaded.file, None);
     let overrides = [flag(Setting::StateDir, "/srv/state")];
-    let loaded = load(Sources {
-        overrides: &overrides,
-        ..sources
-    })
-    .unwrap();
+    let loaded = load(Sources { overrides: &overrides, ..sources }).unwrap();
     assert_eq!(
         loaded.config.plugins[0].outputs["report"],
         Output::File(PathBuf::from("/srv/state/report.json"))
@@ -597,32 +509,19 @@ fn the_standard_file_is_read_where_it_exists_and_a_named_one_instead_of_it() {
     let standard = Place::with(b"[daemon]\ninterval = \"5s\"\n");
     let named = Place::with(b"[daemon]\ninterval = \"7s\"\n");
     let standard_file = standard.file();
-    let loaded = load(Sources {
-        file: None,
-        standard_file: &standard_file,
-        overrides: &[],
-    });
+    let loaded = load(Sources { file: None, standard_file: &standard_file, overrides: &[] });
     let loaded = loaded.unwrap();
     assert_eq!(loaded.config.daemon.interval, Duration::from_secs(5));
     assert_eq!(loaded.file, Some(standard_file.clone()));
-    let sources = Sources {
-        file: Some(&named.file()),
-        standard_file: &standard_file,
-        overrides: &[],
-    };
-    assert_eq!(
-        load(sources).unwrap().config.daemon.interval,
-        Duration::from_secs(7)
-    );
+    let sources =
+        Sources { file: Some(&named.file()), standard_file: &standard_file, overrides: &[] };
+    assert_eq!(load(sources).unwrap().config.daemon.interval, Duration::from_secs(7));
 }
 
 #[test]
 fn an_empty_file_gives_the_defaults() {
     assert_eq!(accepted("", &[]), Config::default());
-    assert_eq!(
-        accepted("\u{feff}# only a comment\r\n", &[]),
-        Config::default()
-    );
+    assert_eq!(accepted("\u{feff}# only a comment\r\n", &[]), Config::default());
 }
 
 /// Every key with a value that is not its default.
@@ -682,29 +581,17 @@ fn every_key_arrives_and_relative_paths_start_at_the_file() {
         discovery: Discovery {
             scope: Scope::Cgroups,
             cgroup_root: Some(PathBuf::from("/mnt/cgroup")),
-            cgroups: ["system.slice/nginx.service", "user.slice"]
-                .map(String::from)
-                .to_vec(),
+            cgroups: ["system.slice/nginx.service", "user.slice"].map(String::from).to_vec(),
             rescan: Duration::from_secs(90),
         },
-        files: Files {
-            exclude: vec![String::from("/tmp/\u{fc}\t")],
-            dedup_capacity: 7,
-        },
-        capture: Capture {
-            ring_bytes: 65_536,
-            kernel_dedup_entries: 2_048,
-            max_cgroups: 16,
-        },
+        files: Files { exclude: vec![String::from("/tmp/\u{fc}\t")], dedup_capacity: 7 },
+        capture: Capture { ring_bytes: 65_536, kernel_dedup_entries: 2_048, max_cgroups: 16 },
         daemon: Daemon {
             state_dir: folder.join("state"),
             cache_dir: folder.join("cache"),
             interval: Duration::from_millis(1_500),
         },
-        log: Log {
-            level: LogLevel::Trace,
-            format: LogFormat::Json,
-        },
+        log: Log { level: LogLevel::Trace, format: LogFormat::Json },
         plugins: vec![
             Plugin {
                 name: String::from("second"),
@@ -747,10 +634,7 @@ fn the_configuration_in_force_loads_again_to_the_same() {
     std::fs::write(place.folder.path().join("own.wasm"), "").unwrap();
     let everything = place.load(&[]).unwrap().config;
     for config in [everything, Config::default()] {
-        let again = Place::with(config.to_toml().as_bytes())
-            .load(&[])
-            .unwrap()
-            .config;
+        let again = Place::with(config.to_toml().as_bytes()).load(&[]).unwrap().config;
         assert_eq!(again, config, "{}", config.to_toml());
     }
 }
@@ -764,26 +648,16 @@ fn the_configuration_in_force_names_every_key_in_toml_and_in_json() {
     let toml: serde_json::Value = toml::from_str(&config.to_toml()).unwrap();
     assert_eq!(toml, json);
     keys::walk(&mut |table, key| {
-        let steps = table
-            .split('.')
-            .filter(|step| !step.is_empty())
-            .chain([key.name]);
+        let steps = table.split('.').filter(|step| !step.is_empty()).chain([key.name]);
         let found = steps.fold(vec![&json], |values, step| {
             let inner = values.into_iter().flat_map(|value| match value {
                 serde_json::Value::Array(list) => list.iter().collect(),
                 value => vec![value],
             });
             let inner = inner.flat_map(|value| value.as_object().into_iter().flatten());
-            inner
-                .filter(|(name, _)| step == "NAME" || *name == step)
-                .map(|(_, it)| it)
-                .collect()
+            inner.filter(|(name, _)| step == "NAME" || *name == step).map(|(_, it)| it).collect()
         });
-        assert!(
-            !found.is_empty(),
-            "{table}.{} is not in\n{json:#}",
-            key.name
-        );
+        assert!(!found.is_empty(), "{table}.{} is not in\n{json:#}", key.name);
     });
 }
 
@@ -804,17 +678,10 @@ fn flags_win_over_the_environment_and_that_over_the_file_and_that_over_the_defau
     assert_eq!(config.daemon.interval, Duration::from_secs(7), "the flag");
     assert_eq!(config.log.level, LogLevel::Debug, "the environment");
     assert_eq!(config.log.format, LogFormat::Json, "the file");
-    assert_eq!(
-        config.discovery.rescan,
-        Duration::from_secs(30),
-        "the default"
-    );
+    assert_eq!(config.discovery.rescan, Duration::from_secs(30), "the default");
     assert_eq!(
         loaded.origins,
-        [
-            Origin::Flag(Setting::Interval),
-            Origin::Variable(Setting::LogLevel)
-        ]
+        [Origin::Flag(Setting::Interval), Origin::Variable(Setting::LogLevel)]
     );
 }
 
@@ -833,23 +700,14 @@ fn every_flag_changes_its_key() {
         ],
     );
     assert_eq!(config.discovery.scope, Scope::Node);
-    assert_eq!(
-        config.discovery.cgroup_root,
-        Some(PathBuf::from("/mnt/cgroup"))
-    );
+    assert_eq!(config.discovery.cgroup_root, Some(PathBuf::from("/mnt/cgroup")));
     assert_eq!(config.daemon.interval, Duration::from_secs(1));
     assert_eq!(config.daemon.state_dir, PathBuf::from("/srv/state"));
     assert_eq!(
         config.plugins[0].outputs["report"],
         Output::File(PathBuf::from("/srv/report.json"))
     );
-    assert_eq!(
-        config.log,
-        Log {
-            level: LogLevel::Error,
-            format: LogFormat::Json
-        }
-    );
+    assert_eq!(config.log, Log { level: LogLevel::Error, format: LogFormat::Json });
 }
 
 #[test]
@@ -869,10 +727,7 @@ fn the_report_can_go_to_standard_output() {
 fn another_scope_by_flag_puts_the_subtrees_aside() {
     let text = "[discovery]\nscope = \"cgroups\"\ncgroups = [\"user.slice\"]\n";
     let config = accepted(text, &[flag(Setting::Scope, "node")]);
-    assert_eq!(
-        (config.discovery.scope, config.discovery.cgroups),
-        (Scope::Node, Vec::new())
-    );
+    assert_eq!((config.discovery.scope, config.discovery.cgroups), (Scope::Node, Vec::new()));
     let listed = "[discovery]\ncgroups = [\"user.slice\"]\n";
     let config = accepted(listed, &[flag(Setting::Scope, "cgroups")]);
     assert_eq!(config.discovery.cgroups, ["user.slice"]);
@@ -913,10 +768,7 @@ fn what_a_flag_asks_for_and_the_file_does_not_allow_is_a_fault_of_the_flag() {
         assert_eq!(error.to_string(), words);
         assert_eq!(error.exit(), Exit::Usage);
         let (Origin::Flag(setting) | Origin::Variable(setting)) = given.origin;
-        let by_variable = Override {
-            origin: Origin::Variable(setting),
-            text: given.text,
-        };
+        let by_variable = Override { origin: Origin::Variable(setting), text: given.text };
         let error = place.load(&[by_variable]).unwrap_err();
         assert!(error.to_string().starts_with(setting.variable()), "{error}");
         assert_eq!(error.exit(), Exit::Configuration);
@@ -933,9 +785,8 @@ fn the_shipped_example_is_the_defaults() {
 
 #[test]
 fn the_shipped_example_shows_every_key_and_what_it_shows_switched_off_can_be_switched_on() {
-    let switched_on = EXAMPLE
-        .replace("\n#", "\n")
-        .replace("scope = \"auto\"", "scope = \"cgroups\"");
+    let switched_on =
+        EXAMPLE.replace("\n#", "\n").replace("scope = \"auto\"", "scope = \"cgroups\"");
     let live: String = switched_on
         .lines()
         .filter(|line| !line.starts_with(' '))
@@ -949,8 +800,6 @@ fn the_shipped_example_shows_every_key_and_what_it_shows_switched_off_can_be_swi
     };
     assert_eq!(config.discovery.scope, Scope::Cgroups);
     assert_eq!(config.plugins.len(), 2);
-    let words: Vec<&str> = live
-        .split(|c: char| !c.is_alphanumeric() && c != '_')
-        .collect();
+    let words: Vec<&str> = live.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
     keys::walk(&mut |_, key| assert!(words.contains(&key.name), "{} is not shown", key.name));
 }

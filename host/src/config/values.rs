@@ -16,10 +16,7 @@ pub(crate) struct Mismatch {
 
 impl Mismatch {
     pub(crate) fn expected(expected: impl Into<String>) -> Mismatch {
-        Mismatch {
-            expected: expected.into(),
-            meant: None,
-        }
+        Mismatch { expected: expected.into(), meant: None }
     }
 }
 
@@ -27,12 +24,8 @@ impl Mismatch {
 const DURATION_UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// The units of sizes, the largest first, with their bytes.
-const SIZE_UNITS: [(&str, u64); 4] = [
-    ("GiB", 1 << 30),
-    ("MiB", 1 << 20),
-    ("KiB", 1 << 10),
-    ("B", 1),
-];
+const SIZE_UNITS: [(&str, u64); 4] =
+    [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
 /// What people write for a unit that is written otherwise here.
 const UNIT_ALIASES: [(&str, &str); 24] = [
@@ -64,10 +57,7 @@ const UNIT_ALIASES: [(&str, &str); 24] = [
 
 /// A duration in its largest unit that needs no fraction, such as `90s`.
 pub(crate) fn duration_text(duration: Duration) -> String {
-    text_with_unit(
-        u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
-        &DURATION_UNITS,
-    )
+    text_with_unit(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), &DURATION_UNITS)
 }
 
 /// A size in its largest unit that needs no fraction, such as `16MiB`.
@@ -82,10 +72,8 @@ pub(crate) fn read_duration(
     most: Duration,
 ) -> Result<Duration, Mismatch> {
     let expected = expected_duration(least, most);
-    let milliseconds = read_with_unit(text, &DURATION_UNITS, "s").map_err(|meant| Mismatch {
-        expected: expected.clone(),
-        meant,
-    })?;
+    let milliseconds = read_with_unit(text, &DURATION_UNITS, "s")
+        .map_err(|meant| Mismatch { expected: expected.clone(), meant })?;
     let duration = Duration::from_millis(milliseconds);
     if duration < least || duration > most {
         return Err(Mismatch::expected(expected));
@@ -101,21 +89,14 @@ pub(crate) fn read_size(
     power_of_two: bool,
 ) -> Result<u64, Mismatch> {
     let expected = expected_size(least, most, power_of_two);
-    let bytes = read_with_unit(text, &SIZE_UNITS, "B").map_err(|meant| Mismatch {
-        expected: expected.clone(),
-        meant,
-    })?;
+    let bytes = read_with_unit(text, &SIZE_UNITS, "B")
+        .map_err(|meant| Mismatch { expected: expected.clone(), meant })?;
     if bytes < least || bytes > most {
         return Err(Mismatch::expected(expected));
     }
     if power_of_two && !bytes.is_power_of_two() {
-        let above = bytes
-            .checked_next_power_of_two()
-            .filter(|above| *above <= most);
-        return Err(Mismatch {
-            expected,
-            meant: above.map(|above| quoted(&size_text(above))),
-        });
+        let above = bytes.checked_next_power_of_two().filter(|above| *above <= most);
+        return Err(Mismatch { expected, meant: above.map(|above| quoted(&size_text(above))) });
     }
     Ok(bytes)
 }
@@ -132,24 +113,12 @@ pub(crate) fn read_word(text: &str, words: &[&'static str]) -> Result<&'static s
 }
 
 pub(crate) fn expected_duration(least: Duration, most: Duration) -> String {
-    format!(
-        "a duration from {} to {}",
-        quoted(&duration_text(least)),
-        quoted(&duration_text(most))
-    )
+    format!("a duration from {} to {}", quoted(&duration_text(least)), quoted(&duration_text(most)))
 }
 
 pub(crate) fn expected_size(least: u64, most: u64, power_of_two: bool) -> String {
-    let kind = if power_of_two {
-        "a size that is a power of two,"
-    } else {
-        "a size"
-    };
-    format!(
-        "{kind} from {} to {}",
-        quoted(&size_text(least)),
-        quoted(&size_text(most))
-    )
+    let kind = if power_of_two { "a size that is a power of two," } else { "a size" };
+    format!("{kind} from {} to {}", quoted(&size_text(least)), quoted(&size_text(most)))
 }
 
 pub(crate) fn expected_word(words: &[&str]) -> String {
@@ -180,17 +149,11 @@ pub(crate) fn nearest<'a>(
     };
     candidates
         .into_iter()
-        .map(|candidate| {
-            (
-                strsim::damerau_levenshtein(&word, &candidate.to_lowercase()),
-                candidate,
-            )
-        })
+        .map(|candidate| (strsim::damerau_levenshtein(&word, &candidate.to_lowercase()), candidate))
         .filter(|(distance, candidate)| is_near(candidate, *distance))
         .min_by(|(one, first), (other, second)| {
             let likeness = |candidate| strsim::jaro_winkler(&word, candidate);
-            one.cmp(other)
-                .then(likeness(second).total_cmp(&likeness(first)))
+            one.cmp(other).then(likeness(second).total_cmp(&likeness(first)))
         })
         .map(|(_, candidate)| candidate)
 }
@@ -199,24 +162,15 @@ pub(crate) fn nearest<'a>(
 pub(crate) fn quoted(text: &str) -> String {
     let escaped: String = text
         .chars()
-        .flat_map(|c| {
-            if c == '\'' {
-                vec![c]
-            } else {
-                c.escape_debug().collect()
-            }
-        })
+        .flat_map(|c| if c == '\'' { vec![c] } else { c.escape_debug().collect() })
         .collect();
     format!("\"{escaped}\"")
 }
 
 fn text_with_unit(number: u64, units: &[(&str, u64)]) -> String {
-    let fitting = units
-        .iter()
-        .find(|(_, factor)| number >= *factor && number.is_multiple_of(*factor));
-    let (unit, factor) = fitting
-        .or(units.last())
-        .expect("every list of units has one");
+    let fitting =
+        units.iter().find(|(_, factor)| number >= *factor && number.is_multiple_of(*factor));
+    let (unit, factor) = fitting.or(units.last()).expect("every list of units has one");
     format!("{}{unit}", number / factor)
 }
 
@@ -226,9 +180,7 @@ fn read_with_unit(
     units: &[(&str, u64)],
     usual_unit: &str,
 ) -> Result<u64, Option<String>> {
-    let digits_end = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let digits_end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(digits_end);
     let Ok(number) = digits.parse::<u64>() else {
         return Err(None);
@@ -241,10 +193,7 @@ fn read_with_unit(
     let meant = if spoken.is_empty() {
         Some(usual_unit)
     } else if known(&spoken) {
-        units
-            .iter()
-            .map(|(name, _)| *name)
-            .find(|name| *name == spoken)
+        units.iter().map(|(name, _)| *name).find(|name| *name == spoken)
     } else {
         let aliases = UNIT_ALIASES.iter().filter(|(alias, _)| *alias == spoken);
         aliases.map(|(_, unit)| *unit).find(|unit| known(unit))
@@ -265,12 +214,9 @@ mod tests {
 
     #[test]
     fn durations_are_read_in_every_unit() {
-        for (text, milliseconds) in [
-            ("1s", 1_000),
-            ("1500ms", 1_500),
-            ("2m", 120_000),
-            ("1h", 3_600_000),
-        ] {
+        for (text, milliseconds) in
+            [("1s", 1_000), ("1500ms", 1_500), ("2m", 120_000), ("1h", 3_600_000)]
+        {
             assert_eq!(
                 read_duration(text, SECOND, HOUR),
                 Ok(Duration::from_millis(milliseconds)),
@@ -281,22 +227,14 @@ mod tests {
 
     #[test]
     fn a_duration_and_a_size_are_written_in_the_largest_unit_without_a_fraction() {
-        for (milliseconds, text) in [
-            (0, "0ms"),
-            (999, "999ms"),
-            (1_000, "1s"),
-            (90_000, "90s"),
-            (86_400_000, "24h"),
-        ] {
+        for (milliseconds, text) in
+            [(0, "0ms"), (999, "999ms"), (1_000, "1s"), (90_000, "90s"), (86_400_000, "24h")]
+        {
             assert_eq!(duration_text(Duration::from_millis(milliseconds)), text);
         }
-        for (bytes, text) in [
-            (0, "0B"),
-            (1023, "1023B"),
-            (1024, "1KiB"),
-            (16 << 20, "16MiB"),
-            (3 << 29, "1536MiB"),
-        ] {
+        for (bytes, text) in
+            [(0, "0B"), (1023, "1023B"), (1024, "1KiB"), (16 << 20, "16MiB"), (3 << 29, "1536MiB")]
+        {
             assert_eq!(size_text(bytes), text);
         }
     }
@@ -332,11 +270,7 @@ mod tests {
             ("", None),
             ("-1s", None),
         ] {
-            assert_eq!(
-                meant(read_duration(text, SECOND, HOUR)).as_deref(),
-                suggestion,
-                "{text}"
-            );
+            assert_eq!(meant(read_duration(text, SECOND, HOUR)).as_deref(), suggestion, "{text}");
         }
         for (text, suggestion) in [
             ("16M", Some("\"16MiB\"")),
@@ -346,11 +280,7 @@ mod tests {
             ("20MiB", Some("\"32MiB\"")),
             ("30s", None),
         ] {
-            assert_eq!(
-                meant(read_size(text, 1, 1 << 30, true)).as_deref(),
-                suggestion,
-                "{text}"
-            );
+            assert_eq!(meant(read_size(text, 1, 1 << 30, true)).as_deref(), suggestion, "{text}");
         }
     }
 

@@ -237,15 +237,11 @@ impl Discovery {
         directory: Arc<Directory>,
     ) -> Result<Discovery, DiscoveryError> {
         let read = |path: &[u8], source| DiscoveryError::Read {
-            path: root
-                .path()
-                .join(escaped(path.strip_prefix(b"/").unwrap_or(path))),
+            path: root.path().join(escaped(path.strip_prefix(b"/").unwrap_or(path))),
             source,
         };
         if own == root.id() && !root.is_whole() {
-            return Err(DiscoveryError::PrivateNamespace {
-                root: root.path().to_owned(),
-            });
+            return Err(DiscoveryError::PrivateNamespace { root: root.path().to_owned() });
         }
         let own_path = root.path_of(own).map_err(|source| read(b"", source))?;
         let own_shape = own_path.as_deref().and_then(rules::nearest_container);
@@ -255,28 +251,19 @@ impl Discovery {
             (Some(shape), _) => Some(shape.path.to_vec()),
             (None, path) => path.clone().filter(|path| !path.is_empty()),
         };
-        let not_found = || DiscoveryError::OwnNotFound {
-            own,
-            root: root.path().to_owned(),
-        };
+        let not_found = || DiscoveryError::OwnNotFound { own, root: root.path().to_owned() };
         let scope = match scope {
             Scope::Auto => {
                 own_path.as_ref().ok_or_else(not_found)?;
-                if own_shape.is_some() {
-                    Scope::Pod
-                } else {
-                    Scope::Node
-                }
+                if own_shape.is_some() { Scope::Pod } else { Scope::Node }
             }
             Scope::Pod | Scope::Node | Scope::Cgroups => scope,
         };
         let territory = match scope {
             Scope::Pod => {
                 own_path.as_ref().ok_or_else(not_found)?;
-                let (pod, _) = own_container
-                    .as_deref()
-                    .and_then(split)
-                    .ok_or(DiscoveryError::NoPod)?;
+                let (pod, _) =
+                    own_container.as_deref().and_then(split).ok_or(DiscoveryError::NoPod)?;
                 Territory::Pod(pod.to_vec())
             }
             Scope::Cgroups => Territory::Cgroups(subtrees(cgroups)?),
@@ -327,15 +314,10 @@ impl Discovery {
             Territory::Node | Territory::Cgroups(_) => Vec::new(),
         };
         let read = |root: &CgroupRoot, source| DiscoveryError::Read {
-            path: root
-                .path()
-                .join(escaped(top.strip_prefix(b"/").unwrap_or(&top))),
+            path: root.path().join(escaped(top.strip_prefix(b"/").unwrap_or(&top))),
             source,
         };
-        let top_id = self
-            .root
-            .id_of(&top)
-            .map_err(|source| read(&self.root, source))?;
+        let top_id = self.root.id_of(&top).map_err(|source| read(&self.root, source))?;
         self.settle(top_id, top_id, top.clone(), gate, now, &mut found);
         let mut folders = vec![top_id];
         while let Some(folder) = folders.pop() {
@@ -359,14 +341,7 @@ impl Discovery {
                 }
             };
             for child in children.iter() {
-                self.settle(
-                    child.id,
-                    folder,
-                    join(&path, &child.name),
-                    gate,
-                    now,
-                    &mut found,
-                );
+                self.settle(child.id, folder, join(&path, &child.name), gate, now, &mut found);
             }
             // The stack turns the order around.
             folders.extend(children.iter().rev().map(|child| child.id));
@@ -423,10 +398,7 @@ impl Discovery {
             join(&parent.path, name)
         } else {
             // The kernel cut the path. The name still stands in the parent's folder.
-            let siblings = self
-                .root
-                .children(&parent.path, made.parent)
-                .unwrap_or_default();
+            let siblings = self.root.children(&parent.path, made.parent).unwrap_or_default();
             let Some(this) = siblings.into_iter().find(|child| child.id == made.id) else {
                 self.scan_due = true;
                 return changes;
@@ -453,37 +425,25 @@ impl Discovery {
                 }
                 Standing::Interior | Standing::Ignored | Standing::Refused => Owner::Ignored,
             },
-            None => self
-                .departed
-                .get(&cgroup)
-                .copied()
-                .unwrap_or(Owner::Unknown),
+            None => self.departed.get(&cgroup).copied().unwrap_or(Owner::Unknown),
         }
     }
 
     /// The cgroups of a container: its own first, then those that are nested in it now. Of a container
     /// that ended its own alone, and none once it is forgotten.
     pub fn cgroups_of(&self, container: ContainerId) -> &[CgroupId] {
-        self.containers
-            .get(&container)
-            .map_or(&[], |members| &members.cgroups)
+        self.containers.get(&container).map_or(&[], |members| &members.cgroups)
     }
 
     /// How many cgroups in scope the gate has no room for.
     pub fn refused(&self) -> usize {
-        self.cgroups
-            .values()
-            .filter(|cgroup| cgroup.lacks_its_hold())
-            .count()
+        self.cgroups.values().filter(|cgroup| cgroup.lacks_its_hold()).count()
     }
 
     /// Whether a scan found no container, and none that was refused either.
     fn is_alone(&self) -> bool {
         self.containers.is_empty()
-            && !self
-                .cgroups
-                .values()
-                .any(|cgroup| cgroup.standing == Standing::Refused)
+            && !self.cgroups.values().any(|cgroup| cgroup.standing == Standing::Refused)
     }
 
     /// Takes in that a scan saw a cgroup.
@@ -534,10 +494,7 @@ impl Discovery {
         self.replace_holder(id, parent, &path, gate, now, changes);
         let parents_standing = self.cgroups.get(&parent).map(|cgroup| cgroup.standing);
         // What appears in a folder that was guarded was made under guard.
-        let from_birth = self
-            .cgroups
-            .get(&parent)
-            .is_some_and(|cgroup| cgroup.guarded);
+        let from_birth = self.cgroups.get(&parent).is_some_and(|cgroup| cgroup.guarded);
         let plan = self.plan(id, &path, parents_standing);
         let wanted = match plan {
             Plan::Container(_) | Plan::Nested(_) => Hold::Traced,
@@ -571,10 +528,7 @@ impl Discovery {
             }
             Plan::Interior => Standing::Interior,
             Plan::Ignore => {
-                if matches!(
-                    parents_standing,
-                    Some(Standing::Ignored | Standing::Refused)
-                ) {
+                if matches!(parents_standing, Some(Standing::Ignored | Standing::Refused)) {
                     // No scan goes there, so that only a bounded memory may hold it.
                     self.depart_as(id, Owner::Ignored);
                     return;
@@ -687,16 +641,9 @@ impl Discovery {
         now: UnixNanos,
         changes: &mut Vec<Change>,
     ) {
-        let siblings = self
-            .cgroups
-            .get(&parent)
-            .map_or(&[][..], |cgroup| &cgroup.children);
+        let siblings = self.cgroups.get(&parent).map_or(&[][..], |cgroup| &cgroup.children);
         let holder = siblings.iter().copied().find(|sibling| {
-            *sibling != id
-                && self
-                    .cgroups
-                    .get(sibling)
-                    .is_some_and(|other| other.path == path)
+            *sibling != id && self.cgroups.get(sibling).is_some_and(|other| other.path == path)
         });
         if let Some(holder) = holder {
             release(gate, &self.depart(holder, now, changes));
@@ -717,13 +664,7 @@ impl Discovery {
             .next_container
             .checked_add(1)
             .expect("fewer than four billion containers in a run");
-        self.containers.insert(
-            id,
-            Members {
-                cgroups: vec![cgroup],
-                departed: VecDeque::new(),
-            },
-        );
+        self.containers.insert(id, Members { cgroups: vec![cgroup], departed: VecDeque::new() });
         self.directory.put_container(Container {
             id,
             name: identity.name,
@@ -817,8 +758,7 @@ impl Discovery {
 
     /// Marks a container as ended and forgets the one that ended longest ago, if there are too many.
     fn end(&mut self, container: ContainerId, now: UnixNanos) {
-        self.directory
-            .update_container(container, |entry| entry.ended = Some(now));
+        self.directory.update_container(container, |entry| entry.ended = Some(now));
         self.ended.push_back(container);
         if self.ended.len() <= ENDED_CONTAINERS {
             return;
@@ -877,11 +817,7 @@ impl Identity {
     fn by_shape(shape: &rules::Shape<'_>) -> Identity {
         let runtime_id = escaped(shape.id);
         let is_generated = shape.id.len() == 64 && shape.id.iter().all(u8::is_ascii_hexdigit);
-        let name = if is_generated {
-            &runtime_id[..SHORT_ID]
-        } else {
-            &runtime_id
-        };
+        let name = if is_generated { &runtime_id[..SHORT_ID] } else { &runtime_id };
         Identity {
             name: name.to_owned(),
             name_source: "id",
@@ -934,10 +870,7 @@ fn subtrees(configured: Vec<String>) -> Result<Vec<Vec<u8>>, DiscoveryError> {
     let mut paths = Vec::new();
     for subtree in configured {
         let trimmed = subtree.trim_matches('/');
-        if trimmed
-            .split('/')
-            .any(|component| matches!(component, "" | "." | ".."))
-        {
+        if trimmed.split('/').any(|component| matches!(component, "" | "." | "..")) {
             return Err(DiscoveryError::Subtree { subtree });
         }
         paths.push([b"/", trimmed.as_bytes()].concat());
@@ -958,8 +891,7 @@ fn remove_last(cgroups: &mut Vec<CgroupId>, gone: CgroupId) {
 }
 
 fn is_below(path: &[u8], above: &[u8]) -> bool {
-    path.strip_prefix(above)
-        .is_some_and(|rest| rest.first() == Some(&b'/'))
+    path.strip_prefix(above).is_some_and(|rest| rest.first() == Some(&b'/'))
 }
 
 /// Bytes as text: what is not UTF-8 becomes `\xNN`, and a backslash is doubled.

@@ -99,20 +99,15 @@ impl CgroupRoot {
             let mounts = fs::read(MOUNTINFO).map_err(|source| RootError::Mounts { source })?;
             return best_of(cgroup2_mounts(&mounts), probe).ok_or(RootError::NotMounted);
         };
-        let unreadable = |source: io::Error| RootError::Unreadable {
-            path: path.to_owned(),
-            source,
-        };
+        let unreadable =
+            |source: io::Error| RootError::Unreadable { path: path.to_owned(), source };
         let root = CgroupRoot::over_any_folder(path).map_err(unreadable)?;
         if is_cgroup2(path).map_err(unreadable)? {
             return Ok(root);
         }
         let mounts = fs::read(MOUNTINFO).unwrap_or_default();
         let found = best_of(cgroup2_mounts(&mounts), probe).map(|root| root.path);
-        Err(RootError::NotCgroup2 {
-            path: path.to_owned(),
-            found,
-        })
+        Err(RootError::NotCgroup2 { path: path.to_owned(), found })
     }
 
     /// A folder of any file system as if it was a hierarchy, so that a tree can be read without a
@@ -194,10 +189,7 @@ impl CgroupRoot {
             // The entry's own inode number is not that of the folder on every file system.
             match rustix::fs::statat(&folder, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
-                    children.push(Child {
-                        name: name.to_vec(),
-                        id: CgroupId(stat.st_ino),
-                    });
+                    children.push(Child { name: name.to_vec(), id: CgroupId(stat.st_ino) });
                 }
                 Ok(_) | Err(Errno::NOENT | Errno::NODEV) => {}
                 Err(error) => return Err(error.into()),
@@ -254,10 +246,7 @@ struct Mount {
 
 fn best_of(mounts: Vec<Mount>, probe: impl Fn(&Path) -> Option<CgroupRoot>) -> Option<CgroupRoot> {
     let place = |path: &Path| {
-        USUAL
-            .iter()
-            .position(|usual| path == Path::new(usual))
-            .unwrap_or(USUAL.len())
+        USUAL.iter().position(|usual| path == Path::new(usual)).unwrap_or(USUAL.len())
     };
     mounts
         .iter()
@@ -326,25 +315,15 @@ mod tests {
     fn chosen(mountinfo: &str, whole: &[&str]) -> Option<PathBuf> {
         let probe = |path: &Path| {
             let is_whole = whole.iter().any(|whole| path == Path::new(whole));
-            let id = if is_whole {
-                MACHINE_ROOT
-            } else {
-                CgroupId(4711)
-            };
-            Some(CgroupRoot {
-                path: path.to_owned(),
-                id,
-            })
+            let id = if is_whole { MACHINE_ROOT } else { CgroupId(4711) };
+            Some(CgroupRoot { path: path.to_owned(), id })
         };
         best_of(cgroup2_mounts(mountinfo.as_bytes()), probe).map(|root| root.path)
     }
 
     #[test]
     fn the_pure_and_the_hybrid_layout_are_found() {
-        assert_eq!(
-            chosen(PURE, &["/sys/fs/cgroup"]),
-            Some("/sys/fs/cgroup".into())
-        );
+        assert_eq!(chosen(PURE, &["/sys/fs/cgroup"]), Some("/sys/fs/cgroup".into()));
         assert_eq!(
             chosen(HYBRID, &["/sys/fs/cgroup/unified"]),
             Some("/sys/fs/cgroup/unified".into())
@@ -353,15 +332,9 @@ mod tests {
 
     #[test]
     fn the_whole_hierarchy_goes_before_the_usual_place() {
-        assert_eq!(
-            chosen(SIDECAR, &["/host/cgroup"]),
-            Some("/host/cgroup".into())
-        );
+        assert_eq!(chosen(SIDECAR, &["/host/cgroup"]), Some("/host/cgroup".into()));
         let beside = SIDECAR.replace("/../../..", "/");
-        assert_eq!(
-            chosen(&beside, &["/host/cgroup"]),
-            Some("/host/cgroup".into())
-        );
+        assert_eq!(chosen(&beside, &["/host/cgroup"]), Some("/host/cgroup".into()));
         assert_eq!(chosen(&beside, &[]), Some("/sys/fs/cgroup".into()));
     }
 
@@ -381,10 +354,7 @@ mod tests {
 
     #[test]
     fn no_cgroup2_in_the_list_is_none() {
-        assert_eq!(
-            chosen("35 31 0:32 / /c rw - cgroup cgroup rw\n\nnonsense\n", &[]),
-            None
-        );
+        assert_eq!(chosen("35 31 0:32 / /c rw - cgroup cgroup rw\n\nnonsense\n", &[]), None);
     }
 
     #[test]
@@ -400,10 +370,7 @@ mod tests {
     fn a_missing_root_is_named() {
         let error = CgroupRoot::open(Some(Path::new("/nowhere/at/all"))).unwrap_err();
         let text = error.to_string();
-        assert!(
-            text.contains("\"/nowhere/at/all\"") && text.contains("leave it out"),
-            "{text}"
-        );
+        assert!(text.contains("\"/nowhere/at/all\"") && text.contains("leave it out"), "{text}");
         assert!(matches!(error, RootError::Unreadable { .. }));
     }
 
@@ -412,10 +379,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let error = CgroupRoot::open(Some(folder.path())).unwrap_err();
         assert!(matches!(error, RootError::NotCgroup2 { .. }), "{error}");
-        assert!(
-            error.to_string().contains("is not a cgroup v2 hierarchy"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("is not a cgroup v2 hierarchy"), "{error}");
     }
 
     #[test]
@@ -428,31 +392,21 @@ mod tests {
     #[test]
     fn the_tree_is_read_by_path_and_by_id() {
         let folder = tempfile::tempdir().unwrap();
-        let odd = folder
-            .path()
-            .join("b")
-            .join(OsStr::from_bytes(b"odd\xff\nname"));
+        let odd = folder.path().join("b").join(OsStr::from_bytes(b"odd\xff\nname"));
         fs::create_dir_all(&odd).unwrap();
         fs::create_dir(folder.path().join("a")).unwrap();
         fs::write(folder.path().join("cgroup.procs"), "1").unwrap();
         std::os::unix::fs::symlink("a", folder.path().join("link")).unwrap();
         let root = CgroupRoot::over_any_folder(folder.path()).unwrap();
 
-        let names: Vec<_> = root
-            .children(b"", root.id())
-            .unwrap()
-            .into_iter()
-            .map(|child| child.name)
-            .collect();
+        let names: Vec<_> =
+            root.children(b"", root.id()).unwrap().into_iter().map(|child| child.name).collect();
         assert_eq!(names, [b"a".to_vec(), b"b".to_vec()]);
         let id = root.id_of(b"/b/odd\xff\nname").unwrap();
         assert_eq!(root.path_of(id).unwrap().unwrap(), b"/b/odd\xff\nname");
         assert_eq!(root.path_of(root.id()).unwrap().unwrap(), b"");
         assert_eq!(root.path_of(CgroupId(u64::MAX)).unwrap(), None);
-        assert_eq!(
-            root.id_of(b"/c").unwrap_err().kind(),
-            io::ErrorKind::NotFound
-        );
+        assert_eq!(root.id_of(b"/c").unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

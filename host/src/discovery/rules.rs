@@ -68,11 +68,7 @@ enum Means {
 use Means::{Container, Infra, Interior, Pod};
 
 const fn rule(pattern: &'static str, means: Means, example: &'static str) -> Rule {
-    Rule {
-        pattern,
-        means,
-        example,
-    }
+    Rule { pattern, means, example }
 }
 
 /// Length of the ids that runtimes generate, in hexadecimal digits.
@@ -83,21 +79,9 @@ const ID_DIGITS: usize = 64;
 /// underscores.
 const RULES: &[Rule] = &[
     // What keeps containers running.
-    rule(
-        "crio-conmon-{id}.scope",
-        Infra,
-        "/system.slice/crio-conmon-<id>.scope",
-    ),
-    rule(
-        "crio-conmon-{id}",
-        Infra,
-        "/kubepods/burstable/pod<uid>/crio-conmon-<id>",
-    ),
-    rule(
-        "libpod-conmon-{id}.scope",
-        Infra,
-        "/machine.slice/libpod-conmon-<id>.scope",
-    ),
+    rule("crio-conmon-{id}.scope", Infra, "/system.slice/crio-conmon-<id>.scope"),
+    rule("crio-conmon-{id}", Infra, "/kubepods/burstable/pod<uid>/crio-conmon-<id>"),
+    rule("libpod-conmon-{id}.scope", Infra, "/machine.slice/libpod-conmon-<id>.scope"),
     rule("libpod_parent/conmon", Infra, "/libpod_parent/conmon"),
     rule(
         "podman-pause-{name}.scope",
@@ -115,16 +99,8 @@ const RULES: &[Rule] = &[
     rule("kata_overhead/{name}", Infra, "/kata_overhead/<id>"),
     // Pods.
     rule("kubepods/pod{uid}", Pod, "/kubepods/pod<uid>"),
-    rule(
-        "kubepods/burstable/pod{uid}",
-        Pod,
-        "/kubepods/burstable/pod<uid>",
-    ),
-    rule(
-        "kubepods/besteffort/pod{uid}",
-        Pod,
-        "/kubelet/kubepods/besteffort/pod<uid>",
-    ),
+    rule("kubepods/burstable/pod{uid}", Pod, "/kubepods/burstable/pod<uid>"),
+    rule("kubepods/besteffort/pod{uid}", Pod, "/kubelet/kubepods/besteffort/pod<uid>"),
     rule(
         "*kubepods*-pod{uid}.slice",
         Pod,
@@ -141,84 +117,36 @@ const RULES: &[Rule] = &[
         Container("containerd"),
         "/system.slice/containerd.service/kubepods-burstable-pod<uid_>.slice:cri-containerd:<id>",
     ),
-    rule(
-        "nerdctl-{id}.scope",
-        Container("containerd"),
-        "/system.slice/nerdctl-<id>.scope",
-    ),
+    rule("nerdctl-{id}.scope", Container("containerd"), "/system.slice/nerdctl-<id>.scope"),
     rule(
         "crio-{id}.scope",
         Container("cri-o"),
         "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod<uid_>.slice/crio-<id>.scope",
     ),
-    rule(
-        "crio-{id}",
-        Container("cri-o"),
-        "/kubepods/besteffort/pod<uid>/crio-<id>",
-    ),
-    rule(
-        "docker-{id}.scope",
-        Container("docker"),
-        "/system.slice/docker-<id>.scope",
-    ),
-    rule(
-        "libpod-{id}.scope",
-        Container("podman"),
-        "/machine.slice/libpod-<id>.scope",
-    ),
+    rule("crio-{id}", Container("cri-o"), "/kubepods/besteffort/pod<uid>/crio-<id>"),
+    rule("docker-{id}.scope", Container("docker"), "/system.slice/docker-<id>.scope"),
+    rule("libpod-{id}.scope", Container("podman"), "/machine.slice/libpod-<id>.scope"),
     rule(
         "libpod-payload-{id}",
         Container("podman"),
         "/system.slice/web.service/libpod-payload-<id>",
     ),
-    rule(
-        "libpod-{id}",
-        Container("podman"),
-        "/libpod_parent/libpod-<id>",
-    ),
+    rule("libpod-{id}", Container("podman"), "/libpod_parent/libpod-<id>"),
     rule("lxc.payload.{name}", Container("lxc"), "/lxc.payload.web"),
-    rule(
-        "runc-{name}.scope",
-        Container("runc"),
-        "/system.slice/runc-web.scope",
-    ),
-    rule(
-        "crun-{name}.scope",
-        Container("crun"),
-        "/system.slice/crun-web.scope",
-    ),
+    rule("runc-{name}.scope", Container("runc"), "/system.slice/runc-web.scope"),
+    rule("crun-{name}.scope", Container("crun"), "/system.slice/crun-web.scope"),
     // Containers by the folder that they are in.
-    rule(
-        "{pod}/{name}",
-        Container("unknown"),
-        "/kubepods/burstable/pod<uid>/<id>",
-    ),
+    rule("{pod}/{name}", Container("unknown"), "/kubepods/burstable/pod<uid>/<id>"),
     rule("docker/{id}", Container("docker"), "/docker/<id>"),
     rule("docker/buildkit", Interior, "/docker/buildkit"),
-    rule(
-        "docker/buildkit/{name}",
-        Container("buildkit"),
-        "/docker/buildkit/u7x2k9",
-    ),
-    rule(
-        "*:docker:{name}",
-        Container("buildkit"),
-        "/system.slice/system.slice:docker:u7x2k9",
-    ),
-    rule(
-        "/buildkit/{name}",
-        Container("buildkit"),
-        "/buildkit/u7x2k9",
-    ),
+    rule("docker/buildkit/{name}", Container("buildkit"), "/docker/buildkit/u7x2k9"),
+    rule("*:docker:{name}", Container("buildkit"), "/system.slice/system.slice:docker:u7x2k9"),
+    rule("/buildkit/{name}", Container("buildkit"), "/buildkit/u7x2k9"),
     rule("/default/{name}", Container("containerd"), "/default/web"),
     rule("/k8s.io/{name}", Container("containerd"), "/k8s.io/<id>"),
     rule("/moby/{name}", Container("containerd"), "/moby/<id>"),
     rule("/ecs/*/{id}", Container("docker"), "/ecs/0a1b2c3d/<id>"),
-    rule(
-        "/ecs/*/{name}",
-        Container("unknown"),
-        "/ecs/0a1b2c3d/0a1b2c3d-1234567890",
-    ),
+    rule("/ecs/*/{name}", Container("unknown"), "/ecs/0a1b2c3d/0a1b2c3d-1234567890"),
     rule("/lxc.payload/{name}", Container("lxc"), "/lxc.payload/101"),
     rule("/lxc/{name}", Container("lxc"), "/lxc/101"),
     rule(
@@ -260,13 +188,10 @@ pub fn classify(path: &[u8]) -> Class<'_> {
 /// process in that cgroup takes for its own, also where it is nested in another one.
 pub(crate) fn nearest_container(path: &[u8]) -> Option<Shape<'_>> {
     let prefixes: Vec<&[u8]> = prefixes(path).collect();
-    prefixes
-        .into_iter()
-        .rev()
-        .find_map(|prefix| match component(prefix) {
-            Component::Container(shape) => Some(shape),
-            Component::Infra | Component::Interior | Component::Unknown => None,
-        })
+    prefixes.into_iter().rev().find_map(|prefix| match component(prefix) {
+        Component::Container(shape) => Some(shape),
+        Component::Infra | Component::Interior | Component::Unknown => None,
+    })
 }
 
 /// What the last component of `path` is, whatever stands above it.
@@ -279,10 +204,7 @@ pub(crate) fn component(path: &[u8]) -> Component<'_> {
             path,
             runtime,
             id: captured.id.unwrap_or_else(|| last_component(path)),
-            pod_uid: captured
-                .uid
-                .map(pod_uid)
-                .or_else(|| enclosing_pod_uid(path)),
+            pod_uid: captured.uid.map(pod_uid).or_else(|| enclosing_pod_uid(path)),
         }),
         Infra => Component::Infra,
         Pod | Interior => Component::Interior,
@@ -297,9 +219,7 @@ struct Captured<'p> {
 }
 
 fn first_match(path: &[u8]) -> Option<(&'static Rule, Captured<'_>)> {
-    RULES
-        .iter()
-        .find_map(|rule| Some((rule, matches(rule.pattern, path)?)))
+    RULES.iter().find_map(|rule| Some((rule, matches(rule.pattern, path)?)))
 }
 
 /// Compares from the last component upward.
@@ -313,10 +233,7 @@ fn matches<'p>(pattern: &str, path: &'p [u8]) -> Option<Captured<'p>> {
         }
         if component == "{pod}" {
             let (rule, of_pod) = first_match(rest)?;
-            return (rule.means == Pod).then_some(Captured {
-                uid: of_pod.uid,
-                ..captured
-            });
+            return (rule.means == Pod).then_some(Captured { uid: of_pod.uid, ..captured });
         }
         let (above, name) = super::root::split(rest)?;
         match_component(component, name, &mut captured)?;
@@ -332,10 +249,7 @@ fn match_component<'p>(pattern: &str, text: &'p [u8], captured: &mut Captured<'p
     };
     let text = text.strip_prefix(&pattern.as_bytes()[..start])?;
     let pattern = &pattern[start..];
-    let end = pattern
-        .find('}')
-        .filter(|_| pattern.starts_with('{'))
-        .map_or(1, |brace| brace + 1);
+    let end = pattern.find('}').filter(|_| pattern.starts_with('{')).map_or(1, |brace| brace + 1);
     let (placeholder, pattern) = pattern.split_at(end);
     let lengths = match placeholder {
         "*" => 0..=text.len(),
@@ -345,9 +259,7 @@ fn match_component<'p>(pattern: &str, text: &'p [u8], captured: &mut Captured<'p
     for length in lengths {
         let (taken, rest) = text.split_at_checked(length)?;
         if placeholder == "{id}"
-            && !taken
-                .iter()
-                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+            && !taken.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
         {
             return None;
         }
@@ -401,10 +313,7 @@ mod tests {
     const UID: &str = "6f2b1c1e-8d3a-4c55-9b0e-3f1d2a4b5c6d";
 
     fn spelled(example: &str) -> String {
-        example
-            .replace("<id>", ID)
-            .replace("<uid>", UID)
-            .replace("<uid_>", &UID.replace('-', "_"))
+        example.replace("<id>", ID).replace("<uid>", UID).replace("<uid_>", &UID.replace('-', "_"))
     }
 
     /// The table for the documentation, as Markdown.
@@ -418,15 +327,8 @@ mod tests {
                 Pod => "a pod".to_owned(),
                 Interior => "a folder".to_owned(),
             };
-            let anchored = if rule.pattern.starts_with('/') {
-                " (whole path)"
-            } else {
-                ""
-            };
-            table += &format!(
-                "| `{}`{anchored} | {means} | `{}` |\n",
-                rule.pattern, rule.example
-            );
+            let anchored = if rule.pattern.starts_with('/') { " (whole path)" } else { "" };
+            table += &format!("| `{}`{anchored} | {means} | `{}` |\n", rule.pattern, rule.example);
         }
         table
     }
@@ -435,15 +337,8 @@ mod tests {
     fn said(path: &str) -> String {
         match classify(path.as_bytes()) {
             Class::Container(shape) => {
-                let nested = if shape.path.len() < path.len() {
-                    " nested"
-                } else {
-                    ""
-                };
-                let pod = shape
-                    .pod_uid
-                    .map(|uid| format!(" pod={uid}"))
-                    .unwrap_or_default();
+                let nested = if shape.path.len() < path.len() { " nested" } else { "" };
+                let pod = shape.pod_uid.map(|uid| format!(" pod={uid}")).unwrap_or_default();
                 let id = String::from_utf8_lossy(shape.id).into_owned();
                 format!("{} {id}{pod}{nested}", shape.runtime)
                     .replace(ID, "<id>")
@@ -460,33 +355,21 @@ mod tests {
         ("/kubepods", "interior"),
         ("/kubepods/besteffort", "interior"),
         ("/kubepods/burstable/pod<uid>", "interior"),
-        (
-            "/kubepods/burstable/pod<uid>/<id>",
-            "unknown <id> pod=<uid>",
-        ),
+        ("/kubepods/burstable/pod<uid>/<id>", "unknown <id> pod=<uid>"),
         ("/kubepods/pod<uid>/<id>", "unknown <id> pod=<uid>"),
-        (
-            "/kubepods/burstable/pod<uid>/<id>/init.scope",
-            "unknown <id> pod=<uid> nested",
-        ),
+        ("/kubepods/burstable/pod<uid>/<id>/init.scope", "unknown <id> pod=<uid> nested"),
         ("/kubepods/burstable/pod<uid>/web", "unknown web pod=<uid>"),
         ("/kubepods/burstable/poddemo/web", "unknown web pod=demo"),
         (
             "/kubepods/burstable/pod0123456789abcdef0123456789abcdef/<id>",
             "unknown <id> pod=0123456789abcdef0123456789abcdef",
         ),
-        (
-            "/kubepods/burstable/pod<uid>/crio-<id>",
-            "cri-o <id> pod=<uid>",
-        ),
+        ("/kubepods/burstable/pod<uid>/crio-<id>", "cri-o <id> pod=<uid>"),
         ("/kubepods/burstable/pod<uid>/crio-conmon-<id>", "infra"),
         // kubelet, systemd driver.
         ("/kubepods.slice", "interior"),
         ("/kubepods.slice/kubepods-burstable.slice", "interior"),
-        (
-            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod<uid_>.slice",
-            "interior",
-        ),
+        ("/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod<uid_>.slice", "interior"),
         (
             "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod<uid_>.slice/cri-containerd-<id>.scope",
             "containerd <id> pod=<uid>",
@@ -495,26 +378,14 @@ mod tests {
             "/kubepods.slice/kubepods-pod<uid_>.slice/cri-containerd-<id>.scope",
             "containerd <id> pod=<uid>",
         ),
-        (
-            "/kubepods.slice/kubepods-pod<uid_>.slice/docker-<id>.scope",
-            "docker <id> pod=<uid>",
-        ),
-        (
-            "/kubepods.slice/kubepods-pod<uid_>.slice/crio-<id>.scope",
-            "cri-o <id> pod=<uid>",
-        ),
+        ("/kubepods.slice/kubepods-pod<uid_>.slice/docker-<id>.scope", "docker <id> pod=<uid>"),
+        ("/kubepods.slice/kubepods-pod<uid_>.slice/crio-<id>.scope", "cri-o <id> pod=<uid>"),
         (
             "/kubepods.slice/kubepods-pod<uid_>.slice/crio-<id>.scope/container",
             "cri-o <id> pod=<uid> nested",
         ),
-        (
-            "/kubepods.slice/kubepods-pod<uid_>.slice/crio-conmon-<id>.scope",
-            "infra",
-        ),
-        (
-            "/kubepods.slice/kubepods-pod<uid_>.slice/odd",
-            "unknown odd pod=<uid>",
-        ),
+        ("/kubepods.slice/kubepods-pod<uid_>.slice/crio-conmon-<id>.scope", "infra"),
+        ("/kubepods.slice/kubepods-pod<uid_>.slice/odd", "unknown odd pod=<uid>"),
         (
             "/kubepods.slice/kubepods-pod0123456789abcdef0123456789abcdef.slice/cri-containerd-<id>.scope",
             "containerd <id> pod=0123456789abcdef0123456789abcdef",
@@ -524,18 +395,12 @@ mod tests {
             "containerd <id> pod=<uid>",
         ),
         // kind, k3s, k3d: a prefix before the kubelet's folders.
-        (
-            "/kubelet/kubepods/besteffort/pod<uid>/<id>",
-            "unknown <id> pod=<uid>",
-        ),
+        ("/kubelet/kubepods/besteffort/pod<uid>/<id>", "unknown <id> pod=<uid>"),
         (
             "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-besteffort.slice/kubelet-kubepods-besteffort-pod<uid_>.slice/cri-containerd-<id>.scope",
             "containerd <id> pod=<uid>",
         ),
-        (
-            "/docker/<id>/kubelet/kubepods/besteffort/pod<uid>/<id>",
-            "docker <id> nested",
-        ),
+        ("/docker/<id>/kubelet/kubepods/besteffort/pod<uid>/<id>", "docker <id> nested"),
         (
             "/system.slice/docker-<id>.scope/kubelet.slice/kubelet-kubepods.slice",
             "docker <id> nested",
@@ -556,15 +421,9 @@ mod tests {
         ("/docker/<id>/docker/<id>", "docker <id> nested"),
         ("/docker/buildkit", "interior"),
         ("/docker/buildkit/u7x2k9", "buildkit u7x2k9"),
-        (
-            "/system.slice/system.slice:docker:u7x2k9",
-            "buildkit u7x2k9",
-        ),
+        ("/system.slice/system.slice:docker:u7x2k9", "buildkit u7x2k9"),
         ("/system.slice/docker-<id>.scope", "docker <id>"),
-        (
-            "/system.slice/docker-<id>.scope/docker/<id>",
-            "docker <id> nested",
-        ),
+        ("/system.slice/docker-<id>.scope/docker/<id>", "docker <id> nested"),
         (
             "/user.slice/user-1000.slice/user@1000.service/user.slice/docker-<id>.scope",
             "docker <id>",
@@ -573,20 +432,11 @@ mod tests {
         ("/my.slice/docker-<id>.scope", "docker <id>"),
         // Podman.
         ("/machine.slice/libpod-<id>.scope", "podman <id>"),
-        (
-            "/machine.slice/libpod-<id>.scope/container",
-            "podman <id> nested",
-        ),
+        ("/machine.slice/libpod-<id>.scope/container", "podman <id> nested"),
         ("/machine.slice/libpod-conmon-<id>.scope", "infra"),
         ("/machine.slice/machine-libpod_pod_<id>.slice", "interior"),
-        (
-            "/machine.slice/machine-libpod_pod_<id>.slice/libpod-<id>.scope",
-            "podman <id>",
-        ),
-        (
-            "/machine.slice/machine-libpod_pod_<id>.slice/libpod-conmon-<id>.scope",
-            "infra",
-        ),
+        ("/machine.slice/machine-libpod_pod_<id>.slice/libpod-<id>.scope", "podman <id>"),
+        ("/machine.slice/machine-libpod_pod_<id>.slice/libpod-conmon-<id>.scope", "infra"),
         ("/libpod_parent/libpod-<id>", "podman <id>"),
         ("/libpod_parent/conmon", "infra"),
         ("/libpod_parent/<id>", "interior"),
@@ -599,10 +449,7 @@ mod tests {
             "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-conmon-<id>.scope",
             "infra",
         ),
-        (
-            "/user.slice/user-1000.slice/user@1000.service/user.slice/podman-4711.scope",
-            "infra",
-        ),
+        ("/user.slice/user-1000.slice/user@1000.service/user.slice/podman-4711.scope", "infra"),
         (
             "/user.slice/user-1000.slice/user@1000.service/user.slice/podman-pause-6a1.scope",
             "infra",
@@ -611,26 +458,17 @@ mod tests {
             "/user.slice/user-1000.slice/user@1000.service/user.slice/user-libpod_pod_<id>.slice/libpod-<id>.scope",
             "podman <id>",
         ),
-        (
-            "/system.slice/web.service/libpod-payload-<id>",
-            "podman <id>",
-        ),
+        ("/system.slice/web.service/libpod-payload-<id>", "podman <id>"),
         ("/system.slice/web.service/runtime", "interior"),
         // runc and crun by themselves.
         ("/<id>", "unknown <id>"),
         ("/custom/parent/<id>", "unknown <id>"),
         ("/system.slice/runc-web.scope", "runc web"),
         ("/system.slice/crun-web.scope", "crun web"),
-        (
-            "/user.slice/user-1000.slice/user@1000.service/user.slice/crun-web.scope",
-            "crun web",
-        ),
+        ("/user.slice/user-1000.slice/user@1000.service/user.slice/crun-web.scope", "crun web"),
         // LXC and LXD.
         ("/lxc.payload.web", "lxc web"),
-        (
-            "/lxc.payload.web/system.slice/ssh.service",
-            "lxc web nested",
-        ),
+        ("/lxc.payload.web/system.slice/ssh.service", "lxc web nested"),
         ("/lxc.payload/101", "lxc 101"),
         ("/lxc/101/ns", "lxc 101 nested"),
         ("/lxc.monitor.web", "infra"),
@@ -642,29 +480,14 @@ mod tests {
             "/machine.slice/systemd-nspawn@web.service/payload/init.scope",
             "systemd-nspawn web nested",
         ),
-        (
-            "/machine.slice/systemd-nspawn@web.service/supervisor",
-            "interior",
-        ),
-        (
-            "/machine.slice/machine-web.scope/payload",
-            "systemd-nspawn web",
-        ),
-        (
-            "/machine.slice/machine-qemu\\x2d1\\x2dvm.scope/libvirt",
-            "interior",
-        ),
+        ("/machine.slice/systemd-nspawn@web.service/supervisor", "interior"),
+        ("/machine.slice/machine-web.scope/payload", "systemd-nspawn web"),
+        ("/machine.slice/machine-qemu\\x2d1\\x2dvm.scope/libvirt", "interior"),
         // Amazon ECS.
         ("/ecs/0a1b2c3d", "interior"),
         ("/ecs/0a1b2c3d/<id>", "docker <id>"),
-        (
-            "/ecs/0a1b2c3d/0a1b2c3d-1234567890",
-            "unknown 0a1b2c3d-1234567890",
-        ),
-        (
-            "/ecstasks.slice/ecstasks-0a1b2c3d.slice/docker-<id>.scope",
-            "docker <id>",
-        ),
+        ("/ecs/0a1b2c3d/0a1b2c3d-1234567890", "unknown 0a1b2c3d-1234567890"),
+        ("/ecstasks.slice/ecstasks-0a1b2c3d.slice/docker-<id>.scope", "docker <id>"),
         // Kata Containers' own processes.
         ("/kata_overhead/<id>", "infra"),
         // systemd, and what nobody knows.
@@ -675,10 +498,7 @@ mod tests {
         ("/web", "interior"),
         // Nearly a shape.
         ("/docker/0123456789abcdef", "interior"),
-        (
-            "/docker/0123456789ABCDEF0123456789abcdef0123456789abcdef0123456789abcdef",
-            "interior",
-        ),
+        ("/docker/0123456789ABCDEF0123456789abcdef0123456789abcdef0123456789abcdef", "interior"),
         ("/docker/<id>0", "interior"),
         ("/system.slice/docker-<id>.service", "interior"),
         ("/system.slice/docker-.scope", "interior"),
@@ -697,11 +517,7 @@ mod tests {
         for rule in RULES {
             let example = spelled(rule.example);
             let (first, _) = first_match(example.as_bytes()).expect(rule.pattern);
-            assert_eq!(
-                first.pattern, rule.pattern,
-                "decides about {}",
-                rule.example
-            );
+            assert_eq!(first.pattern, rule.pattern, "decides about {}", rule.example);
         }
     }
 
@@ -725,22 +541,11 @@ mod tests {
 
     #[test]
     fn any_bytes_are_read_without_a_panic() {
-        for path in [
-            &b"/"[..],
-            b"//",
-            b"a",
-            b"/\xff/\xfe",
-            b"/pod",
-            b"/kubepods/pod",
-            b"/*/{id}",
-        ] {
+        for path in [&b"/"[..], b"//", b"a", b"/\xff/\xfe", b"/pod", b"/kubepods/pod", b"/*/{id}"] {
             assert_eq!(classify(path), Class::Interior, "{path:?}");
         }
         let odd = classify(b"/kubepods/pod1/\xff\n");
-        assert!(
-            matches!(odd, Class::Container(Shape { id: b"\xff\n", .. })),
-            "{odd:?}"
-        );
+        assert!(matches!(odd, Class::Container(Shape { id: b"\xff\n", .. })), "{odd:?}");
     }
 
     #[test]
@@ -757,9 +562,6 @@ mod tests {
             std::fs::write(&page, fresh).expect("docs/discovery.md can be written");
             return;
         }
-        assert_eq!(
-            shown, table,
-            "docs/discovery.md drifted: run this test with WHODUNIT_BLESS=1"
-        );
+        assert_eq!(shown, table, "docs/discovery.md drifted: run this test with WHODUNIT_BLESS=1");
     }
 }

@@ -30,10 +30,7 @@ impl FakeKernel {
         let known = self.traced.contains(&cgroup) || self.watched.contains(&cgroup);
         match self.room {
             Some(room) if !known && self.traced.len() + self.watched.len() >= room => {
-                Err(GateError::Full {
-                    cgroup,
-                    capacity: room as u32,
-                })
+                Err(GateError::Full { cgroup, capacity: room as u32 })
             }
             _ => Ok(()),
         }
@@ -91,11 +88,7 @@ impl Tree {
     fn of_files() -> Tree {
         let folder = tempfile::tempdir().unwrap();
         let root = CgroupRoot::over_any_folder(folder.path()).unwrap();
-        Tree {
-            root,
-            is_real: false,
-            _temporary: Some(folder),
-        }
+        Tree { root, is_real: false, _temporary: Some(folder) }
     }
 
     /// None where no cgroups can be made; says so.
@@ -103,19 +96,13 @@ impl Tree {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("whodunit-discovery-{}-{number}", std::process::id());
-        let made = CgroupRoot::open(None)
-            .map_err(|error| error.to_string())
-            .and_then(|root| {
-                let folder = root.path().join(name);
-                fs::create_dir(&folder).map_err(|error| error.to_string())?;
-                CgroupRoot::over_any_folder(&folder).map_err(|error| error.to_string())
-            });
+        let made = CgroupRoot::open(None).map_err(|error| error.to_string()).and_then(|root| {
+            let folder = root.path().join(name);
+            fs::create_dir(&folder).map_err(|error| error.to_string())?;
+            CgroupRoot::over_any_folder(&folder).map_err(|error| error.to_string())
+        });
         match made {
-            Ok(root) => Some(Tree {
-                root,
-                is_real: true,
-                _temporary: None,
-            }),
+            Ok(root) => Some(Tree { root, is_real: true, _temporary: None }),
             Err(why) => {
                 eprintln!("skipped: no cgroups can be made here: {why}");
                 None
@@ -186,19 +173,10 @@ impl World {
             }
         }
         let directory = Arc::new(Directory::new(NonZeroUsize::new(8).unwrap()));
-        let subtrees = subtrees
-            .iter()
-            .map(|subtree| (*subtree).to_owned())
-            .collect();
+        let subtrees = subtrees.iter().map(|subtree| (*subtree).to_owned()).collect();
         let root = tree.root.clone();
         let discovery = Discovery::new(root, scope, subtrees, tree.id(own), directory.clone())?;
-        Ok(World {
-            tree,
-            kernel: FakeKernel::default(),
-            directory,
-            discovery,
-            paths,
-        })
+        Ok(World { tree, kernel: FakeKernel::default(), directory, discovery, paths })
     }
 
     fn new(tree: Tree, scope: Scope, own: &str, folders: &[&str]) -> World {
@@ -218,11 +196,7 @@ impl World {
         if !self.kernel.mkdir(id, parent) || record_is_lost {
             return Vec::new();
         }
-        let made = CgroupMade {
-            id,
-            parent,
-            path: path.as_bytes(),
-        };
+        let made = CgroupMade { id, parent, path: path.as_bytes() };
         let changes = self.discovery.made(&made, &mut self.kernel, LATER);
         self.told(&changes)
     }
@@ -235,11 +209,7 @@ impl World {
             .iter()
             .filter(|(id, at)| {
                 (*at == path || at.starts_with(&prefix))
-                    && self
-                        .tree
-                        .root
-                        .id_of(at.as_bytes())
-                        .is_ok_and(|there| there == **id)
+                    && self.tree.root.id_of(at.as_bytes()).is_ok_and(|there| there == **id)
             })
             .map(|(id, at)| (at.clone(), *id))
             .collect();
@@ -259,9 +229,7 @@ impl World {
     /// `+web` started, `-web` ended, `web+/path` nested, `web-/path` no longer.
     fn told(&self, changes: &[Change]) -> Vec<String> {
         let name = |id: ContainerId| {
-            self.directory
-                .container(id)
-                .map_or_else(|| format!("({id})"), |entry| entry.name)
+            self.directory.container(id).map_or_else(|| format!("({id})"), |entry| entry.name)
         };
         let path = |id: CgroupId| self.paths.get(&id).cloned().unwrap_or_default();
         let tell = |change: &Change| match *change {
@@ -275,27 +243,16 @@ impl World {
 
     /// Paths of what the kernel traces.
     fn traced(&self) -> Vec<&str> {
-        let mut paths: Vec<_> = self
-            .kernel
-            .traced
-            .iter()
-            .map(|id| &*self.paths[id])
-            .collect();
+        let mut paths: Vec<_> = self.kernel.traced.iter().map(|id| &*self.paths[id]).collect();
         paths.sort_unstable();
         paths
     }
 
     fn container(&self, name: &str) -> Container {
-        let mut found: Vec<_> = self
-            .directory
-            .containers()
-            .into_iter()
-            .filter(|entry| entry.name == name)
-            .collect();
+        let mut found: Vec<_> =
+            self.directory.containers().into_iter().filter(|entry| entry.name == name).collect();
         found.sort_by_key(|entry| entry.id);
-        found
-            .pop()
-            .unwrap_or_else(|| panic!("{name} is in the directory"))
+        found.pop().unwrap_or_else(|| panic!("{name} is in the directory"))
     }
 
     fn owner(&self, path: &str) -> Owner {
@@ -325,12 +282,7 @@ fn in_pod(name: &str) -> String {
 #[test]
 fn the_other_containers_of_the_pod_are_found_at_start() {
     on_every_tree(|tree| {
-        let (own, web, db, init) = (
-            in_pod("own"),
-            in_pod("web"),
-            in_pod("db"),
-            in_pod("db/init"),
-        );
+        let (own, web, db, init) = (in_pod("own"), in_pod("web"), in_pod("db"), in_pod("db/init"));
         let elsewhere = "/kubepods/burstable/podother/cache";
         let folders = [&*web, &init, &db, elsewhere, &in_pod("own/deeper")];
         let mut world = World::new(tree, Scope::Auto, &own, &folders);
@@ -344,16 +296,10 @@ fn the_other_containers_of_the_pod_are_found_at_start() {
         let entry = world.container("db");
         assert_eq!(entry.cgroup, world.tree.id(&db));
         assert_eq!(entry.cgroup_path, db.as_bytes());
-        let uid = (
-            "pod-uid".to_owned(),
-            "6f2b1c1e-8d3a-4c55-9b0e-3f1d2a4b5c6d".to_owned(),
-        );
+        let uid = ("pod-uid".to_owned(), "6f2b1c1e-8d3a-4c55-9b0e-3f1d2a4b5c6d".to_owned());
         assert_eq!(entry.attributes, [uid]);
         assert_eq!((entry.name_source, entry.runtime), ("id", "unknown"));
-        assert_eq!(
-            (entry.watched_since, entry.from_birth, entry.ended),
-            (NOW, false, None)
-        );
+        assert_eq!((entry.watched_since, entry.from_birth, entry.ended), (NOW, false, None));
         assert_eq!(world.owner(&init), Owner::Container(entry.id));
         assert_eq!(world.owner(&own), Owner::Ignored);
         assert_eq!(world.owner(elsewhere), Owner::Unknown);
@@ -368,17 +314,11 @@ fn the_other_containers_of_the_pod_are_found_at_start() {
 #[test]
 fn a_pod_with_only_us_is_an_error() {
     on_every_tree(|tree| {
-        let others = [
-            "/kubepods/burstable/podother/web",
-            &in_pod(&format!("crio-conmon-{ID}")),
-        ];
+        let others = ["/kubepods/burstable/podother/web", &in_pod(&format!("crio-conmon-{ID}"))];
         let own = in_pod("own/deeper");
         let mut world = World::new(tree, Scope::Auto, &own, &others);
         let error = world.discovery.scan(&mut world.kernel, NOW).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "no containers discovered (pod has only whodunit?)"
-        );
+        assert_eq!(error.to_string(), "no containers discovered (pod has only whodunit?)");
         assert!(world.traced().is_empty());
     });
 }
@@ -396,10 +336,7 @@ fn a_later_container_of_the_pod_is_watched_from_birth() {
         let entry = world.container("late");
         assert!(entry.from_birth);
         assert_eq!(entry.watched_since, LATER);
-        assert_eq!(
-            world.traced(),
-            [&*in_pod("late"), &in_pod("late/deep"), &in_pod("web")]
-        );
+        assert_eq!(world.traced(), [&*in_pod("late"), &in_pod("late/deep"), &in_pod("web")]);
         assert_eq!(world.scan(), [""; 0]);
     });
 }
@@ -409,12 +346,8 @@ fn nothing_of_the_daemon_is_traced() {
     on_every_tree(|tree| {
         // The daemon sits below its container, as with a nested cgroup of crun.
         let own = in_pod("own/container");
-        let mut world = World::new(
-            tree,
-            Scope::Pod,
-            &own,
-            &[&in_pod("web"), &in_pod("own/beside")],
-        );
+        let mut world =
+            World::new(tree, Scope::Pod, &own, &[&in_pod("web"), &in_pod("own/beside")]);
         world.scan();
         world.make(&in_pod("own/late"), false);
         assert_eq!(world.traced(), [in_pod("web")]);
@@ -438,12 +371,7 @@ fn services_beside_a_docker_container_are_no_containers() {
     on_every_tree(|tree| {
         let own = format!("/system.slice/docker-{ID}.scope");
         let web = format!("/system.slice/docker-{}.scope", ID.replace('0', "f"));
-        let mut world = World::new(
-            tree,
-            Scope::Auto,
-            &own,
-            &[&web, "/system.slice/ssh.service"],
-        );
+        let mut world = World::new(tree, Scope::Auto, &own, &[&web, "/system.slice/ssh.service"]);
         assert_eq!(world.scan(), ["+f123456789ab"]);
         assert_eq!(world.traced(), [web]);
         assert_eq!(world.container("f123456789ab").runtime, "docker");
@@ -475,25 +403,11 @@ fn the_node_scope_finds_every_container_but_our_own() {
         found.sort_unstable();
         assert_eq!(found, told);
         assert!(!world.kernel.traced.contains(&world.tree.id(&own)));
-        assert!(
-            !world
-                .kernel
-                .traced
-                .contains(&world.tree.id("/lxc.monitor.box"))
-        );
-        assert!(
-            world
-                .kernel
-                .watched
-                .contains(&world.tree.id("/system.slice/ssh.service"))
-        );
+        assert!(!world.kernel.traced.contains(&world.tree.id("/lxc.monitor.box")));
+        assert!(world.kernel.watched.contains(&world.tree.id("/system.slice/ssh.service")));
         let entry = world.container("0123456789ab");
         assert_eq!((entry.runtime, &*entry.runtime_id), ("docker", ID));
-        assert_eq!(
-            world.owner(&inner),
-            Owner::Container(entry.id),
-            "the outermost owns"
-        );
+        assert_eq!(world.owner(&inner), Owner::Container(entry.id), "the outermost owns");
     });
 }
 
@@ -508,10 +422,7 @@ fn our_own_container_inside_another_stays_out_of_it() {
         assert!(world.kernel.traced.contains(&world.tree.id(&web)));
         assert!(!world.kernel.traced.contains(&world.tree.id(&own)));
         assert_eq!(world.owner(&own), Owner::Ignored);
-        assert_eq!(
-            world.owner(&web),
-            Owner::Container(world.container("0123456789ab").id)
-        );
+        assert_eq!(world.owner(&web), Owner::Container(world.container("0123456789ab").id));
     });
 }
 
@@ -526,12 +437,7 @@ fn what_was_traced_for_a_start_and_is_no_container_is_let_go() {
         assert_eq!(world.make(&format!("{scope}/inner"), false), [""; 0]);
         assert!(world.traced().is_empty());
         // A service may come to hold containers; a monitor never does.
-        assert!(
-            world
-                .kernel
-                .watched
-                .contains(&world.tree.id("/system.slice/cron.service"))
-        );
+        assert!(world.kernel.watched.contains(&world.tree.id("/system.slice/cron.service")));
         assert!(!world.kernel.watched.contains(&world.tree.id(&scope)));
         assert_eq!(world.owner("/system.slice/cron.service"), Owner::Ignored);
         assert_eq!(world.owner(&scope), Owner::Ignored);
@@ -591,10 +497,7 @@ fn losing_the_record_of_a_pods_removal_ends_all_of_it() {
         let changes = world.discovery.gone(pod, LATER);
         let told = world.told(&changes);
         assert_eq!(told.len(), 3, "{told:?}");
-        assert!(
-            told.contains(&"-web".to_owned()) && told.contains(&"-db".to_owned()),
-            "{told:?}"
-        );
+        assert!(told.contains(&"-web".to_owned()) && told.contains(&"-db".to_owned()), "{told:?}");
     });
 }
 
@@ -613,18 +516,9 @@ fn a_scan_repairs_missed_makings_and_removals() {
         let told = world.scan();
         let ended = [format!("web-{}", in_pod("web/a")), "-web".to_owned()];
         assert_eq!(told[..2], ended, "what is gone comes first");
-        assert_eq!(
-            told[2..],
-            ["+late".to_owned(), format!("late+{}", in_pod("late/a"))]
-        );
-        assert!(
-            world.container("late").from_birth,
-            "the kernel traced it all the same"
-        );
-        assert_eq!(
-            world.traced(),
-            [&*in_pod("db"), &in_pod("late"), &in_pod("late/a")]
-        );
+        assert_eq!(told[2..], ["+late".to_owned(), format!("late+{}", in_pod("late/a"))]);
+        assert!(world.container("late").from_birth, "the kernel traced it all the same");
+        assert_eq!(world.traced(), [&*in_pod("db"), &in_pod("late"), &in_pod("late/a")]);
     });
 }
 
@@ -643,12 +537,7 @@ fn a_cgroup_that_was_just_made_has_time_to_appear() {
 #[test]
 fn what_a_scan_cannot_read_is_not_taken_for_gone() {
     use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, openat, statat};
-    let mut world = World::new(
-        Tree::of_files(),
-        Scope::Pod,
-        &in_pod("own"),
-        &[&in_pod("web")],
-    );
+    let mut world = World::new(Tree::of_files(), Scope::Pod, &in_pod("own"), &[&in_pod("web")]);
     world.scan();
     // As deep as a container can nest its cgroups: far beyond the longest path that can be opened.
     let name = "n".repeat(255);
@@ -661,11 +550,7 @@ fn what_a_scan_cannot_read_is_not_taken_for_gone() {
         mkdirat(&folder, &*name, Mode::RWXU).unwrap();
         deepest = CgroupId(statat(&folder, &*name, AtFlags::empty()).unwrap().st_ino);
         path = format!("{path}/{name}");
-        let made = CgroupMade {
-            id: deepest,
-            parent,
-            path: path.as_bytes(),
-        };
+        let made = CgroupMade { id: deepest, parent, path: path.as_bytes() };
         assert_eq!(world.discovery.made(&made, &mut world.kernel, NOW).len(), 1);
         folder = openat(&folder, &*name, directory, Mode::empty()).unwrap();
         parent = deepest;
@@ -686,10 +571,7 @@ fn the_nested_cgroup_of_a_missed_container_brings_it_in() {
         world.make(POD, true);
         world.make(&in_pod("web"), true);
         let told = world.make(&in_pod("web/a"), false);
-        assert_eq!(
-            told,
-            ["+web".to_owned(), format!("web+{}", in_pod("web/a"))]
-        );
+        assert_eq!(told, ["+web".to_owned(), format!("web+{}", in_pod("web/a"))]);
         assert!(world.container("web").from_birth);
         assert!(!world.kernel.traced.contains(&world.tree.id(POD)));
         assert!(!world.discovery.scan_due());
@@ -701,11 +583,7 @@ fn a_making_under_an_unknown_parent_asks_for_a_scan() {
     on_every_tree(|tree| {
         let mut world = World::new(tree, Scope::Node, "/init.scope", &["/kubepods"]);
         world.scan();
-        let made = CgroupMade {
-            id: CgroupId(1 << 60),
-            parent: CgroupId(1 << 61),
-            path: b"/a/b",
-        };
+        let made = CgroupMade { id: CgroupId(1 << 60), parent: CgroupId(1 << 61), path: b"/a/b" };
         assert_eq!(world.discovery.made(&made, &mut world.kernel, NOW), []);
         assert!(world.discovery.scan_due());
         assert_eq!(world.discovery.owner(made.id), Owner::Unknown);
@@ -719,17 +597,10 @@ fn a_path_that_the_kernel_cut_is_read_from_the_folder() {
         world.scan();
         let id = world.tree.make(&in_pod("late"));
         world.paths.insert(id, in_pod("late"));
-        let made = CgroupMade {
-            id,
-            parent: world.tree.id(POD),
-            path: b"/kubepods/burst",
-        };
+        let made = CgroupMade { id, parent: world.tree.id(POD), path: b"/kubepods/burst" };
         let changes = world.discovery.made(&made, &mut world.kernel, NOW);
         assert_eq!(world.told(&changes), ["+late"]);
-        assert_eq!(
-            world.container("late").cgroup_path,
-            in_pod("late").into_bytes()
-        );
+        assert_eq!(world.container("late").cgroup_path, in_pod("late").into_bytes());
     });
 }
 
@@ -741,17 +612,10 @@ fn a_root_below_the_machines_takes_the_machines_paths() {
         let id = world.tree.make(&in_pod("late"));
         world.paths.insert(id, in_pod("late"));
         let path = format!("/docker/{ID}{}", in_pod("late"));
-        let made = CgroupMade {
-            id,
-            parent: world.tree.id(POD),
-            path: path.as_bytes(),
-        };
+        let made = CgroupMade { id, parent: world.tree.id(POD), path: path.as_bytes() };
         let changes = world.discovery.made(&made, &mut world.kernel, NOW);
         assert_eq!(world.told(&changes), ["+late"]);
-        assert_eq!(
-            world.container("late").cgroup_path,
-            in_pod("late").into_bytes()
-        );
+        assert_eq!(world.container("late").cgroup_path, in_pod("late").into_bytes());
     });
 }
 
@@ -782,30 +646,16 @@ fn a_path_made_anew_is_another_container() {
         let fourth = world.container("web");
         assert!(first.id < second.id && second.id < third.id && third.id < fourth.id);
         assert_eq!(world.traced(), [in_pod("web")]);
-        assert_eq!(
-            world.discovery.owner(first.cgroup),
-            Owner::Container(first.id)
-        );
-        assert_eq!(
-            world.discovery.owner(fourth.cgroup),
-            Owner::Container(fourth.id)
-        );
+        assert_eq!(world.discovery.owner(first.cgroup), Owner::Container(first.id));
+        assert_eq!(world.discovery.owner(fourth.cgroup), Owner::Container(fourth.id));
     });
 }
 
 #[test]
 fn chosen_subtrees_are_containers_also_when_they_come_later() {
     on_every_tree(|tree| {
-        let folders = [
-            "/system.slice/ssh.service",
-            "/app/worker/deep",
-            "/app/other",
-        ];
-        let subtrees = [
-            "/system.slice/nginx.service/",
-            "app/worker",
-            "app/worker/deep",
-        ];
+        let folders = ["/system.slice/ssh.service", "/app/worker/deep", "/app/other"];
+        let subtrees = ["/system.slice/nginx.service/", "app/worker", "app/worker/deep"];
         let mut world =
             World::try_new(tree, Scope::Cgroups, &subtrees, "/init.scope", &folders).unwrap();
         assert_eq!(world.discovery.scope(), Scope::Cgroups);
@@ -816,10 +666,7 @@ fn chosen_subtrees_are_containers_also_when_they_come_later() {
         assert_eq!(world.traced(), ["/app/worker", "/app/worker/deep", nginx]);
         let entry = world.container("system.slice/nginx.service");
         assert!(entry.from_birth);
-        assert_eq!(
-            (entry.name_source, &*entry.runtime_id),
-            ("cgroup", "nginx.service")
-        );
+        assert_eq!((entry.name_source, &*entry.runtime_id), ("cgroup", "nginx.service"));
         assert_eq!(world.remove(nginx, false), ["-system.slice/nginx.service"]);
         assert_eq!(world.owner("/app/other"), Owner::Ignored);
     });
@@ -847,10 +694,7 @@ fn subtrees_that_cannot_be_are_refused() {
     };
     assert!(refused(&[]).contains("`discovery.cgroups` names none"));
     for subtree in ["", "/", "a//b", "a/../b", "."] {
-        assert!(
-            refused(&[subtree]).contains(&format!("{subtree:?}")),
-            "{subtree:?}"
-        );
+        assert!(refused(&[subtree]).contains(&format!("{subtree:?}")), "{subtree:?}");
     }
 }
 
@@ -874,10 +718,7 @@ fn a_daemon_outside_of_the_root_has_no_pod_there() {
         let directory = Arc::new(Directory::new(NonZeroUsize::MIN));
         let own = CgroupId(u64::MAX);
         let error = Discovery::new(tree.root.clone(), scope, Vec::new(), own, directory).err();
-        assert!(
-            matches!(error, Some(DiscoveryError::OwnNotFound { .. })),
-            "{error:?}"
-        );
+        assert!(matches!(error, Some(DiscoveryError::OwnNotFound { .. })), "{error:?}");
     }
 }
 
@@ -893,15 +734,8 @@ fn what_the_gate_has_no_room_for_is_tried_again() {
         assert_eq!(world.owner(&in_pod("b")), Owner::Ignored);
         assert_eq!(world.scan(), [""; 0]);
         world.kernel.room = Some(3);
-        assert_eq!(
-            world.scan(),
-            ["+b".to_owned(), format!("b+{}", in_pod("b/deep"))]
-        );
-        assert_eq!(
-            world.discovery.refused(),
-            1,
-            "the nested one is still left out"
-        );
+        assert_eq!(world.scan(), ["+b".to_owned(), format!("b+{}", in_pod("b/deep"))]);
+        assert_eq!(world.discovery.refused(), 1, "the nested one is still left out");
         world.kernel.room = None;
         assert_eq!(world.scan(), [""; 0]);
         assert_eq!(world.discovery.refused(), 0);
@@ -911,31 +745,18 @@ fn what_the_gate_has_no_room_for_is_tried_again() {
 
 #[test]
 fn ended_containers_are_forgotten_in_order_when_there_are_many() {
-    let mut world = World::new(
-        Tree::of_files(),
-        Scope::Pod,
-        &in_pod("own"),
-        &[&in_pod("web")],
-    );
+    let mut world = World::new(Tree::of_files(), Scope::Pod, &in_pod("own"), &[&in_pod("web")]);
     world.scan();
     let pod = world.tree.id(POD);
     let first = CgroupId(1 << 50);
     for number in 0..=ENDED_CONTAINERS as u64 {
         let path = in_pod(&format!("job-{number}"));
         let id = CgroupId(first.0 + number);
-        let made = CgroupMade {
-            id,
-            parent: pod,
-            path: path.as_bytes(),
-        };
+        let made = CgroupMade { id, parent: pod, path: path.as_bytes() };
         assert_eq!(world.discovery.made(&made, &mut world.kernel, NOW).len(), 1);
         assert_eq!(world.discovery.gone(id, LATER).len(), 1);
     }
-    assert_eq!(
-        world.directory.containers().len(),
-        ENDED_CONTAINERS + 1,
-        "with the living one"
-    );
+    assert_eq!(world.directory.containers().len(), ENDED_CONTAINERS + 1, "with the living one");
     assert_eq!(world.discovery.owner(first), Owner::Unknown);
     assert!(world.discovery.cgroups_of(ContainerId(2)).is_empty());
     let second = world.discovery.owner(CgroupId(first.0 + 1));
@@ -945,44 +766,28 @@ fn ended_containers_are_forgotten_in_order_when_there_are_many() {
 
 #[test]
 fn a_flood_of_nested_cgroups_is_remembered_within_bounds() {
-    let mut world = World::new(
-        Tree::of_files(),
-        Scope::Pod,
-        &in_pod("own"),
-        &[&in_pod("web"), &in_pod("db")],
-    );
+    let mut world =
+        World::new(Tree::of_files(), Scope::Pod, &in_pod("own"), &[&in_pod("web"), &in_pod("db")]);
     world.scan();
     let (web, db) = (world.tree.id(&in_pod("web")), world.tree.id(&in_pod("db")));
     let path = in_pod("web/x");
     let db_nested = CgroupId(1 << 51);
     let quiet = in_pod("db/x");
     world.discovery.made(
-        &CgroupMade {
-            id: db_nested,
-            parent: db,
-            path: quiet.as_bytes(),
-        },
+        &CgroupMade { id: db_nested, parent: db, path: quiet.as_bytes() },
         &mut world.kernel,
         NOW,
     );
     world.discovery.gone(db_nested, LATER);
     for number in 0..5_000 {
         let id = CgroupId((1 << 50) + number);
-        let made = CgroupMade {
-            id,
-            parent: web,
-            path: path.as_bytes(),
-        };
+        let made = CgroupMade { id, parent: web, path: path.as_bytes() };
         world.discovery.made(&made, &mut world.kernel, NOW);
         world.discovery.gone(id, LATER);
     }
     assert_eq!(world.discovery.departed.len(), DEPARTED_PER_CONTAINER + 1);
     let db = world.container("db").id;
-    assert_eq!(
-        world.discovery.owner(db_nested),
-        Owner::Container(db),
-        "the quiet one's stays"
-    );
+    assert_eq!(world.discovery.owner(db_nested), Owner::Container(db), "the quiet one's stays");
     assert_eq!(world.discovery.cgroups_of(world.container("web").id), [web]);
 }
 
@@ -993,11 +798,7 @@ fn a_record_that_comes_twice_changes_nothing() {
         world.scan();
         world.make(&in_pod("late"), false);
         let (id, path) = (world.tree.id(&in_pod("late")), in_pod("late"));
-        let made = CgroupMade {
-            id,
-            parent: world.tree.id(POD),
-            path: path.as_bytes(),
-        };
+        let made = CgroupMade { id, parent: world.tree.id(POD), path: path.as_bytes() };
         assert_eq!(world.discovery.made(&made, &mut world.kernel, LATER), []);
         assert_eq!(world.discovery.gone(id, LATER).len(), 1);
         assert_eq!(world.discovery.gone(id, LATER), []);
@@ -1021,9 +822,7 @@ fn a_private_cgroup_namespace_is_recognised_by_its_root() {
         .spawn()
         .unwrap();
     let mut line = String::new();
-    BufReader::new(inside.stdout.as_mut().unwrap())
-        .read_line(&mut line)
-        .unwrap();
+    BufReader::new(inside.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     let view = format!("/proc/{}/root/mnt", inside.id());
     let seen = CgroupRoot::open(Some(Path::new(&view)));
     let error = seen.as_ref().ok().map(|root| {
@@ -1038,10 +837,7 @@ fn a_private_cgroup_namespace_is_recognised_by_its_root() {
     }
     let root = seen.unwrap();
     assert_eq!((root.id(), root.is_whole()), (own, false));
-    assert!(
-        matches!(error, Some(Some(DiscoveryError::PrivateNamespace { .. }))),
-        "{error:?}"
-    );
+    assert!(matches!(error, Some(Some(DiscoveryError::PrivateNamespace { .. }))), "{error:?}");
 }
 
 #[test]
@@ -1051,10 +847,7 @@ fn the_machines_own_hierarchy_is_found() {
     };
     let root = CgroupRoot::open(None).unwrap();
     let made = tree.make("/some\u{fffd}where");
-    let path = root
-        .path_of(made)
-        .unwrap()
-        .expect("it is below the machine's root");
+    let path = root.path_of(made).unwrap().expect("it is below the machine's root");
     assert_eq!(root.id_of(&path).unwrap(), made);
     assert!(path.ends_with("/some\u{fffd}where".as_bytes()));
     let named = CgroupRoot::open(Some(root.path())).unwrap();

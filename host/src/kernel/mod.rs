@@ -44,7 +44,9 @@ pub enum StartError {
     )]
     Permission(#[source] Box<aya::EbpfError>),
     /// The programs or maps were not accepted.
-    #[error("the kernel does not accept the maps of whodunit's programs; `whodunit doctor` shows what it can do")]
+    #[error(
+        "the kernel does not accept the maps of whodunit's programs; `whodunit doctor` shows what it can do"
+    )]
     Load(#[source] Box<aya::EbpfError>),
     /// A map is not what it should be: the object is of another build.
     #[error("the kernel programs of this build have no usable map {name}: build whodunit anew")]
@@ -256,7 +258,8 @@ impl Kernel {
 
     /// Takes the programs off their hooks. The rings and counters stay readable.
     pub fn detach(&mut self) {
-        let names: Vec<String> = self.programs.programs().map(|(name, _)| name.to_owned()).collect();
+        let names: Vec<String> =
+            self.programs.programs().map(|(name, _)| name.to_owned()).collect();
         for name in names {
             let unloaded = match self.programs.program_mut(&name) {
                 Some(Program::TracePoint(program)) => program.unload(),
@@ -289,9 +292,7 @@ impl Gate for Kernel {
     }
 
     fn watch(&mut self, cgroup: CgroupId) -> Result<(), GateError> {
-        self.watched
-            .insert(cgroup.0, 1, 0)
-            .map_err(|error| self.gate_error(cgroup, error))
+        self.watched.insert(cgroup.0, 1, 0).map_err(|error| self.gate_error(cgroup, error))
     }
 
     fn unwatch(&mut self, cgroup: CgroupId) {
@@ -356,4 +357,3 @@ fn ask_own_cgroup(
         .map_err(|error| StartError::Map { name: "CONTROL", source: Some(Box::new(error)) })?;
     Ok(CgroupId(id))
 }
-

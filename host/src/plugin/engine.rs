@@ -75,9 +75,7 @@ impl Engine {
         check_cache_dir(cache_dir)?;
         let mut cache = CacheConfig::new();
         cache.with_directory(cache_dir);
-        let failed = |cause: wasmtime::Error| LoadError::Engine {
-            cause: chain(&cause),
-        };
+        let failed = |cause: wasmtime::Error| LoadError::Engine { cause: chain(&cause) };
         let mut config = Config::new();
         config
             .cache(Some(Cache::new(cache).map_err(failed)?))
@@ -93,9 +91,7 @@ impl Engine {
         thread::Builder::new()
             .name("plugin-ticker".to_owned())
             .spawn(move || ticker_pace.tick(&weak))
-            .map_err(|cause| LoadError::Engine {
-                cause: cause.to_string(),
-            })?;
+            .map_err(|cause| LoadError::Engine { cause: cause.to_string() })?;
         Ok(Engine { engine, pace })
     }
 
@@ -172,62 +168,35 @@ impl Pace {
 
 /// An error of the engine with all its causes, on one line.
 pub(super) fn chain(error: &wasmtime::Error) -> String {
-    let causes: Vec<_> = error
-        .chain()
-        .map(|cause| one_line(&cause.to_string()))
-        .collect();
+    let causes: Vec<_> = error.chain().map(|cause| one_line(&cause.to_string())).collect();
     causes.join(": ")
 }
 
 fn one_line(text: &str) -> String {
-    let lines: Vec<_> = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect();
+    let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     lines.join(" ")
 }
 
 /// Makes the folder if it is not there, and makes sure that nobody else can write it: the files in it
 /// are machine code that the daemon runs without a check.
 fn check_cache_dir(path: &Path) -> Result<(), CacheDirError> {
-    let unusable = |cause| CacheDirError::Unusable {
-        path: path.to_owned(),
-        cause,
-    };
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .or_else(|cause| {
-            // What is there already is judged below.
-            if cause.kind() == io::ErrorKind::AlreadyExists {
-                Ok(())
-            } else {
-                Err(unusable(cause))
-            }
-        })?;
+    let unusable = |cause| CacheDirError::Unusable { path: path.to_owned(), cause };
+    DirBuilder::new().recursive(true).mode(0o700).create(path).or_else(|cause| {
+        // What is there already is judged below.
+        if cause.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(unusable(cause)) }
+    })?;
     let metadata = fs::metadata(path).map_err(unusable)?;
     if !metadata.is_dir() {
-        return Err(CacheDirError::NotAFolder {
-            path: path.to_owned(),
-        });
+        return Err(CacheDirError::NotAFolder { path: path.to_owned() });
     }
     let daemon = rustix::process::geteuid().as_raw();
     if metadata.uid() != daemon {
         let owner = metadata.uid();
-        return Err(CacheDirError::ForeignOwner {
-            path: path.to_owned(),
-            owner,
-            daemon,
-        });
+        return Err(CacheDirError::ForeignOwner { path: path.to_owned(), owner, daemon });
     }
     let mode = metadata.mode() & 0o7777;
     if mode & 0o022 != 0 {
-        return Err(CacheDirError::WritableByOthers {
-            path: path.to_owned(),
-            mode,
-        });
+        return Err(CacheDirError::WritableByOthers { path: path.to_owned(), mode });
     }
     Ok(())
 }
@@ -254,25 +223,16 @@ mod tests {
         for mode in [0o770, 0o707, 0o1777] {
             fs::set_permissions(folder.path(), Permissions::from_mode(mode)).unwrap();
             let error = check_cache_dir(folder.path()).unwrap_err();
-            assert!(
-                matches!(error, CacheDirError::WritableByOthers { .. }),
-                "{error}"
-            );
+            assert!(matches!(error, CacheDirError::WritableByOthers { .. }), "{error}");
         }
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
         check_cache_dir(folder.path()).unwrap();
         let file = folder.path().join("file");
         fs::write(&file, "").unwrap();
-        assert!(matches!(
-            check_cache_dir(&file),
-            Err(CacheDirError::NotAFolder { .. })
-        ));
+        assert!(matches!(check_cache_dir(&file), Err(CacheDirError::NotAFolder { .. })));
         if chown(folder.path(), Some(65534), None).is_ok() {
             let error = check_cache_dir(folder.path()).unwrap_err();
-            assert!(
-                matches!(error, CacheDirError::ForeignOwner { owner: 65534, .. }),
-                "{error}"
-            );
+            assert!(matches!(error, CacheDirError::ForeignOwner { owner: 65534, .. }), "{error}");
         } else {
             eprintln!("skipped in part: only root can give a folder away");
         }

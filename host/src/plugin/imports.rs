@@ -65,11 +65,7 @@ pub(super) struct Guest {
 
 impl Guest {
     pub(super) fn new(grants: Arc<Grants>) -> Guest {
-        let memory = MemoryLimit {
-            limit: grants.memory_bytes,
-            used: 0,
-            was_refused: false,
-        };
+        let memory = MemoryLimit { limit: grants.memory_bytes, used: 0, was_refused: false };
         Guest { grants, memory }
     }
 }
@@ -141,12 +137,7 @@ struct LogGate {
 
 impl LogGate {
     fn new(per_second: u32) -> LogGate {
-        LogGate {
-            per_second,
-            second: Instant::now(),
-            passed: 0,
-            suppressed: 0,
-        }
+        LogGate { per_second, second: Instant::now(), passed: 0, suppressed: 0 }
     }
 
     /// Whether a message may pass now, and how many were left out in the seconds before.
@@ -172,18 +163,12 @@ impl types::Host for Guest {}
 impl log::Host for Guest {
     fn write(&mut self, level: log::Level, message: String) {
         let grants = &self.grants;
-        let mut gate = grants
-            .log_gate
-            .lock()
-            .expect("no holder of this lock panics");
+        let mut gate = grants.log_gate.lock().expect("no holder of this lock panics");
         let (passes, left_out) = gate.pass(Instant::now());
         drop(gate);
         let plugin = grants.board.name();
         if left_out > 0 {
-            tracing::warn!(
-                plugin,
-                "{left_out} log messages were over the limit and left out"
-            );
+            tracing::warn!(plugin, "{left_out} log messages were over the limit and left out");
         }
         if !passes {
             grants.board.suppressed_log.add(1);
@@ -223,9 +208,7 @@ impl configuration::Host for Guest {
 
 impl clock::Host for Guest {
     fn now(&mut self) -> u64 {
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     }
 
@@ -359,11 +342,7 @@ mod tests {
 
     #[test]
     fn memories_and_tables_share_one_limit() {
-        let mut memory = MemoryLimit {
-            limit: 1000,
-            used: 0,
-            was_refused: false,
-        };
+        let mut memory = MemoryLimit { limit: 1000, used: 0, was_refused: false };
         assert!(memory.memory_growing(0, 600, None).unwrap());
         assert!(memory.table_growing(0, 20, None).unwrap());
         assert!(!memory.was_refused);

@@ -35,11 +35,7 @@ pub(super) fn inspect(bytes: &[u8]) -> Nature {
     if !bytes.starts_with(b"\0asm") {
         let start = bytes.trim_ascii_start();
         let is_text = start.starts_with(b"(component") || start.starts_with(b"(module");
-        return if is_text {
-            Nature::Text
-        } else {
-            Nature::Garbage
-        };
+        return if is_text { Nature::Text } else { Nature::Garbage };
     }
     match names(bytes) {
         Ok(Some(names)) => names.nature(),
@@ -61,10 +57,7 @@ fn names(bytes: &[u8]) -> Result<Option<Names>, wasmparser::BinaryReaderError> {
     let mut depth = 0_usize;
     for payload in Parser::new(0).parse_all(bytes) {
         match payload? {
-            Payload::Version {
-                encoding: Encoding::Module,
-                ..
-            } if depth == 0 => return Ok(None),
+            Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => return Ok(None),
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
             Payload::End(_) => depth = depth.saturating_sub(1),
             Payload::ComponentImportSection(imports) if depth == 0 => {
@@ -87,42 +80,28 @@ impl Names {
     fn nature(self) -> Nature {
         let contract = |name: &String| interface(name).map(|(_, version)| version.to_owned());
         let all = || self.exports.iter().chain(&self.imports);
-        let other_version = all()
-            .filter_map(contract)
-            .find(|version| !version.starts_with(SPOKEN));
+        let other_version = all().filter_map(contract).find(|version| !version.starts_with(SPOKEN));
         if let Some(version) = other_version {
             return Nature::OtherVersion(version);
         }
         let exports = |role| {
-            self.exports
-                .iter()
-                .filter_map(|name| interface(name))
-                .any(|(name, _)| name == role)
+            self.exports.iter().filter_map(|name| interface(name)).any(|(name, _)| name == role)
         };
         if !exports("reporter") {
-            return match ["filter", "explainer"]
-                .into_iter()
-                .find(|role| exports(role))
-            {
+            return match ["filter", "explainer"].into_iter().find(|role| exports(role)) {
                 Some(role) => Nature::OtherRole(role),
                 None => Nature::Stranger(self.exports),
             };
         }
         let foreign = |name: &String| interface(name).is_none();
         let foreign: Vec<_> = self.imports.into_iter().filter(foreign).collect();
-        if foreign.is_empty() {
-            Nature::Reporter
-        } else {
-            Nature::Demanding(foreign)
-        }
+        if foreign.is_empty() { Nature::Reporter } else { Nature::Demanding(foreign) }
     }
 }
 
 /// Interface and version in a name such as `whodunit:plugin/reporter@0.1.0`.
 fn interface(name: &str) -> Option<(&str, &str)> {
-    name.strip_prefix(PACKAGE)?
-        .strip_prefix('/')?
-        .split_once('@')
+    name.strip_prefix(PACKAGE)?.strip_prefix('/')?.split_once('@')
 }
 
 #[cfg(test)]
@@ -140,24 +119,12 @@ mod tests {
         check("(module)", Nature::CoreModule);
         check("(component)", Nature::Stranger(vec![]));
         check("(component (core module))", Nature::Stranger(vec![]));
-        check(
-            &export("a:b/c@1.0.0"),
-            Nature::Stranger(vec!["a:b/c@1.0.0".into()]),
-        );
+        check(&export("a:b/c@1.0.0"), Nature::Stranger(vec!["a:b/c@1.0.0".into()]));
         check(&export("whodunit:plugin/reporter@0.1.0"), Nature::Reporter);
         check(&export("whodunit:plugin/reporter@0.1.7"), Nature::Reporter);
-        check(
-            &export("whodunit:plugin/filter@0.1.0"),
-            Nature::OtherRole("filter"),
-        );
-        check(
-            &export("whodunit:plugin/explainer@0.1.0"),
-            Nature::OtherRole("explainer"),
-        );
-        check(
-            &export("whodunit:plugin/reporter@0.2.0"),
-            Nature::OtherVersion("0.2.0".into()),
-        );
+        check(&export("whodunit:plugin/filter@0.1.0"), Nature::OtherRole("filter"));
+        check(&export("whodunit:plugin/explainer@0.1.0"), Nature::OtherRole("explainer"));
+        check(&export("whodunit:plugin/reporter@0.2.0"), Nature::OtherVersion("0.2.0".into()));
         check(
             r#"(component
                 (import "wasi:cli/stdout@0.2.0" (instance))

@@ -18,10 +18,7 @@ const MAX_COMPONENT_BYTES: u64 = 64 << 20;
 
 /// Why a plugin cannot run.
 #[derive(Debug, thiserror::Error)]
-#[expect(
-    missing_docs,
-    reason = "`plugin` and `path` name what their variants are about"
-)]
+#[expect(missing_docs, reason = "`plugin` and `path` name what their variants are about")]
 pub enum LoadError {
     /// The cache of compiled code would not be safe.
     #[error(transparent)]
@@ -31,21 +28,13 @@ pub enum LoadError {
     Engine { cause: String },
     /// No plugin of that name is shipped.
     #[error("plugin `{plugin}`: there is no `builtin:{name}`; there is {known}")]
-    NoBuiltin {
-        plugin: String,
-        name: String,
-        known: String,
-    },
+    NoBuiltin { plugin: String, name: String, known: String },
     /// Nothing is there.
     #[error("plugin `{plugin}`: {} does not exist: correct its path in the TOML", path.display())]
     NoFile { plugin: String, path: PathBuf },
     /// It cannot be read.
     #[error("plugin `{plugin}`: {} cannot be read ({cause}): let the daemon read it", path.display())]
-    Unreadable {
-        plugin: String,
-        path: PathBuf,
-        cause: io::Error,
-    },
+    Unreadable { plugin: String, path: PathBuf, cause: io::Error },
     /// It is larger than any plugin should be.
     #[error(
         "plugin `{plugin}`: {} is larger than {} MiB, the most that is compiled: strip its debug information",
@@ -67,11 +56,7 @@ pub enum LoadError {
     #[error(
         "plugin `{plugin}`: {source_name} is damaged WebAssembly ({cause}): build or copy it again"
     )]
-    Damaged {
-        plugin: String,
-        source_name: String,
-        cause: String,
-    },
+    Damaged { plugin: String, source_name: String, cause: String },
     /// It is a core module.
     #[error(
         "plugin `{plugin}`: {source_name} is a core module and not a component: make one of it with `wasm-tools component new`"
@@ -81,46 +66,25 @@ pub enum LoadError {
     #[error(
         "plugin `{plugin}`: {source_name} is a component, but no plugin of whodunit (it exports {exports}): build it against the world `reporter-plugin` of {CONTRACT}"
     )]
-    Stranger {
-        plugin: String,
-        source_name: String,
-        exports: String,
-    },
+    Stranger { plugin: String, source_name: String, exports: String },
     /// It was built for another version of the contract.
     #[error(
         "plugin `{plugin}`: {source_name} was built for whodunit:plugin@{built_for}, and this daemon speaks {CONTRACT}: build it again against that, or use a daemon that speaks its version"
     )]
-    OtherVersion {
-        plugin: String,
-        source_name: String,
-        built_for: String,
-    },
+    OtherVersion { plugin: String, source_name: String, built_for: String },
     /// Its role is known and not run.
     #[error(
         "plugin `{plugin}`: {source_name} is {article} {role}, which this version of the daemon does not run yet: take it out of the TOML"
     )]
-    OtherRole {
-        plugin: String,
-        source_name: String,
-        article: &'static str,
-        role: &'static str,
-    },
+    OtherRole { plugin: String, source_name: String, article: &'static str, role: &'static str },
     /// It wants what it does not get.
     #[error(
         "plugin `{plugin}`: {source_name} wants {imports}, which the sandbox does not give: build it without them, in Rust for the target wasm32-unknown-unknown"
     )]
-    Demanding {
-        plugin: String,
-        source_name: String,
-        imports: String,
-    },
+    Demanding { plugin: String, source_name: String, imports: String },
     /// It is not valid, or not what its names promise.
     #[error("plugin `{plugin}`: {source_name} is not a valid reporter of {CONTRACT}: {cause}")]
-    Invalid {
-        plugin: String,
-        source_name: String,
-        cause: String,
-    },
+    Invalid { plugin: String, source_name: String, cause: String },
     /// It refused its configuration.
     #[error("plugin `{plugin}` does not start: {sentence}")]
     Refused { plugin: String, sentence: String },
@@ -149,12 +113,9 @@ pub(super) fn load(engine: &Engine, plugin: &config::Plugin) -> Result<Loaded, L
             })?;
             compile(engine, &plugin.name, source_name, component)
         }
-        PluginSource::File(path) => compile(
-            engine,
-            &plugin.name,
-            source_name,
-            &read(&plugin.name, path)?,
-        ),
+        PluginSource::File(path) => {
+            compile(engine, &plugin.name, source_name, &read(&plugin.name, path)?)
+        }
     }
 }
 
@@ -176,11 +137,7 @@ fn read(plugin: &str, path: &Path) -> Result<Vec<u8>, LoadError> {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
             Err(LoadError::NoFile { plugin, path })
         }
-        Err(cause) => Err(LoadError::Unreadable {
-            plugin,
-            path,
-            cause,
-        }),
+        Err(cause) => Err(LoadError::Unreadable { plugin, path, cause }),
     }
 }
 
@@ -194,70 +151,36 @@ fn compile(
     match inspect(bytes) {
         Nature::Reporter => {}
         Nature::Garbage => {
-            return Err(LoadError::NotWasm {
-                plugin,
-                source_name,
-            });
+            return Err(LoadError::NotWasm { plugin, source_name });
         }
         Nature::Text => {
-            return Err(LoadError::Text {
-                plugin,
-                source_name,
-            });
+            return Err(LoadError::Text { plugin, source_name });
         }
         Nature::Damaged(cause) => {
-            return Err(LoadError::Damaged {
-                plugin,
-                source_name,
-                cause,
-            });
+            return Err(LoadError::Damaged { plugin, source_name, cause });
         }
         Nature::CoreModule => {
-            return Err(LoadError::CoreModule {
-                plugin,
-                source_name,
-            });
+            return Err(LoadError::CoreModule { plugin, source_name });
         }
         Nature::Stranger(exports) => {
             let exports = listed(exports.into_iter().map(|name| format!("`{name}`")));
-            return Err(LoadError::Stranger {
-                plugin,
-                source_name,
-                exports,
-            });
+            return Err(LoadError::Stranger { plugin, source_name, exports });
         }
         Nature::OtherVersion(built_for) => {
-            return Err(LoadError::OtherVersion {
-                plugin,
-                source_name,
-                built_for,
-            });
+            return Err(LoadError::OtherVersion { plugin, source_name, built_for });
         }
         Nature::OtherRole(role) => {
             let article = if role.starts_with('e') { "an" } else { "a" };
-            return Err(LoadError::OtherRole {
-                plugin,
-                source_name,
-                article,
-                role,
-            });
+            return Err(LoadError::OtherRole { plugin, source_name, article, role });
         }
         Nature::Demanding(imports) => {
             let imports = listed(imports.into_iter().map(|name| format!("`{name}`")));
-            return Err(LoadError::Demanding {
-                plugin,
-                source_name,
-                imports,
-            });
+            return Err(LoadError::Demanding { plugin, source_name, imports });
         }
     }
     match link(engine, bytes) {
         Ok(pre) => Ok(Loaded { pre, source_name }),
-        Err(cause) => Err(LoadError::Invalid {
-            plugin,
-            source_name,
-            cause: chain(&cause),
-        }),
+        Err(cause) => Err(LoadError::Invalid { plugin, source_name, cause: chain(&cause) }),
     }
 }
 

@@ -74,14 +74,7 @@ impl PluginHost {
         let loaded = plugins.iter().map(|plugin| load::load(&engine, plugin));
         let loaded: Vec<_> = loaded.collect::<Result<_, _>>()?;
         let workers = plugins.iter().zip(loaded).map(|(plugin, loaded)| {
-            Worker::spawn(
-                &engine,
-                plugin,
-                loaded,
-                Arc::clone(&world),
-                sinks.outlet(),
-                policy,
-            )
+            Worker::spawn(&engine, plugin, loaded, Arc::clone(&world), sinks.outlet(), policy)
         });
         let mut workers: Vec<_> = workers.collect::<Result<_, _>>()?;
         for worker in &mut workers {
@@ -97,9 +90,7 @@ impl PluginHost {
     /// A sentence about the first plugin that is no plugin.
     pub fn check(plugins: &[config::Plugin], cache_dir: &Path) -> Result<(), LoadError> {
         let engine = Arc::new(Engine::new(cache_dir)?);
-        plugins
-            .iter()
-            .try_for_each(|plugin| load::load(&engine, plugin).map(drop))
+        plugins.iter().try_for_each(|plugin| load::load(&engine, plugin).map(drop))
     }
 
     /// A hand that gives batches and ticks to every plugin.
@@ -116,9 +107,6 @@ impl PluginHost {
     pub fn stop(self, at_most: Duration) -> Vec<PluginStatus> {
         let deadline = Instant::now() + at_most;
         self.workers.iter().for_each(Worker::finish);
-        self.workers
-            .into_iter()
-            .map(|worker| worker.join(deadline))
-            .collect()
+        self.workers.into_iter().map(|worker| worker.join(deadline)).collect()
     }
 }

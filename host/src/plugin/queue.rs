@@ -49,11 +49,7 @@ struct State {
 impl Queue {
     /// A queue for that many events. One batch is always taken, whatever its size.
     pub(super) fn new(capacity_events: usize) -> Queue {
-        Queue {
-            capacity_events,
-            state: Mutex::default(),
-            changed: Condvar::new(),
-        }
+        Queue { capacity_events, state: Mutex::default(), changed: Condvar::new() }
     }
 
     /// Puts in a batch, or drops and counts it.
@@ -72,10 +68,7 @@ impl Queue {
         }
         let dropped = std::mem::take(&mut state.untold);
         state.events += number;
-        state.items.push_back(Item::Batch {
-            batch: Arc::clone(batch),
-            dropped,
-        });
+        state.items.push_back(Item::Batch { batch: Arc::clone(batch), dropped });
         drop(state);
         self.changed.notify_one();
     }
@@ -96,9 +89,8 @@ impl Queue {
         };
         state.items.pop_back_if(is_replaced);
         let mut dropped = std::mem::take(&mut state.untold);
-        if let Some(Item::Dropped(before)) = state
-            .items
-            .pop_back_if(|item| matches!(item, Item::Dropped(_)))
+        if let Some(Item::Dropped(before)) =
+            state.items.pop_back_if(|item| matches!(item, Item::Dropped(_)))
         {
             dropped += before;
         }
@@ -129,10 +121,7 @@ impl Queue {
     pub(super) fn wait_until(&self, time: Instant) {
         let patience = time.saturating_duration_since(Instant::now());
         let waits = |state: &mut State| !state.closed && !state.abandoned;
-        drop(
-            self.changed
-                .wait_timeout_while(self.lock(), patience, waits),
-        );
+        drop(self.changed.wait_timeout_while(self.lock(), patience, waits));
     }
 
     /// Counts events that were lost with an instance.
@@ -191,20 +180,12 @@ mod tests {
             attributes_first: 0,
             attributes_count: 0,
         };
-        Arc::new(Batch {
-            events: vec![event; events],
-            ..Batch::default()
-        })
+        Arc::new(Batch { events: vec![event; events], ..Batch::default() })
     }
 
     fn tick(time: u64, cause: TickCause) -> Arc<Tick> {
         let (containers, counters) = (Vec::new(), Vec::new());
-        Arc::new(Tick {
-            time: UnixNanos(time),
-            cause,
-            containers,
-            counters,
-        })
+        Arc::new(Tick { time: UnixNanos(time), cause, containers, counters })
     }
 
     /// What waits, in words: `3-2` is a batch of 3 events that tells of 2 dropped ones.
@@ -263,10 +244,7 @@ mod tests {
         queue.push_tick(&tick(5, TickCause::Interval));
         queue.push_tick(&tick(6, TickCause::Stop));
         // The drops before the second and third interval tick are told together.
-        assert_eq!(
-            drain(&queue),
-            ["tick 1", "8-0", "dropped 9", "tick 4", "tick 6"]
-        );
+        assert_eq!(drain(&queue), ["tick 1", "8-0", "dropped 9", "tick 4", "tick 6"]);
     }
 
     #[test]
@@ -297,10 +275,6 @@ mod tests {
         queue.push_tick(&tick(1, TickCause::Stop));
         assert!(queue.pop().is_none());
         assert_eq!(queue.dropped(), 5);
-        assert_eq!(
-            queue.take_lost(),
-            0,
-            "nothing is sent again for a plugin that is gone"
-        );
+        assert_eq!(queue.take_lost(), 0, "nothing is sent again for a plugin that is gone");
     }
 }

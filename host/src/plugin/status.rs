@@ -120,12 +120,8 @@ impl Count {
 
 impl Board {
     pub(super) fn new(name: String, source: String) -> Board {
-        let slow = Slow {
-            state: PluginState::Starting,
-            instance: 0,
-            description: None,
-            last_error: None,
-        };
+        let slow =
+            Slow { state: PluginState::Starting, instance: 0, description: None, last_error: None };
         Board {
             name,
             source,

@@ -27,10 +27,7 @@ const TEMPORARY_SUFFIX: &[u8] = b".tmp";
 impl FileSink {
     /// Checks the folder, removes what a killed predecessor left, and tries to write.
     pub(super) fn open(sink: &SinkId, path: &Path) -> Result<FileSink, SinkError> {
-        let not_a_file = || SinkError::NotAFile {
-            sink: sink.clone(),
-            path: path.to_owned(),
-        };
+        let not_a_file = || SinkError::NotAFile { sink: sink.clone(), path: path.to_owned() };
         let name = path.file_name().ok_or_else(not_a_file)?;
         let named_folder = match path.parent() {
             Some(parent) if parent != Path::new("") => parent,
@@ -38,14 +35,12 @@ impl FileSink {
         };
         // Absolute, so that a later change of the working folder changes nothing.
         let folder = fs::canonicalize(named_folder).map_err(|cause| match cause.kind() {
-            io::ErrorKind::NotFound => SinkError::NoFolder {
-                sink: sink.clone(),
-                folder: named_folder.to_owned(),
-            },
-            io::ErrorKind::NotADirectory => SinkError::NotAFolder {
-                sink: sink.clone(),
-                folder: named_folder.to_owned(),
-            },
+            io::ErrorKind::NotFound => {
+                SinkError::NoFolder { sink: sink.clone(), folder: named_folder.to_owned() }
+            }
+            io::ErrorKind::NotADirectory => {
+                SinkError::NotAFolder { sink: sink.clone(), folder: named_folder.to_owned() }
+            }
             _ => SinkError::NotWritable {
                 sink: sink.clone(),
                 folder: named_folder.to_owned(),
@@ -53,10 +48,7 @@ impl FileSink {
             },
         })?;
         if !folder.is_dir() {
-            return Err(SinkError::NotAFolder {
-                sink: sink.clone(),
-                folder,
-            });
+            return Err(SinkError::NotAFolder { sink: sink.clone(), folder });
         }
         let path = folder.join(name);
         if path.is_dir() {
@@ -65,19 +57,10 @@ impl FileSink {
         let mut temporary_prefix = OsString::from(".");
         temporary_prefix.push(name);
         temporary_prefix.push(".whodunit-");
-        let file = FileSink {
-            folder,
-            path,
-            temporary_prefix,
-            temporaries: AtomicU64::new(0),
-        };
-        file.remove_stale_temporaries()
-            .and_then(|()| file.try_to_write())
-            .map_err(|cause| SinkError::NotWritable {
-                sink: sink.clone(),
-                folder: file.folder.clone(),
-                cause,
-            })?;
+        let file = FileSink { folder, path, temporary_prefix, temporaries: AtomicU64::new(0) };
+        file.remove_stale_temporaries().and_then(|()| file.try_to_write()).map_err(|cause| {
+            SinkError::NotWritable { sink: sink.clone(), folder: file.folder.clone(), cause }
+        })?;
         Ok(file)
     }
 
@@ -119,16 +102,8 @@ impl FileSink {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o644)
-            .open(&path)?;
-        Ok(Temporary {
-            path,
-            file,
-            renamed: false,
-        })
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path)?;
+        Ok(Temporary { path, file, renamed: false })
     }
 
     fn remove_stale_temporaries(&self) -> io::Result<()> {
@@ -147,9 +122,7 @@ impl FileSink {
 
     /// Exactly the names that this sink gives: nobody else's file is ever removed.
     fn is_temporary_of_ours(&self, name: &OsStr) -> bool {
-        let rest = name
-            .as_bytes()
-            .strip_prefix(self.temporary_prefix.as_bytes());
+        let rest = name.as_bytes().strip_prefix(self.temporary_prefix.as_bytes());
         let Some(numbers) = rest.and_then(|rest| rest.strip_suffix(TEMPORARY_SUFFIX)) else {
             return false;
         };

@@ -32,10 +32,7 @@ pub struct SinkId {
 impl SinkId {
     /// The output of that name of the plugin of that name.
     pub fn new(plugin: &str, output: &str) -> SinkId {
-        SinkId {
-            plugin: plugin.into(),
-            output: output.into(),
-        }
+        SinkId { plugin: plugin.into(), output: output.into() }
     }
 
     /// Name of the plugin.
@@ -199,11 +196,7 @@ impl Sinks {
                 config::Output::File(path) => {
                     let file = FileSink::open(&sink, &path)?;
                     if let Some(first) = paths.insert(file.path().to_owned(), sink.clone()) {
-                        return Err(SinkError::SamePath {
-                            first,
-                            second: sink,
-                            path,
-                        });
+                        return Err(SinkError::SamePath { first, second: sink, path });
                     }
                     Target::File(file)
                 }
@@ -211,14 +204,8 @@ impl Sinks {
             };
             slots.insert(sink.clone(), Slot::new(sink, target));
         }
-        let state = Mutex::new(State {
-            slots,
-            stopping: false,
-        });
-        let shared = Arc::new(Shared {
-            state,
-            wake: Condvar::new(),
-        });
+        let state = Mutex::new(State { slots, stopping: false });
+        let shared = Arc::new(Shared { state, wake: Condvar::new() });
         let outlet = Outlet(Arc::clone(&shared));
         let writer = thread::Builder::new()
             .name("sinks".to_owned())
@@ -240,13 +227,7 @@ impl Sinks {
 
     /// What became of each output so far.
     pub fn status(&self) -> Vec<SinkStatus> {
-        self.outlet
-            .0
-            .lock()
-            .slots
-            .values()
-            .map(|slot| slot.status.clone())
-            .collect()
+        self.outlet.0.lock().slots.values().map(|slot| slot.status.clone()).collect()
     }
 
     /// A hand that gives documents to these sinks.
@@ -261,13 +242,7 @@ impl Sinks {
         if self.writer.join().is_err() {
             tracing::error!("the thread that writes documents ended early");
         }
-        self.outlet
-            .0
-            .lock()
-            .slots
-            .values()
-            .map(|slot| slot.status.clone())
-            .collect()
+        self.outlet.0.lock().slots.values().map(|slot| slot.status.clone()).collect()
     }
 }
 
@@ -340,10 +315,8 @@ impl Slot {
             }
             Err(cause) => {
                 self.status.failures += 1;
-                let sentence = format!(
-                    "a document of {} bytes was not written: {cause}",
-                    body.len()
-                );
+                let sentence =
+                    format!("a document of {} bytes was not written: {cause}", body.len());
                 // Said once, not at every attempt.
                 if self.status.last_error.is_none() {
                     tracing::error!(%sink, "{sentence}; it is kept and tried again");
@@ -369,10 +342,7 @@ impl Shared {
         let mut state = self.lock();
         loop {
             let (now, stopping) = (Instant::now(), state.stopping);
-            let due = state
-                .slots
-                .values_mut()
-                .find(|slot| slot.is_due(now, stopping));
+            let due = state.slots.values_mut().find(|slot| slot.is_due(now, stopping));
             if let Some(slot) = due {
                 let sink = slot.status.sink.clone();
                 let target = Arc::clone(&slot.target);
@@ -393,10 +363,7 @@ impl Shared {
                 state = match next {
                     Some(at) => {
                         let timeout = at.saturating_duration_since(now);
-                        self.wake
-                            .wait_timeout(state, timeout)
-                            .expect("no holder panics")
-                            .0
+                        self.wake.wait_timeout(state, timeout).expect("no holder panics").0
                     }
                     None => self.wake.wait(state).expect("no holder panics"),
                 };
@@ -415,10 +382,7 @@ mod tests {
     fn sinks(path: &Path) -> (Sinks, SinkId) {
         let sink = SinkId::new("p", "report");
         let output = config::Output::File(path.to_owned());
-        (
-            Sinks::start([(sink.clone(), output)].into_iter()).unwrap(),
-            sink,
-        )
+        (Sinks::start([(sink.clone(), output)].into_iter()).unwrap(), sink)
     }
 
     fn wait_for(sinks: &Sinks, condition: impl Fn(&SinkStatus) -> bool) -> SinkStatus {
@@ -428,19 +392,15 @@ mod tests {
             if condition(&status) {
                 return status;
             }
-            assert!(
-                Instant::now() < deadline,
-                "the condition never held: {status:?}"
-            );
+            assert!(Instant::now() < deadline, "the condition never held: {status:?}");
             thread::yield_now();
         }
     }
 
     fn names(folder: &Path) -> Vec<String> {
         let entries = fs::read_dir(folder).unwrap();
-        let mut names: Vec<_> = entries
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     }
@@ -465,10 +425,7 @@ mod tests {
         let path = folder.path().join("report.json");
         fs::write(&path, "from the run before").unwrap();
         let (sinks, sink) = sinks(&path);
-        assert_eq!(
-            sinks.read(sink.clone(), 100).unwrap(),
-            b"from the run before"
-        );
+        assert_eq!(sinks.read(sink.clone(), 100).unwrap(), b"from the run before");
         assert_eq!(sinks.read(sink.clone(), 10), None, "larger than asked for");
         sinks.put(sink.clone(), b"new".to_vec());
         assert_eq!(sinks.read(sink.clone(), 100).unwrap(), b"new");
@@ -489,11 +446,7 @@ mod tests {
         sinks.put(sink.clone(), b"first".to_vec());
         let status = wait_for(&sinks, |status| status.failures > 0);
         assert!(status.last_error.unwrap().contains("was not written"));
-        assert_eq!(
-            sinks.read(sink.clone(), 100).unwrap(),
-            b"first",
-            "it is kept"
-        );
+        assert_eq!(sinks.read(sink.clone(), 100).unwrap(), b"first", "it is kept");
         fs::create_dir(&inner).unwrap();
         // A newer document is tried at once; the old one alone would be, some seconds later.
         sinks.put(sink.clone(), b"second".to_vec());
@@ -581,20 +534,14 @@ mod tests {
         let check = |path: &Path, sentence: &str| {
             let output = config::Output::File(path.to_owned());
             let outputs = [(SinkId::new("p", "report"), output)];
-            let error = Sinks::start(outputs.into_iter())
-                .err()
-                .expect("it is refused")
-                .to_string();
+            let error = Sinks::start(outputs.into_iter()).err().expect("it is refused").to_string();
             assert!(error.contains(sentence), "{error}");
             assert!(error.contains("`p.report`"), "{error}");
         };
         check(&folder.path().join("none/report.json"), "does not exist");
         check(&file.join("report.json"), "is not a folder");
         check(folder.path(), "is a folder");
-        check(
-            Path::new("/proc/self/report.json"),
-            "no file can be written",
-        );
+        check(Path::new("/proc/self/report.json"), "no file can be written");
         assert_eq!(names(folder.path()), ["file"]);
     }
 
@@ -607,9 +554,7 @@ mod tests {
             (SinkId::new("a", "report"), config::Output::File(path)),
             (SinkId::new("b", "report"), config::Output::File(other)),
         ];
-        let error = Sinks::start(outputs.into_iter())
-            .err()
-            .expect("it is refused");
+        let error = Sinks::start(outputs.into_iter()).err().expect("it is refused");
         assert!(matches!(error, SinkError::SamePath { .. }), "{error}");
     }
 }

@@ -16,17 +16,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const PIECE_BYTES: usize = 4096;
 
 impl StdoutSink {
-    #[expect(
-        clippy::unused_self,
-        reason = "a sink is asked to write, whatever it is"
-    )]
+    #[expect(clippy::unused_self, reason = "a sink is asked to write, whatever it is")]
     pub(super) fn write(&self, body: &[u8]) -> io::Result<()> {
         let mut stdout = io::stdout().lock();
-        let newline = if body.ends_with(b"\n") {
-            &b""[..]
-        } else {
-            b"\n"
-        };
+        let newline = if body.ends_with(b"\n") { &b""[..] } else { b"\n" };
         for piece in body.chunks(PIECE_BYTES).chain([newline]) {
             let patience = Timespec::try_from(PATIENCE).map_err(io::Error::other)?;
             let mut waited = [PollFd::new(&stdout, PollFlags::OUT)];

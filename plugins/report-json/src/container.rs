@@ -172,11 +172,7 @@ impl Container {
         if flags.contains(Flags::DETACHED) {
             return;
         }
-        let path = if event.path().is_empty() {
-            event.requested()
-        } else {
-            event.path()
-        };
+        let path = if event.path().is_empty() { event.requested() } else { event.path() };
         let unresolved =
             event.path().is_empty() || flags.intersects(Flags::UNRESOLVED.with(Flags::TRUNCATED));
         let setup = flags.contains(Flags::SETUP);

@@ -58,11 +58,7 @@ pub(crate) struct ProbeCoverage {
 
 impl From<Probe> for ProbeCoverage {
     fn from(probe: Probe) -> ProbeCoverage {
-        ProbeCoverage {
-            name: probe.name,
-            live: probe.live,
-            reason: probe.reason,
-        }
+        ProbeCoverage { name: probe.name, live: probe.live, reason: probe.reason }
     }
 }
 
@@ -172,30 +168,20 @@ fn own_reasons(container: &Container, lost: &Lost, lost_total: u64, truncated: u
         } else {
             format!("{} times", container.gaps)
         };
-        reasons.push(format!(
-            "the daemon was restarted {times}, and nothing was seen in between"
-        ));
+        reasons.push(format!("the daemon was restarted {times}, and nothing was seen in between"));
     }
     if lost_total > 0 {
-        reasons.push(format!(
-            "{lost_total} of its events were lost ({})",
-            reasons_of(lost)
-        ));
+        reasons.push(format!("{lost_total} of its events were lost ({})", reasons_of(lost)));
     }
     if truncated > 0 {
-        reasons.push(format!(
-            "{truncated} accesses of files did not fit into the report"
-        ));
+        reasons.push(format!("{truncated} accesses of files did not fit into the report"));
     }
     reasons
 }
 
 /// Reasons and numbers, in words.
 pub(crate) fn reasons_of(lost: &Lost) -> String {
-    let reasons: Vec<_> = lost
-        .iter()
-        .map(|(reason, count)| format!("{reason}: {count}"))
-        .collect();
+    let reasons: Vec<_> = lost.iter().map(|(reason, count)| format!("{reason}: {count}")).collect();
     reasons.join(", ")
 }
 
@@ -230,10 +216,7 @@ impl Serialize for Refusals<'_> {
         }
         let mut list = serializer.serialize_seq(None)?;
         for (path, errno) in self.paths.marked(Marks::REFUSED).take(self.most) {
-            list.serialize_element(&Refusal {
-                path: &escape(path),
-                errno,
-            })?;
+            list.serialize_element(&Refusal { path: &escape(path), errno })?;
         }
         list.end()
     }

@@ -118,17 +118,8 @@ impl Paths {
                 }
                 slot.insert(entries.len() as u32);
                 let escaped = escape(path).as_bytes() != path;
-                let marks = if escaped {
-                    marks.with(Marks::ESCAPED)
-                } else {
-                    marks
-                };
-                entries.push(Entry {
-                    place: push(chunks, path),
-                    length,
-                    marks,
-                    errno,
-                });
+                let marks = if escaped { marks.with(Marks::ESCAPED) } else { marks };
+                entries.push(Entry { place: push(chunks, path), length, marks, errno });
             }
         }
         Taken::Yes
@@ -137,8 +128,7 @@ impl Paths {
     /// Brings the newest paths into the order of the others.
     pub(crate) fn sort(&mut self) {
         let sorted_before = self.sorted.len();
-        self.sorted
-            .extend(sorted_before as u32..self.entries.len() as u32);
+        self.sorted.extend(sorted_before as u32..self.entries.len() as u32);
         let (entries, chunks) = (&self.entries, &self.chunks);
         let order = |left: &u32, right: &u32| {
             compare(chunks, entries[*left as usize], entries[*right as usize])
@@ -150,10 +140,7 @@ impl Paths {
 
     /// The paths with all of these marks, and their errnos, in the order of the last sort.
     pub(crate) fn marked(&self, marks: Marks) -> impl Iterator<Item = (&[u8], u8)> {
-        let entries = self
-            .sorted
-            .iter()
-            .map(|number| self.entries[*number as usize]);
+        let entries = self.sorted.iter().map(|number| self.entries[*number as usize]);
         entries
             .filter(move |entry| entry.marks.contain(marks))
             .map(|entry| (bytes_of(&self.chunks, entry), entry.errno))
@@ -161,10 +148,7 @@ impl Paths {
 
     /// How many paths have all of these marks.
     pub(crate) fn count(&self, marks: Marks) -> usize {
-        self.entries
-            .iter()
-            .filter(|entry| entry.marks.contain(marks))
-            .count()
+        self.entries.iter().filter(|entry| entry.marks.contain(marks)).count()
     }
 }
 
@@ -231,10 +215,7 @@ mod tests {
         assert_eq!(paths.len(), 3);
         assert_eq!(list(&paths, Marks::USED), [b"/a", b"/b", b"/c"]);
         assert_eq!(list(&paths, Marks::MISSING), [b"/b"]);
-        assert_eq!(
-            paths.marked(Marks::REFUSED).collect::<Vec<_>>(),
-            [(&b"/c"[..], 13)]
-        );
+        assert_eq!(paths.marked(Marks::REFUSED).collect::<Vec<_>>(), [(&b"/c"[..], 13)]);
         assert_eq!(paths.count(Marks::USED), 3);
     }
 
@@ -253,10 +234,7 @@ mod tests {
             let texts: Vec<_> = expected.iter().map(|path| path.as_bytes()).collect();
             assert_eq!(list(&paths, Marks::USED), texts);
         }
-        assert!(
-            paths.chunks.len() > 1,
-            "the paths do not fit into one chunk"
-        );
+        assert!(paths.chunks.len() > 1, "the paths do not fit into one chunk");
     }
 
     #[test]

@@ -153,11 +153,7 @@ impl PreviousContainer<'_> {
                 container.restore_path(&text, marks, 0);
             }
         }
-        for PreviousRefusal {
-            path: Text(text),
-            errno,
-        } in self.refused
-        {
+        for PreviousRefusal { path: Text(text), errno } in self.refused {
             container.restore_path(&text, Marks::REFUSED, errno);
         }
         container.truncated += self.truncated;

@@ -29,10 +29,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Config {
-        Config {
-            max_files_per_container: 1_000_000,
-            max_ended: 100,
-        }
+        Config { max_files_per_container: 1_000_000, max_ended: 100 }
     }
 }
 
@@ -67,11 +64,9 @@ impl Reporter for Report {
 
     fn start(_: &Context, config: Config) -> Result<Report, String> {
         if config.max_files_per_container == 0 {
-            return Err(
-                "its `config` table is not right: `max_files_per_container` must be at \
+            return Err("its `config` table is not right: `max_files_per_container` must be at \
                         least 1"
-                    .to_owned(),
-            );
+                .to_owned());
         }
         let now = clock::now();
         let mut report = Report {
@@ -146,9 +141,7 @@ impl Reporter for Report {
         }
         self.forget_oldest();
         let running = self.running.values_mut();
-        running
-            .chain(&mut self.ended)
-            .for_each(|container| container.paths.sort());
+        running.chain(&mut self.ended).for_each(|container| container.paths.sort());
         self.emit(tick.time())
     }
 }
@@ -166,10 +159,7 @@ impl Report {
         (self.lost_in_earlier_runs, self.lost_in_this_run) = if same_run {
             (previous.earlier_runs.lost, previous.lost)
         } else {
-            (
-                lost_plus(&previous.earlier_runs.lost, &previous.lost),
-                Lost::new(),
-            )
+            (lost_plus(&previous.earlier_runs.lost, &previous.lost), Lost::new())
         };
         self.forgotten = previous.forgotten;
         for container in previous.ended_containers {
@@ -186,9 +176,7 @@ impl Report {
             }
         }
         if !same_run {
-            self.before
-                .iter_mut()
-                .for_each(|container| container.gaps += 1);
+            self.before.iter_mut().for_each(|container| container.gaps += 1);
         }
         self.before_updated_at = previous.last_updated_at;
         self.forget_oldest();
@@ -211,18 +199,12 @@ impl Report {
             };
             self.running.insert(number, container);
         }
-        self.running
-            .get_mut(&number)
-            .expect("it was there, or was inserted")
+        self.running.get_mut(&number).expect("it was there, or was inserted")
     }
 
     /// Keeps the history inside its limits.
     fn forget_oldest(&mut self) {
-        let mut paths: usize = self
-            .ended
-            .iter()
-            .map(|container| container.paths.len())
-            .sum();
+        let mut paths: usize = self.ended.iter().map(|container| container.paths.len()).sum();
         while self.ended.len() > self.config.max_ended
             || (paths > self.config.max_files_per_container && self.ended.len() > 1)
         {
@@ -239,11 +221,8 @@ impl Report {
 
     /// Emits the report. Where it is too large for the output, its lists are cut, and say so.
     fn emit(&mut self, time: u64) -> Result<(), String> {
-        let longest = self
-            .running
-            .values()
-            .chain(&self.ended)
-            .map(|container| container.paths.len());
+        let longest =
+            self.running.values().chain(&self.ended).map(|container| container.paths.len());
         let mut most = longest.max().unwrap_or_default();
         loop {
             let body = self.render(time, most)?;
@@ -268,12 +247,8 @@ impl Report {
         let lost = self.lost_in_this_run.clone();
         let lost_without_owner = lost_plus(&self.lost_in_earlier_runs, &lost);
         let shared = self.shared_reasons(&probes, &lost_without_owner);
-        let totals: Vec<_> = self
-            .running
-            .values()
-            .chain(&self.ended)
-            .map(Container::totals)
-            .collect();
+        let totals: Vec<_> =
+            self.running.values().chain(&self.ended).map(Container::totals).collect();
         let total_events: u64 = totals.iter().map(|totals| totals.counters.received).sum();
         let lost_events: u64 = totals.iter().map(|totals| totals.lost_total()).sum();
         let report = |container| ContainerReport::new(container, &shared, most);
@@ -298,9 +273,7 @@ impl Report {
             },
             probes: probes.into_iter().map(Into::into).collect(),
             lost,
-            earlier_runs: EarlierLosses {
-                lost: &self.lost_in_earlier_runs,
-            },
+            earlier_runs: EarlierLosses { lost: &self.lost_in_earlier_runs },
             reporter_restarts: self.restarts,
             reporter_dropped_events: self.dropped_events,
             unreadable_reports: self.unreadable_reports,
@@ -318,26 +291,16 @@ impl Report {
     /// Why no container's part may be complete.
     fn shared_reasons(&self, probes: &[Probe], lost_without_owner: &Lost) -> Vec<String> {
         let mut reasons = Vec::new();
-        for probe in probes
-            .iter()
-            .filter(|probe| !probe.live && sees_files(&probe.name))
-        {
-            reasons.push(format!(
-                "the probe `{}` did not run: {}",
-                probe.name, probe.reason
-            ));
+        for probe in probes.iter().filter(|probe| !probe.live && sees_files(&probe.name)) {
+            reasons.push(format!("the probe `{}` did not run: {}", probe.name, probe.reason));
         }
         if !lost_without_owner.is_empty() {
             let lost = reasons_of(lost_without_owner);
-            reasons.push(format!(
-                "events were lost that may be of any container ({lost})"
-            ));
+            reasons.push(format!("events were lost that may be of any container ({lost})"));
         }
         if self.dropped_events > 0 {
             let dropped = self.dropped_events;
-            reasons.push(format!(
-                "{dropped} events of any container did not reach the reporter"
-            ));
+            reasons.push(format!("{dropped} events of any container did not reach the reporter"));
         }
         reasons
     }

@@ -16,10 +16,7 @@ impl Batch {
 
     /// The events.
     pub fn events(&self) -> Events<'_> {
-        Events {
-            batch: &self.0,
-            events: self.0.events.iter(),
-        }
+        Events { batch: &self.0, events: self.0.events.iter() }
     }
 
     /// How many events there are.
@@ -58,10 +55,7 @@ impl<'a> Iterator for Events<'a> {
     type Item = Event<'a>;
 
     fn next(&mut self) -> Option<Event<'a>> {
-        self.events.next().map(|event| Event {
-            batch: self.batch,
-            event,
-        })
+        self.events.next().map(|event| Event { batch: self.batch, event })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -264,18 +258,14 @@ impl<'a> Event<'a> {
         let first = self.event.attributes_first as usize;
         let attributes = self.batch.attributes.get(first..)?;
         let mut own = attributes.iter().take(self.event.attributes_count as usize);
-        own.find(|attribute| attribute.key == key.code())
-            .map(|attribute| attribute.value)
+        own.find(|attribute| attribute.key == key.code()).map(|attribute| attribute.value)
     }
 
     /// Empty where the span is not inside the text: the daemon never sends such a batch, and a
     /// plugin need not die of one.
     fn text(&self, span: raw::Span) -> &'a [u8] {
         let start = span.offset as usize;
-        self.batch
-            .text
-            .get(start..start + span.length as usize)
-            .unwrap_or_default()
+        self.batch.text.get(start..start + span.length as usize).unwrap_or_default()
     }
 }
 
@@ -310,14 +300,8 @@ mod tests {
             kind: 999,
             flags: 0,
             outcome: 0,
-            path: raw::Span {
-                offset: u32::MAX,
-                length: 7,
-            },
-            requested: raw::Span {
-                offset: 0,
-                length: 4,
-            },
+            path: raw::Span { offset: u32::MAX, length: 7 },
+            requested: raw::Span { offset: 0, length: 4 },
             attributes_first: 9,
             attributes_count: u32::MAX,
         };

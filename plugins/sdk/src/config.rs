@@ -13,9 +13,7 @@ pub(crate) fn parse<C: DeserializeOwned>(json: &str) -> Result<C, String> {
     serde_json::from_str(json).map_err(|error| {
         // Positions in the JSON mean nothing to someone who wrote TOML.
         let error = error.to_string();
-        let cause = error
-            .rsplit_once(" at line ")
-            .map_or(error.as_str(), |(cause, _)| cause);
+        let cause = error.rsplit_once(" at line ").map_or(error.as_str(), |(cause, _)| cause);
         format!("its `config` table is not right: {cause}")
     })
 }
@@ -39,11 +37,7 @@ mod tests {
             parse::<Config>(r#"{"moist": 3}"#).unwrap_err(),
             "its `config` table is not right: unknown field `moist`, expected `most`"
         );
-        assert!(
-            parse::<Config>(r#"{"most": "x"}"#)
-                .unwrap_err()
-                .ends_with("expected u32")
-        );
+        assert!(parse::<Config>(r#"{"most": "x"}"#).unwrap_err().ends_with("expected u32"));
         assert!(parse::<NoConfig>(r#"{"most": 3}"#).is_err());
         assert_eq!(parse("{}"), Ok(NoConfig {}));
     }

@@ -38,16 +38,10 @@ impl fmt::Display for Sentence<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Refusal::UnknownOutput(known) => {
-                write!(
-                    f,
-                    "the document was not taken: its output is not in the TOML ({known})"
-                )
+                write!(f, "the document was not taken: its output is not in the TOML ({known})")
             }
             Refusal::TooLarge(limit) => {
-                write!(
-                    f,
-                    "the document was not taken: it is larger than {limit} bytes"
-                )
+                write!(f, "the document was not taken: it is larger than {limit} bytes")
             }
             Refusal::Other(why) => write!(f, "the document was not taken: {why}"),
         }

@@ -73,11 +73,7 @@ mod tests {
 
     fn check(bytes: &[u8]) {
         let text = escape(bytes);
-        assert_eq!(
-            unescape(&text).as_deref(),
-            Some(bytes),
-            "{bytes:x?} as {text:?}"
-        );
+        assert_eq!(unescape(&text).as_deref(), Some(bytes), "{bytes:x?} as {text:?}");
     }
 
     #[test]
@@ -105,25 +101,15 @@ mod tests {
         // What can be confused with an escape, and every role that a byte has in UTF-8.
         const BYTES: [u8; 8] = [b'\\', b'x', b'6', b'f', b'/', 0xc3, 0xa4, 0xf0];
         for number in 0..8_u32.pow(6) {
-            let bytes: Vec<u8> = (0..6)
-                .map(|place| BYTES[(number >> (3 * place) & 7) as usize])
-                .collect();
+            let bytes: Vec<u8> =
+                (0..6).map(|place| BYTES[(number >> (3 * place) & 7) as usize]).collect();
             check(&bytes);
         }
     }
 
     #[test]
     fn texts_that_no_path_has_are_refused() {
-        for text in [
-            "\\",
-            "\\x",
-            "\\x4",
-            "\\xFF",
-            "\\xzz",
-            "\\n",
-            "a\\x61",
-            "\\xc3\\xa4",
-        ] {
+        for text in ["\\", "\\x", "\\x4", "\\xFF", "\\xzz", "\\n", "a\\x61", "\\xc3\\xa4"] {
             assert_eq!(unescape(text), None, "{text}");
         }
     }

@@ -68,18 +68,11 @@ pub struct Harness<R> {
 
 impl<R: Reporter> Harness<R> {
     /// A fresh world for this thread, with an output for any name.
-    #[expect(
-        clippy::new_ret_no_self,
-        reason = "a harness is what a world becomes with a reporter"
-    )]
+    #[expect(clippy::new_ret_no_self, reason = "a harness is what a world becomes with a reporter")]
     pub fn new() -> Setup<R> {
         WORLD.set(World::default());
         Setup {
-            context: Context {
-                name: "test".to_owned(),
-                instance: 1,
-                cause: Cause::Start,
-            },
+            context: Context { name: "test".to_owned(), instance: 1, cause: Cause::Start },
             reporter: std::marker::PhantomData,
         }
     }
@@ -109,14 +102,8 @@ impl<R: Reporter> Harness<R> {
     pub fn replace(self, cause: Cause) -> Result<Harness<R>, String> {
         let instance = if cause == Cause::Start { 1 } else { 2 };
         drop(self);
-        let context = Context {
-            name: "test".to_owned(),
-            instance,
-            cause,
-        };
-        Ok(Harness {
-            reporter: guest::started(&context)?,
-        })
+        let context = Context { name: "test".to_owned(), instance, cause };
+        Ok(Harness { reporter: guest::started(&context)? })
     }
 
     /// The newest document of an output.
@@ -192,11 +179,7 @@ impl<R: Reporter> Setup<R> {
     /// Adds a probe.
     #[must_use]
     pub fn probe(self, name: &str, live: bool, reason: &str) -> Setup<R> {
-        let probe = Probe {
-            name: name.to_owned(),
-            live,
-            reason: reason.to_owned(),
-        };
+        let probe = Probe { name: name.to_owned(), live, reason: reason.to_owned() };
         WORLD.with_borrow_mut(|world| world.probes.push(probe));
         self
     }
@@ -210,9 +193,7 @@ impl<R: Reporter> Setup<R> {
 
     /// Starts the reporter, or gives its sentence.
     pub fn start(self) -> Result<Harness<R>, String> {
-        Ok(Harness {
-            reporter: guest::started(&self.context)?,
-        })
+        Ok(Harness { reporter: guest::started(&self.context)? })
     }
 }
 
@@ -309,10 +290,7 @@ impl BatchBuilder {
     pub fn only_requested(mut self, path: impl AsRef<[u8]>) -> BatchBuilder {
         let requested = self.push_text(path.as_ref());
         let last = self.last();
-        last.path = raw::Span {
-            offset: 0,
-            length: 0,
-        };
+        last.path = raw::Span { offset: 0, length: 0 };
         last.requested = requested;
         self
     }
@@ -320,10 +298,7 @@ impl BatchBuilder {
     /// Adds an attribute to the last event.
     #[must_use]
     pub fn attribute(mut self, key: crate::AttributeKey, value: u64) -> BatchBuilder {
-        self.attributes.push(raw::Attribute {
-            key: key.code(),
-            value,
-        });
+        self.attributes.push(raw::Attribute { key: key.code(), value });
         self.last().attributes_count += 1;
         self
     }
@@ -352,10 +327,7 @@ impl BatchBuilder {
     fn push_text(&mut self, bytes: &[u8]) -> raw::Span {
         let offset = self.text.len() as u32;
         self.text.extend_from_slice(bytes);
-        raw::Span {
-            offset,
-            length: bytes.len() as u32,
-        }
+        raw::Span { offset, length: bytes.len() as u32 }
     }
 }
 
@@ -448,18 +420,13 @@ impl TickBuilder {
     }
 
     fn last(&mut self) -> &mut raw_reporter::ContainerTotals {
-        self.tick
-            .containers
-            .last_mut()
-            .expect("a container was added before")
+        self.tick.containers.last_mut().expect("a container was added before")
     }
 }
 
 fn raw_counters(counters: &[(&str, u64)]) -> Vec<raw::Counter> {
-    let counter = |(name, value): &(&str, u64)| raw::Counter {
-        name: (*name).to_owned(),
-        value: *value,
-    };
+    let counter =
+        |(name, value): &(&str, u64)| raw::Counter { name: (*name).to_owned(), value: *value };
     counters.iter().map(counter).collect()
 }
 

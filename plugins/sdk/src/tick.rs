@@ -49,9 +49,7 @@ impl Tick {
 
     /// Every counter of the daemon's own.
     pub fn counters(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.counters
-            .iter()
-            .map(|counter| (counter.name.as_str(), counter.value))
+        self.counters.iter().map(|counter| (counter.name.as_str(), counter.value))
     }
 }
 
@@ -93,16 +91,10 @@ impl ContainerTotals {
 
     /// Every counter.
     pub fn counters(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.0
-            .counters
-            .iter()
-            .map(|counter| (counter.name.as_str(), counter.value))
+        self.0.counters.iter().map(|counter| (counter.name.as_str(), counter.value))
     }
 }
 
 fn counter(counters: &[raw::Counter], name: &str) -> u64 {
-    counters
-        .iter()
-        .find(|counter| counter.name == name)
-        .map_or(0, |counter| counter.value)
+    counters.iter().find(|counter| counter.name == name).map_or(0, |counter| counter.value)
 }

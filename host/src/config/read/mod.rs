@@ -43,10 +43,7 @@ pub(in crate::config) struct Places {
 /// Reads the text of a configuration file. `folder` is absolute.
 pub(in crate::config) fn read(text: &str, folder: &Path) -> (Draft, Vec<Problem>) {
     let (document, errors) = DeTable::parse_recoverable(text);
-    let mut reader = Reader {
-        folder,
-        problems: Vec::new(),
-    };
+    let mut reader = Reader { folder, problems: Vec::new() };
     let empty = DeTable::new();
     let table = if errors.is_empty() {
         document.get_ref()
@@ -68,12 +65,7 @@ fn not_toml(text: &str, error: &toml::de::Error) -> Problem {
         }
         message => format!("this is not TOML: {message}"),
     };
-    Problem {
-        span,
-        wrong,
-        expected: None,
-        advice: None,
-    }
+    Problem { span, wrong, expected: None, advice: None }
 }
 
 impl Reader<'_> {
@@ -98,23 +90,15 @@ impl Reader<'_> {
             plugins: Vec::new(),
         };
         let plugins = self.plugins(&root, &mut places);
-        Draft {
-            config,
-            plugins,
-            places,
-        }
+        Draft { config, plugins, places }
     }
 
     fn discovery(&mut self, section: &Section<'_>) -> Discovery {
         let default = Discovery::default();
         Discovery {
-            scope: self
-                .word(section, "scope", &Scope::ALL, Scope::name)
-                .unwrap_or(default.scope),
+            scope: self.word(section, "scope", &Scope::ALL, Scope::name).unwrap_or(default.scope),
             cgroup_root: self.path(section, "cgroup_root"),
-            cgroups: self
-                .list(section, "cgroups", subtree)
-                .unwrap_or(default.cgroups),
+            cgroups: self.list(section, "cgroups", subtree).unwrap_or(default.cgroups),
             rescan: self.duration(section, "rescan").unwrap_or(default.rescan),
         }
     }
@@ -122,12 +106,8 @@ impl Reader<'_> {
     fn files(&mut self, section: &Section<'_>) -> Files {
         let default = Files::default();
         Files {
-            exclude: self
-                .list(section, "exclude", prefix)
-                .unwrap_or(default.exclude),
-            dedup_capacity: self
-                .count(section, "dedup_capacity")
-                .unwrap_or(default.dedup_capacity),
+            exclude: self.list(section, "exclude", prefix).unwrap_or(default.exclude),
+            dedup_capacity: self.count(section, "dedup_capacity").unwrap_or(default.dedup_capacity),
         }
     }
 
@@ -138,9 +118,7 @@ impl Reader<'_> {
             kernel_dedup_entries: self
                 .count(section, "kernel_dedup_entries")
                 .unwrap_or(default.kernel_dedup_entries),
-            max_cgroups: self
-                .count(section, "max_cgroups")
-                .unwrap_or(default.max_cgroups),
+            max_cgroups: self.count(section, "max_cgroups").unwrap_or(default.max_cgroups),
         }
     }
 
@@ -149,9 +127,7 @@ impl Reader<'_> {
         Daemon {
             state_dir: self.path(section, "state_dir").unwrap_or(default.state_dir),
             cache_dir: self.path(section, "cache_dir").unwrap_or(default.cache_dir),
-            interval: self
-                .duration(section, "interval")
-                .unwrap_or(default.interval),
+            interval: self.duration(section, "interval").unwrap_or(default.interval),
         }
     }
 
@@ -172,22 +148,15 @@ impl Reader<'_> {
 fn prefix(text: &str) -> Result<(), Mismatch> {
     if !text.starts_with('/') {
         let meant = (!text.is_empty()).then(|| quoted(&format!("/{text}")));
-        return Err(Mismatch {
-            expected: String::from("an absolute path"),
-            meant,
-        });
+        return Err(Mismatch { expected: String::from("an absolute path"), meant });
     }
     if text == "/" {
-        return Err(Mismatch::expected(
-            "a prefix that does not cover every file",
-        ));
+        return Err(Mismatch::expected("a prefix that does not cover every file"));
     }
     let mut parts = text[1..].split('/').rev();
     let last_is_ordinary = parts.next().is_some_and(|last| !matches!(last, "." | ".."));
     if text.contains('\0') || !last_is_ordinary || !parts.all(is_ordinary) {
-        return Err(Mismatch::expected(
-            "an absolute path without `.`, `..` and empty parts",
-        ));
+        return Err(Mismatch::expected("an absolute path without `.`, `..` and empty parts"));
     }
     Ok(())
 }

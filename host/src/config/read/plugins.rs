@@ -20,24 +20,15 @@ impl Reader<'_> {
         root: &Section<'_>,
         places: &mut Places,
     ) -> Option<Vec<Plugin>> {
-        let Entry {
-            path,
-            key,
-            value,
-            span,
-        } = root.entry("plugin")?;
-        let Some(keys) = key.shape.keys() else {
-            panic!("`plugin` is a list of tables")
-        };
+        let Entry { path, key, value, span } = root.entry("plugin")?;
+        let Some(keys) = key.shape.keys() else { panic!("`plugin` is a list of tables") };
         let tables = match value {
             DeValue::Array(tables) if tables.is_empty() => {
                 self.problem(
                     span,
                     String::from("the list `plugin` is empty"),
                     Some(String::from("at least one plugin")),
-                    Some(String::from(
-                        "leave `plugin` out to get the JSON report alone",
-                    )),
+                    Some(String::from("leave `plugin` out to get the JSON report alone")),
                 );
                 return None;
             }
@@ -74,10 +65,7 @@ impl Reader<'_> {
             {
                 self.problem(
                     span,
-                    format!(
-                        "`plugin.name` is {} a second time",
-                        shown_text(&plugin.name)
-                    ),
+                    format!("`plugin.name` is {} a second time", shown_text(&plugin.name)),
                     Some(String::from("a name of its own for each plugin")),
                     None,
                 );
@@ -95,9 +83,7 @@ impl Reader<'_> {
         let limits = self.limits(&limits);
         let outputs = self.outputs(section, index, places);
         if let Some(PluginSource::Builtin(name)) = &source {
-            let builtin = BUILTINS
-                .iter()
-                .find(|builtin| builtin.name == name.as_str());
+            let builtin = BUILTINS.iter().find(|builtin| builtin.name == name.as_str());
             let builtin = builtin.expect("`source` gives only builtins that exist");
             self.outputs_of_builtin(section, builtin, index, places);
         }
@@ -117,9 +103,7 @@ impl Reader<'_> {
             memory_bytes: self.size(section, "memory").unwrap_or(default.memory_bytes),
             queue_events: self.count(section, "queue").unwrap_or(default.queue_events),
             output_bytes: self.size(section, "output").unwrap_or(default.output_bytes),
-            log_per_second: self
-                .count(section, "log_per_second")
-                .unwrap_or(default.log_per_second),
+            log_per_second: self.count(section, "log_per_second").unwrap_or(default.log_per_second),
         }
     }
 
@@ -130,22 +114,14 @@ impl Reader<'_> {
         places: &mut Places,
     ) -> BTreeMap<String, Output> {
         let mut outputs = BTreeMap::new();
-        let Some(Entry {
-            path,
-            key,
-            value,
-            span,
-        }) = section.entry("outputs")
-        else {
+        let Some(Entry { path, key, value, span }) = section.entry("outputs") else {
             return outputs;
         };
         let DeValue::Table(table) = value else {
             self.mismatch(&path, span, value, Mismatch::expected(key.shape.expected()));
             return outputs;
         };
-        let Some(keys) = key.shape.keys() else {
-            panic!("`{path}` holds outputs")
-        };
+        let Some(keys) = key.shape.keys() else { panic!("`{path}` holds outputs") };
         for (output_name, value) in table {
             let spelt = output_name.get_ref();
             if let Err(mismatch) = name(spelt) {
@@ -156,9 +132,7 @@ impl Reader<'_> {
                     mismatch.meant.map(did_you_mean),
                 );
             }
-            places
-                .outputs
-                .insert((index, spelt.to_string()), value.span());
+            places.outputs.insert((index, spelt.to_string()), value.span());
             let path = format!("{path}.{}", spelt.escape_debug());
             let inner = match value.get_ref() {
                 DeValue::Table(inner) => inner,
@@ -218,9 +192,7 @@ impl Reader<'_> {
             .filter(|((plugin, _), _)| *plugin == index)
             .map(|((_, name), span)| (name.as_str(), span.clone()))
             .collect();
-        let unknown = given
-            .iter()
-            .filter(|(name, _)| !builtin.outputs.contains(name));
+        let unknown = given.iter().filter(|(name, _)| !builtin.outputs.contains(name));
         for (spelt, span) in unknown.filter(|(spelt, _)| name(spelt).is_ok()) {
             let known: Vec<String> = builtin.outputs.iter().map(|it| format!("`{it}`")).collect();
             self.problem(
@@ -243,13 +215,8 @@ impl Reader<'_> {
         let is_given = |output: &str| given.iter().any(|(name, _)| *name == output);
         for missing in builtin.outputs.iter().filter(|output| !is_given(output)) {
             self.problem(
-                outputs
-                    .as_ref()
-                    .map_or(section.span.clone(), |entry| entry.span.clone()),
-                format!(
-                    "`{}` writes the output `{missing}`, which goes nowhere",
-                    builtin.name
-                ),
+                outputs.as_ref().map_or(section.span.clone(), |entry| entry.span.clone()),
+                format!("`{}` writes the output `{missing}`, which goes nowhere", builtin.name),
                 Some(format!(
                     "`outputs.{missing} = {{ file = \"FILE\" }}` or `{{ stdout = true }}`"
                 )),
@@ -261,13 +228,7 @@ impl Reader<'_> {
     /// A table as it is, as JSON.
     fn free(&mut self, section: &Section<'_>, name: &str) -> Json {
         let empty = Json::Object(serde_json::Map::new());
-        let Some(Entry {
-            path,
-            key,
-            value,
-            span,
-        }) = section.entry(name)
-        else {
+        let Some(Entry { path, key, value, span }) = section.entry(name) else {
             return empty;
         };
         if !matches!(value, DeValue::Table(_)) {
@@ -291,11 +252,7 @@ impl Reader<'_> {
                 }
             },
             DeValue::Float(float) => {
-                let number = float
-                    .as_str()
-                    .parse()
-                    .ok()
-                    .and_then(serde_json::Number::from_f64);
+                let number = float.as_str().parse().ok().and_then(serde_json::Number::from_f64);
                 number.map(Json::Number).unwrap_or_else(|| {
                     let expected = "a number that JSON can hold";
                     self.mismatch(path, span, value, Mismatch::expected(expected));
@@ -304,17 +261,12 @@ impl Reader<'_> {
             }
             DeValue::Array(array) => {
                 let items = array.iter();
-                items
-                    .map(|item| self.json(path, item.get_ref(), item.span()))
-                    .collect()
+                items.map(|item| self.json(path, item.get_ref(), item.span())).collect()
             }
             DeValue::Table(table) => {
                 let fields = table.iter().map(|(name, item)| {
                     let path = format!("{path}.{}", name.get_ref().escape_debug());
-                    (
-                        name.get_ref().to_string(),
-                        self.json(&path, item.get_ref(), item.span()),
-                    )
+                    (name.get_ref().to_string(), self.json(&path, item.get_ref(), item.span()))
                 });
                 Json::Object(fields.collect())
             }
@@ -347,9 +299,8 @@ fn source(key: &Key, text: &str, folder: &Path) -> Result<PluginSource, Mismatch
         if builtins().any(|builtin| builtin == name) {
             return Ok(PluginSource::Builtin(name.to_owned()));
         }
-        let known: Vec<String> = builtins()
-            .map(|name| quoted(&format!("{BUILTIN_PREFIX}{name}")))
-            .collect();
+        let known: Vec<String> =
+            builtins().map(|name| quoted(&format!("{BUILTIN_PREFIX}{name}"))).collect();
         let meant = nearest(name, builtins());
         return Err(Mismatch {
             expected: format!("{} or the path of a component file", known.join(", ")),
@@ -364,16 +315,10 @@ fn source(key: &Key, text: &str, folder: &Path) -> Result<PluginSource, Mismatch
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             format!("a component file, and {} does not exist", path.display())
         }
-        Err(error) => format!(
-            "a component file, and {} cannot be read ({error})",
-            path.display()
-        ),
+        Err(error) => format!("a component file, and {} cannot be read ({error})", path.display()),
     };
     let meant = builtins().find(|name| nearest(text, [*name]).is_some());
-    Err(Mismatch {
-        expected,
-        meant: meant.map(|name| quoted(&format!("{BUILTIN_PREFIX}{name}"))),
-    })
+    Err(Mismatch { expected, meant: meant.map(|name| quoted(&format!("{BUILTIN_PREFIX}{name}"))) })
 }
 
 fn output_file(text: &str) -> Result<String, Mismatch> {

@@ -44,11 +44,7 @@ pub(super) struct Entry<'t> {
 impl<'t> Section<'t> {
     fn path_of(&self, name: &str) -> String {
         let name = name.escape_debug();
-        if self.path.is_empty() {
-            name.to_string()
-        } else {
-            format!("{}.{name}", self.path)
-        }
+        if self.path.is_empty() { name.to_string() } else { format!("{}.{name}", self.path) }
     }
 
     fn key(&self, name: &str) -> &'static Key {
@@ -59,12 +55,7 @@ impl<'t> Section<'t> {
     pub(super) fn entry(&self, name: &str) -> Option<Entry<'t>> {
         let key = self.key(name);
         let value = self.table?.get(name)?;
-        Some(Entry {
-            path: self.path_of(name),
-            key,
-            value: value.get_ref(),
-            span: value.span(),
-        })
+        Some(Entry { path: self.path_of(name), key, value: value.get_ref(), span: value.span() })
     }
 
     pub(super) fn span_of(&self, name: &str) -> Option<Range<usize>> {
@@ -80,12 +71,7 @@ impl Reader<'_> {
         table: Option<&'t DeTable<'t>>,
         span: Range<usize>,
     ) -> Section<'t> {
-        let section = Section {
-            path,
-            keys,
-            table,
-            span,
-        };
+        let section = Section { path, keys, table, span };
         for (name, _) in table.into_iter().flatten() {
             if !keys.iter().any(|key| key.name == name.get_ref().as_ref()) {
                 let wrong = format!("unknown key `{}`", section.path_of(name.get_ref()));
@@ -99,36 +85,17 @@ impl Reader<'_> {
     /// The table behind a key; an empty one where there is none.
     pub(super) fn table<'t>(&mut self, section: &Section<'t>, name: &str) -> Section<'t> {
         let key = section.key(name);
-        let Shape::Table(keys) = key.shape else {
-            panic!("`{name}` is no table")
-        };
+        let Shape::Table(keys) = key.shape else { panic!("`{name}` is no table") };
         let path = section.path_of(name);
         match section.entry(name) {
-            Some(Entry {
-                value: DeValue::Table(table),
-                span,
-                ..
-            }) => self.open(path, keys, Some(table), span),
-            Some(Entry { value, span, .. }) => {
-                self.mismatch(
-                    &path,
-                    span.clone(),
-                    value,
-                    Mismatch::expected(key.shape.expected()),
-                );
-                Section {
-                    path,
-                    keys,
-                    table: None,
-                    span,
-                }
+            Some(Entry { value: DeValue::Table(table), span, .. }) => {
+                self.open(path, keys, Some(table), span)
             }
-            None => Section {
-                path,
-                keys,
-                table: None,
-                span: section.span.clone(),
-            },
+            Some(Entry { value, span, .. }) => {
+                self.mismatch(&path, span.clone(), value, Mismatch::expected(key.shape.expected()));
+                Section { path, keys, table: None, span }
+            }
+            None => Section { path, keys, table: None, span: section.span.clone() },
         }
     }
 
@@ -139,13 +106,7 @@ impl Reader<'_> {
         name: &str,
         read: impl FnOnce(&'static Key, &DeValue<'_>) -> Result<T, Mismatch>,
     ) -> Option<T> {
-        let Some(Entry {
-            path,
-            key,
-            value,
-            span,
-        }) = section.entry(name)
-        else {
+        let Some(Entry { path, key, value, span }) = section.entry(name) else {
             let key = section.key(name);
             if key.required {
                 self.problem(
@@ -157,9 +118,7 @@ impl Reader<'_> {
             }
             return None;
         };
-        read(key, value)
-            .map_err(|mismatch| self.mismatch(&path, span, value, mismatch))
-            .ok()
+        read(key, value).map_err(|mismatch| self.mismatch(&path, span, value, mismatch)).ok()
     }
 
     /// Reads the text of a key by `read`.
@@ -182,9 +141,7 @@ impl Reader<'_> {
         all: &[T],
         name_of: impl Fn(T) -> &'static str,
     ) -> Option<T> {
-        self.take(section, name, |key, text| {
-            read_word(key, text, all, name_of)
-        })
+        self.take(section, name, |key, text| read_word(key, text, all, name_of))
     }
 
     pub(super) fn duration(&mut self, section: &Section<'_>, name: &str) -> Option<Duration> {
@@ -200,12 +157,7 @@ impl Reader<'_> {
 
     pub(super) fn size<T: TryFrom<u64>>(&mut self, section: &Section<'_>, name: &str) -> Option<T> {
         self.entry(section, name, |key, value| {
-            let Shape::Size {
-                least,
-                most,
-                power_of_two,
-            } = key.shape
-            else {
+            let Shape::Size { least, most, power_of_two } = key.shape else {
                 panic!("`{name}` is no size")
             };
             match value {
@@ -228,20 +180,13 @@ impl Reader<'_> {
         name: &str,
     ) -> Option<T> {
         self.entry(section, name, |key, value| {
-            let Shape::Count { least, most } = key.shape else {
-                panic!("`{name}` is no number")
-            };
+            let Shape::Count { least, most } = key.shape else { panic!("`{name}` is no number") };
             let in_range = |number: &u64| (least..=most).contains(number);
-            let mismatch = |meant| Mismatch {
-                expected: key.shape.expected(),
-                meant,
-            };
+            let mismatch = |meant| Mismatch { expected: key.shape.expected(), meant };
             match value {
                 DeValue::Integer(integer) => {
                     let number = unsigned(integer).filter(in_range);
-                    number
-                        .and_then(|number| T::try_from(number).ok())
-                        .ok_or(mismatch(None))
+                    number.and_then(|number| T::try_from(number).ok()).ok_or(mismatch(None))
                 }
                 DeValue::String(text) => {
                     let number = text.parse().ok().filter(in_range);
@@ -275,18 +220,10 @@ impl Reader<'_> {
         name: &str,
         check: impl Fn(&str) -> Result<(), Mismatch>,
     ) -> Option<Vec<String>> {
-        let Entry {
-            path,
-            key,
-            value,
-            span,
-        } = section.entry(name)?;
+        let Entry { path, key, value, span } = section.entry(name)?;
         let DeValue::Array(array) = value else {
             let meant = value.as_str().map(|text| format!("[{}]", quoted(text)));
-            let mismatch = Mismatch {
-                expected: key.shape.expected(),
-                meant,
-            };
+            let mismatch = Mismatch { expected: key.shape.expected(), meant };
             self.mismatch(&path, span, value, mismatch);
             return None;
         };
@@ -327,12 +264,7 @@ impl Reader<'_> {
         expected: Option<String>,
         advice: Option<String>,
     ) {
-        self.problems.push(Problem {
-            span,
-            wrong,
-            expected,
-            advice,
-        });
+        self.problems.push(Problem { span, wrong, expected, advice });
     }
 }
 

@@ -101,7 +101,10 @@ impl Worker {
         thread::Builder::new()
             .name(format!("plugin {}", plugin.name))
             .spawn(move || runner.run(&first_start_sender, alive))
-            .map_err(|cause| LoadError::NoThread { plugin: plugin.name.clone(), cause })?;
+            .map_err(|cause| LoadError::NoThread {
+                plugin: plugin.name.clone(),
+                cause,
+            })?;
         Ok(Worker {
             board,
             queue,
@@ -112,7 +115,10 @@ impl Worker {
 
     /// Waits until the first instance has started, or refused to.
     pub(super) fn wait_for_first_start(&mut self) -> Result<(), LoadError> {
-        let first_start = self.first_start.get_mut().expect("no holder of this lock panics");
+        let first_start = self
+            .first_start
+            .get_mut()
+            .expect("no holder of this lock panics");
         // A thread that ended without a word has said why in the status.
         first_start.recv().unwrap_or(Ok(()))
     }
@@ -133,7 +139,10 @@ impl Worker {
     /// Waits until the thread has ended, or leaves it behind at that time.
     pub(super) fn join(mut self, deadline: Instant) -> PluginStatus {
         let patience = deadline.saturating_duration_since(Instant::now());
-        let running = self.running.get_mut().expect("no holder of this lock panics");
+        let running = self
+            .running
+            .get_mut()
+            .expect("no holder of this lock panics");
         if running.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
             let reason = "it did not finish in the time that there was".to_owned();
             tracing::warn!(plugin = self.board.name(), "{reason}");
@@ -160,6 +169,8 @@ enum Loss {
     Oversized(usize),
     /// It refused to start.
     Refused(String),
+    /// It is not what the names of its exports promise.
+    Invalid(String),
 }
 
 impl Loss {
@@ -172,6 +183,7 @@ impl Loss {
                 format!("it handed over more than its limit of {limit} bytes in one call")
             }
             Loss::Refused(sentence) => format!("it does not start: {sentence}"),
+            Loss::Invalid(cause) => format!("it is not a valid reporter ({cause})"),
         }
     }
 }
@@ -221,13 +233,19 @@ struct Quarantined;
 impl Runner {
     /// `_alive` is dropped when the thread ends, which is how others see it.
     fn run(mut self, first_start: &Sender<Result<(), LoadError>>, _alive: Sender<()>) {
+        let plugin = self.board.name().to_owned();
         let started = match self.start() {
             Err(Loss::Refused(sentence)) => {
-                let plugin = self.board.name().to_owned();
-                self.board.is(PluginState::Stopped { reason: "it does not start".to_owned() });
-                // Nobody listens where the daemon gave up already.
-                let _ = first_start.send(Err(LoadError::Refused { plugin, sentence }));
-                return;
+                return self.give_up(first_start, LoadError::Refused { plugin, sentence });
+            }
+            Err(Loss::Invalid(cause)) => {
+                let source_name = self.loaded.source_name.clone();
+                let error = LoadError::Invalid {
+                    plugin,
+                    source_name,
+                    cause,
+                };
+                return self.give_up(first_start, error);
             }
             Err(loss) => self.lose(&loss),
             Ok(()) => Ok(()),
@@ -241,6 +259,16 @@ impl Runner {
             }
             Err(Quarantined) => self.queue.abandon(),
         }
+    }
+
+    /// Ends the thread of a plugin that never started.
+    fn give_up(self, first_start: &Sender<Result<(), LoadError>>, error: LoadError) {
+        self.board.is(PluginState::Stopped {
+            reason: "it does not start".to_owned(),
+        });
+        self.queue.abandon();
+        // Nobody listens where the daemon gave up already.
+        let _ = first_start.send(Err(error));
     }
 
     fn work(&mut self) -> Result<(), Quarantined> {
@@ -268,8 +296,11 @@ impl Runner {
     fn deliver_tick(&mut self, tick: &Tick) -> Result<(), Quarantined> {
         for _ in 0..2 {
             self.ensure_instance()?;
-            let told =
-                if self.untold > 0 { self.hand_over_batch(&Batch::default()) } else { Ok(()) };
+            let told = if self.untold > 0 {
+                self.hand_over_batch(&Batch::default())
+            } else {
+                Ok(())
+            };
             match told.and_then(|()| self.hand_over_tick(tick)) {
                 Ok(()) => break,
                 Err(loss) => self.lose(&loss)?,
@@ -295,7 +326,11 @@ impl Runner {
         self.board.instance_is(self.instances);
         let mut store = Store::new(self.engine.wasmtime(), Guest::new(Arc::clone(&self.grants)));
         store.limiter(|guest| &mut guest.memory);
-        store.set_hostcall_fuel(self.limits.output_bytes.saturating_add(HANDOVER_SLACK_BYTES));
+        store.set_hostcall_fuel(
+            self.limits
+                .output_bytes
+                .saturating_add(HANDOVER_SLACK_BYTES),
+        );
         store.set_max_component_handles(MAX_HANDLES);
         let limit = self.limits.call.saturating_mul(START_FACTOR);
         store.set_epoch_deadline(Engine::ticks(limit));
@@ -303,11 +338,20 @@ impl Runner {
         let lost = |error, store: &Store<Guest>| loss_of(&error, store, &self.limits, limit);
         let plugin = match self.loaded.pre.instantiate(&mut store) {
             Ok(plugin) => plugin,
-            Err(error) => return Err(lost(error, &store)),
+            Err(error) => {
+                // Where no code of the guest has failed, its types are not those of the contract.
+                let has_trapped = error.downcast_ref::<Trap>().is_some();
+                return Err(match lost(error, &store) {
+                    Loss::Trap(cause) if !has_trapped => Loss::Invalid(cause),
+                    loss => loss,
+                });
+            }
         };
         let guest = plugin.whodunit_plugin_lifecycle();
         match guest.call_describe(&mut store) {
-            Ok(description) => self.board.describes_itself(description.name, description.version),
+            Ok(description) => self
+                .board
+                .describes_itself(description.name, description.version),
             Err(error) => return Err(lost(error, &store)),
         }
         let context = lifecycle::Context {
@@ -326,8 +370,16 @@ impl Runner {
         drop(entered);
         self.board.is(PluginState::Running);
         self.board.calls.add(2);
-        tracing::debug!(plugin = self.board.name(), instance = self.instances, "started");
-        self.instance = Some(Instance { store, plugin, started: Instant::now() });
+        tracing::debug!(
+            plugin = self.board.name(),
+            instance = self.instances,
+            "started"
+        );
+        self.instance = Some(Instance {
+            store,
+            plugin,
+            started: Instant::now(),
+        });
         Ok(())
     }
 
@@ -340,7 +392,8 @@ impl Runner {
         self.events.clear();
         self.events.extend(batch.events.iter().map(event_of));
         self.attributes.clear();
-        self.attributes.extend(batch.attributes.iter().map(attribute_of));
+        self.attributes
+            .extend(batch.attributes.iter().map(attribute_of));
         let batch = reporter::Batch {
             events: &self.events,
             attributes: &self.attributes,
@@ -353,7 +406,10 @@ impl Runner {
         let store = &mut instance.store;
         store.set_epoch_deadline(Engine::ticks(self.limits.call));
         let entered = self.engine.enter();
-        let result = instance.plugin.whodunit_plugin_reporter().call_on_batch(&mut *store, batch);
+        let result = instance
+            .plugin
+            .whodunit_plugin_reporter()
+            .call_on_batch(&mut *store, batch);
         drop(entered);
         self.settle(result, "on-batch")?;
         self.board.events.add(events);
@@ -364,8 +420,11 @@ impl Runner {
         let Some(instance) = &mut self.instance else {
             return Ok(());
         };
-        let containers: Vec<Vec<_>> =
-            tick.containers.iter().map(|totals| counters_of(&totals.counters)).collect();
+        let containers: Vec<Vec<_>> = tick
+            .containers
+            .iter()
+            .map(|totals| counters_of(&totals.counters))
+            .collect();
         let containers: Vec<_> = tick
             .containers
             .iter()
@@ -393,7 +452,10 @@ impl Runner {
         let store = &mut instance.store;
         store.set_epoch_deadline(Engine::ticks(self.limits.call));
         let entered = self.engine.enter();
-        let result = instance.plugin.whodunit_plugin_reporter().call_on_tick(&mut *store, tick);
+        let result = instance
+            .plugin
+            .whodunit_plugin_reporter()
+            .call_on_tick(&mut *store, tick);
         drop(entered);
         self.settle(result, "on-tick")?;
         self.since_tick = SinceTick::default();
@@ -418,7 +480,12 @@ impl Runner {
                 let Some(instance) = &self.instance else {
                     return Ok(());
                 };
-                return Err(loss_of(&error, &instance.store, &self.limits, self.limits.call));
+                return Err(loss_of(
+                    &error,
+                    &instance.store,
+                    &self.limits,
+                    self.limits.call,
+                ));
             }
         }
         Ok(())
@@ -431,13 +498,16 @@ impl Runner {
             Loss::Timeout(_) => self.board.timeout.add(1),
             Loss::Memory(_) => self.board.memory.add(1),
             Loss::Oversized(_) => self.board.oversized.add(1),
-            Loss::Refused(_) => self.board.guest_error.add(1),
+            Loss::Refused(_) | Loss::Invalid(_) => self.board.guest_error.add(1),
         }
         let lost = std::mem::take(&mut self.since_tick);
         self.untold += lost.events + lost.told;
         self.board.lost_with_instance.add(lost.events);
         self.queue.lost_with_instance(lost.events);
-        let lived = self.instance.take().map(|instance| instance.started.elapsed());
+        let lived = self
+            .instance
+            .take()
+            .map(|instance| instance.started.elapsed());
         if lived.is_some_and(|lived| lived >= self.policy.good_life) {
             self.losses_in_a_row = 0;
         }
@@ -489,7 +559,9 @@ fn loss_of(
 /// Whether a call was ended because it handed over too much. The engine has no type for that error;
 /// a test holds on to its words.
 fn is_handover_limit(error: &wasmtime::Error) -> bool {
-    error.chain().any(|cause| cause.to_string().contains("fuel allocated for hostcalls"))
+    error
+        .chain()
+        .any(|cause| cause.to_string().contains("fuel allocated for hostcalls"))
 }
 
 fn event_of(event: &event::Event) -> types::Event {
@@ -509,15 +581,23 @@ fn event_of(event: &event::Event) -> types::Event {
 }
 
 fn span_of(span: event::Span) -> types::Span {
-    types::Span { offset: span.offset, length: span.length }
+    types::Span {
+        offset: span.offset,
+        length: span.length,
+    }
 }
 
 fn attribute_of(attribute: &event::Attribute) -> types::Attribute {
-    types::Attribute { key: attribute.key.code(), value: attribute.value }
+    types::Attribute {
+        key: attribute.key.code(),
+        value: attribute.value,
+    }
 }
 
 fn counters_of(counters: &[event::Counter]) -> Vec<types::Counter<'static>> {
-    let counter =
-        |counter: &event::Counter| types::Counter { name: counter.name, value: counter.value };
+    let counter = |counter: &event::Counter| types::Counter {
+        name: counter.name,
+        value: counter.value,
+    };
     counters.iter().map(counter).collect()
 }

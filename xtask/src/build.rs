@@ -52,14 +52,8 @@ pub(crate) fn run(workspace: &Workspace) -> Result<(), BuildError> {
     setup::run(&[Purpose::Build])?;
     let binary = workspace.build_daemon()?;
     let shipped = ship(&binary, &workspace.target_dir.join("whodunit"))?;
-    let size = fs::metadata(&shipped)
-        .map_err(file_error(&shipped, "read"))?
-        .len();
-    println!(
-        "{}: {size} bytes ({:.1} MB), static",
-        shipped.display(),
-        size as f64 / 1e6
-    );
+    let size = fs::metadata(&shipped).map_err(file_error(&shipped, "read"))?.len();
+    println!("{}: {size} bytes ({:.1} MB), static", shipped.display(), size as f64 / 1e6);
     Ok(())
 }
 
@@ -70,12 +64,8 @@ fn ship(binary: &Path, folder: &Path) -> Result<PathBuf, BuildError> {
     }
     fs::create_dir_all(folder).map_err(file_error(folder, "made"))?;
     let shipped = folder.join("whodunit");
-    let status = Command::new("strip")
-        .arg("--strip-all")
-        .arg("-o")
-        .arg(&shipped)
-        .arg(binary)
-        .status();
+    let status =
+        Command::new("strip").arg("--strip-all").arg("-o").arg(&shipped).arg(binary).status();
     match status {
         Ok(status) if status.success() => Ok(shipped),
         Ok(status) => Err(strip_error(binary, status.to_string())),
@@ -84,17 +74,10 @@ fn ship(binary: &Path, folder: &Path) -> Result<PathBuf, BuildError> {
 }
 
 fn strip_error(path: &Path, cause: String) -> BuildError {
-    BuildError::Strip {
-        path: path.to_owned(),
-        cause,
-    }
+    BuildError::Strip { path: path.to_owned(), cause }
 }
 
 fn file_error(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> BuildError {
     let path = path.to_owned();
-    move |cause| BuildError::File {
-        path,
-        action,
-        cause,
-    }
+    move |cause| BuildError::File { path, action, cause }
 }

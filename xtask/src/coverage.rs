@@ -86,30 +86,20 @@ pub(crate) fn run_as_compiler() -> Option<ExitCode> {
     let arguments: Vec<OsString> = arguments.collect();
     let mut command = Command::new(&compiler);
     command.args(&arguments);
-    let manifest = env::var_os("CARGO_MANIFEST_DIR")
-        .map(PathBuf::from)
-        .unwrap_or_default();
+    let manifest = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).unwrap_or_default();
     if is_measured(Path::new(&root), &manifest, &arguments) {
         command.arg("-Cinstrument-coverage");
     }
     let cause = command.exec();
-    eprintln!(
-        "error: {} cannot be started: {cause}",
-        Path::new(&compiler).display()
-    );
+    eprintln!("error: {} cannot be started: {cause}", Path::new(&compiler).display());
     Some(ExitCode::FAILURE)
 }
 
 /// Whether the crate of this compiler call is one of those that count.
 fn is_measured(root: &Path, manifest: &Path, arguments: &[OsString]) -> bool {
-    let name = arguments
-        .iter()
-        .skip_while(|it| *it != "--crate-name")
-        .nth(1);
+    let name = arguments.iter().skip_while(|it| *it != "--crate-name").nth(1);
     let is_build_script = name.is_some_and(|name| name == OsStr::new("build_script_build"));
-    let in_measured = MEASURED
-        .iter()
-        .any(|folder| manifest.starts_with(root.join(folder)));
+    let in_measured = MEASURED.iter().any(|folder| manifest.starts_with(root.join(folder)));
     name.is_some() && !is_build_script && in_measured
 }
 
@@ -140,10 +130,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode, CoverageError> {
     let mut steps = Steps::default();
     let mut tests = |name, selection: &[&str]| {
         let mut cargo = workspace.cargo();
-        cargo
-            .arg("test")
-            .args(selection)
-            .args(["--release", "--workspace", "--locked"]);
+        cargo.arg("test").args(selection).args(["--release", "--workspace", "--locked"]);
         cargo.envs(environment).env("WHODUNIT_BIN", &daemon);
         steps.tests(name, &mut cargo);
     };
@@ -163,25 +150,11 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode, CoverageError> {
     }
     println!("\n{:>7} {:>7} {:>7}  FILE", "LINES", "COVERED", "%");
     for (path, lines) in &files {
-        println!(
-            "{:>7} {:>7} {:>7.2}  {path}",
-            lines.count,
-            lines.covered,
-            lines.percent()
-        );
+        println!("{:>7} {:>7} {:>7.2}  {path}", lines.count, lines.covered, lines.percent());
     }
-    println!(
-        "{:>7} {:>7} {:>7.2}  all",
-        sum.count,
-        sum.covered,
-        sum.percent()
-    );
+    println!("{:>7} {:>7} {:>7.2}  all", sum.count, sum.covered, sum.percent());
     println!("{:.2}", sum.percent());
-    Ok(if all_passed {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if all_passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 impl Lines {
@@ -217,32 +190,21 @@ fn merge(profdata: &Path, profiles: &Path, folder: &Path) -> Result<PathBuf, Cov
     let merged = folder.join("merged.profdata");
     let mut command = Command::new(profdata);
     // A daemon that is killed while it writes its profile leaves half of one.
-    command
-        .args(["merge", "--sparse", "--failure-mode=all", "-o"])
-        .arg(&merged)
-        .arg(profiles);
+    command.args(["merge", "--sparse", "--failure-mode=all", "-o"]).arg(&merged).arg(profiles);
     let status = command
         .stdin(Stdio::null())
         .status()
-        .map_err(|cause| CoverageError::Start {
-            tool: profdata.to_owned(),
-            cause,
-        })?;
+        .map_err(|cause| CoverageError::Start { tool: profdata.to_owned(), cause })?;
     if status.success() {
         Ok(merged)
     } else {
-        Err(CoverageError::Failed {
-            tool: profdata.to_owned(),
-            status,
-        })
+        Err(CoverageError::Failed { tool: profdata.to_owned(), status })
     }
 }
 
 fn export(cov: &Path, merged: &Path, objects: &[&Path]) -> Result<Value, CoverageError> {
     let mut command = Command::new(cov);
-    command
-        .args(["export", "--summary-only", "--instr-profile"])
-        .arg(merged);
+    command.args(["export", "--summary-only", "--instr-profile"]).arg(merged);
     for object in objects {
         command.arg("--object").arg(object);
     }
@@ -250,37 +212,24 @@ fn export(cov: &Path, merged: &Path, objects: &[&Path]) -> Result<Value, Coverag
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
-        .map_err(|cause| CoverageError::Start {
-            tool: cov.to_owned(),
-            cause,
-        })?;
+        .map_err(|cause| CoverageError::Start { tool: cov.to_owned(), cause })?;
     if !output.status.success() {
-        return Err(CoverageError::Failed {
-            tool: cov.to_owned(),
-            status: output.status,
-        });
+        return Err(CoverageError::Failed { tool: cov.to_owned(), status: output.status });
     }
     Ok(serde_json::from_slice(&output.stdout).unwrap_or_default())
 }
 
 /// The lines of each measured file, by its path below the root.
 fn measured_lines(export: &Value, root: &Path) -> BTreeMap<String, Lines> {
-    let files = export["data"][0]["files"]
-        .as_array()
-        .map(Vec::as_slice)
-        .unwrap_or_default();
+    let files = export["data"][0]["files"].as_array().map(Vec::as_slice).unwrap_or_default();
     files
         .iter()
         .filter_map(|file| {
-            let path = Path::new(file["filename"].as_str()?)
-                .strip_prefix(root)
-                .ok()?;
+            let path = Path::new(file["filename"].as_str()?).strip_prefix(root).ok()?;
             let measured = MEASURED.iter().any(|folder| path.starts_with(folder));
             let lines = &file["summary"]["lines"];
-            let lines = Lines {
-                count: lines["count"].as_u64()?,
-                covered: lines["covered"].as_u64()?,
-            };
+            let lines =
+                Lines { count: lines["count"].as_u64()?, covered: lines["covered"].as_u64()? };
             measured.then(|| (path.display().to_string(), lines))
         })
         .collect()
@@ -288,11 +237,7 @@ fn measured_lines(export: &Value, root: &Path) -> BTreeMap<String, Lines> {
 
 fn file_error(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> CoverageError {
     let path = path.to_owned();
-    move |cause| CoverageError::File {
-        path,
-        action,
-        cause,
-    }
+    move |cause| CoverageError::File { path, action, cause }
 }
 
 #[cfg(test)]
@@ -331,26 +276,11 @@ mod tests {
         ] }] });
         let lines = measured_lines(&export, Path::new("/w"));
         let expected = [
-            (
-                "host/src/lib.rs".to_owned(),
-                Lines {
-                    count: 10,
-                    covered: 8,
-                },
-            ),
-            (
-                "plugins/sdk/src/lib.rs".to_owned(),
-                Lines {
-                    count: 4,
-                    covered: 4,
-                },
-            ),
+            ("host/src/lib.rs".to_owned(), Lines { count: 10, covered: 8 }),
+            ("plugins/sdk/src/lib.rs".to_owned(), Lines { count: 4, covered: 4 }),
         ];
         assert_eq!(lines, BTreeMap::from(expected));
         assert_eq!(lines["host/src/lib.rs"].percent(), 80.0);
-        assert_eq!(
-            measured_lines(&Value::Null, Path::new("/w")),
-            BTreeMap::new()
-        );
+        assert_eq!(measured_lines(&Value::Null, Path::new("/w")), BTreeMap::new());
     }
 }

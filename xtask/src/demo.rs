@@ -104,10 +104,7 @@ const EARLY: [Scene; 3] = [
         name: "web",
         program: None,
         script: "cat /etc/web.conf /srv/index.html",
-        content: &[
-            ("/etc/web.conf", "listen 80\n"),
-            ("/srv/index.html", "<h1>whodunit</h1>\n"),
-        ],
+        content: &[("/etc/web.conf", "listen 80\n"), ("/srv/index.html", "<h1>whodunit</h1>\n")],
         files: &["/bin/busybox", "/etc/web.conf", "/srv/index.html"],
     },
     Scene {
@@ -121,10 +118,7 @@ const EARLY: [Scene; 3] = [
         name: "nested",
         program: Some("wc"),
         script: "/usr/bin/wc -l /jobs/monday /jobs/tuesday",
-        content: &[
-            ("/jobs/monday", "sweep\n"),
-            ("/jobs/tuesday", "mop\ndust\n"),
-        ],
+        content: &[("/jobs/monday", "sweep\n"), ("/jobs/tuesday", "mop\ndust\n")],
         files: &["/jobs/monday", "/jobs/tuesday", "/usr/bin/wc"],
     },
 ];
@@ -163,18 +157,12 @@ pub(crate) fn run(workspace: &Workspace, report: Option<PathBuf>) -> Result<Exit
 
 /// Returns only where the program could not be started.
 fn start_anew(daemon: &Path) -> DemoError {
-    let error = |cause| DemoError::Start {
-        action: "start itself anew",
-        cause,
-    };
+    let error = |cause| DemoError::Start { action: "start itself anew", cause };
     let arguments: Vec<OsString> = env::args_os().skip(1).collect();
     match env::current_exe() {
-        Ok(program) => error(
-            Command::new(program)
-                .args(arguments)
-                .env(BINARY_VARIABLE, daemon)
-                .exec(),
-        ),
+        Ok(program) => {
+            error(Command::new(program).args(arguments).env(BINARY_VARIABLE, daemon).exec())
+        }
         Err(cause) => error(cause),
     }
 }
@@ -183,12 +171,8 @@ fn start_anew(daemon: &Path) -> DemoError {
 fn listen() -> Result<Arc<AtomicBool>, DemoError> {
     let flag = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
-        signal_hook::flag::register(signal, Arc::clone(&flag)).map_err(|cause| {
-            DemoError::Start {
-                action: "listen to signals",
-                cause,
-            }
-        })?;
+        signal_hook::flag::register(signal, Arc::clone(&flag))
+            .map_err(|cause| DemoError::Start { action: "listen to signals", cause })?;
     }
     Ok(flag)
 }
@@ -210,26 +194,16 @@ fn show(report_path: &Path, interrupted: &AtomicBool) -> Result<(), DemoError> {
     }
     if let Some(container) = containers.last() {
         container.nest(NESTED)?;
-        println!(
-            "  moved   {:<20} to {NESTED}, inside its own cgroup",
-            container.id()
-        );
+        println!("  moved   {:<20} to {NESTED}, inside its own cgroup", container.id());
     }
 
     go_on()?;
     let config = DaemonConfig::for_pod(&pod)?.interval(Duration::from_secs(1));
     let mut daemon = config.start()?;
-    println!(
-        "  whodunit runs            pid {}, in the same pod",
-        daemon.pid()
-    );
+    println!("  whodunit runs            pid {}, in the same pod", daemon.pid());
     go_on()?;
     let late = LATE.start(&pod)?;
-    println!(
-        "  started {:<20} pid {}, while whodunit watches",
-        late.id(),
-        late.pid()
-    );
+    println!("  started {:<20} pid {}, while whodunit watches", late.id(), late.pid());
     containers.push(late);
     for container in &mut containers {
         container.tell("go")?;
@@ -253,10 +227,7 @@ fn show(report_path: &Path, interrupted: &AtomicBool) -> Result<(), DemoError> {
         return Err(DemoError::Stop(exit.to_string()));
     }
 
-    let report_error = |cause| DemoError::Report {
-        path: report_path.to_owned(),
-        cause,
-    };
+    let report_error = |cause| DemoError::Report { path: report_path.to_owned(), cause };
     fs::copy(config.report_path(), report_path).map_err(report_error)?;
     let report = whodunit_containers::daemon::read_report(report_path)?;
     println!("\n{}", summary(&report));
@@ -265,10 +236,7 @@ fn show(report_path: &Path, interrupted: &AtomicBool) -> Result<(), DemoError> {
     if problems.is_empty() {
         Ok(())
     } else {
-        Err(DemoError::Wrong {
-            path: report_path.to_owned(),
-            problems,
-        })
+        Err(DemoError::Wrong { path: report_path.to_owned(), problems })
     }
 }
 
@@ -281,10 +249,7 @@ impl Scene {
             builder = builder.file(path, text, 0o644);
         }
         if let Some(program) = self.program {
-            let missing = ContainerError::Missing {
-                program: "busybox",
-                package: "busybox-static",
-            };
+            let missing = ContainerError::Missing { program: "busybox", package: "busybox-static" };
             let busybox = find_program("busybox").ok_or(missing)?;
             builder = builder.copy(busybox, format!("/usr/bin/{program}"));
         }
@@ -340,10 +305,7 @@ fn problems(report: &Value, shows: &[Show]) -> Vec<String> {
     }
     for entry in entries.iter().chain(list(&report["ended_containers"])) {
         if !shows.iter().any(|show| entry["name"] == *show.id) {
-            problems.push(format!(
-                "{} is in it and is no container of the demo",
-                entry["name"]
-            ));
+            problems.push(format!("{} is in it and is no container of the demo", entry["name"]));
         }
     }
     if report["dropped_events"] != 0 {
@@ -427,10 +389,7 @@ mod tests {
         let mut report = report();
         change(&mut report);
         let found = problems(&report, &[show()]).join("; ");
-        assert!(
-            found.contains(expected),
-            "{found:?} does not contain {expected:?}"
-        );
+        assert!(found.contains(expected), "{found:?} does not contain {expected:?}");
     }
 
     #[test]
@@ -440,22 +399,13 @@ mod tests {
 
     #[test]
     fn every_wrong_report_is_told() {
-        check(
-            |report| report["containers"] = json!([]),
-            "late-1 is not in it",
-        );
-        check(
-            |report| report["containers"][0]["files"][0] = "/x".into(),
-            "files of late-1 is",
-        );
+        check(|report| report["containers"] = json!([]), "late-1 is not in it");
+        check(|report| report["containers"][0]["files"][0] = "/x".into(), "files of late-1 is");
         check(
             |report| report["containers"][0]["first_exec_seen"] = false.into(),
             "first_exec_seen of late-1 is false, not true",
         );
-        check(
-            |report| report["dropped_events"] = 1.into(),
-            "dropped_events is 1",
-        );
+        check(|report| report["dropped_events"] = 1.into(), "dropped_events is 1");
         check(
             |report| report["ended_containers"] = json!([{ "name": "whodunit" }]),
             "is no container of the demo",
@@ -473,12 +423,7 @@ mod tests {
     #[test]
     fn the_summary_names_containers_and_files() {
         let text = summary(&report());
-        for expected in [
-            "late-1",
-            "/etc/late.conf",
-            "yes",
-            "3 events in all, 0 dropped",
-        ] {
+        for expected in ["late-1", "/etc/late.conf", "yes", "3 events in all, 0 dropped"] {
             assert!(text.contains(expected), "{text}");
         }
     }

@@ -25,10 +25,7 @@ pub(crate) enum Linkage {
 /// Where the file cannot be read, or is no 64-bit little-endian ELF file (`InvalidData`).
 pub(crate) fn linkage(path: &Path) -> io::Result<Linkage> {
     parse(&fs::read(path)?).ok_or_else(|| {
-        io::Error::new(
-            io::ErrorKind::InvalidData,
-            "not a 64-bit little-endian ELF file",
-        )
+        io::Error::new(io::ErrorKind::InvalidData, "not a 64-bit little-endian ELF file")
     })
 }
 
@@ -48,14 +45,8 @@ fn parse(file: &[u8]) -> Option<Linkage> {
                 let offset = usize::try_from(u64_at(header, 8)?).ok()?;
                 let size = usize::try_from(u64_at(header, 32)?).ok()?;
                 let section = file.get(offset..offset.checked_add(size)?)?;
-                let mut tags = section
-                    .chunks_exact(16)
-                    .filter_map(|entry| u64_at(entry, 0));
-                if tags
-                    .by_ref()
-                    .take_while(|tag| *tag != DT_NULL)
-                    .any(|tag| tag == DT_NEEDED)
-                {
+                let mut tags = section.chunks_exact(16).filter_map(|entry| u64_at(entry, 0));
+                if tags.by_ref().take_while(|tag| *tag != DT_NULL).any(|tag| tag == DT_NEEDED) {
                     return Some(Linkage::Dynamic);
                 }
             }
@@ -66,21 +57,15 @@ fn parse(file: &[u8]) -> Option<Linkage> {
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_le_bytes(
-        bytes.get(at..at.checked_add(2)?)?.try_into().ok()?,
-    ))
+    Some(u16::from_le_bytes(bytes.get(at..at.checked_add(2)?)?.try_into().ok()?))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(
-        bytes.get(at..at.checked_add(4)?)?.try_into().ok()?,
-    ))
+    Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
-    Some(u64::from_le_bytes(
-        bytes.get(at..at.checked_add(8)?)?.try_into().ok()?,
-    ))
+    Some(u64::from_le_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
 }
 
 #[cfg(test)]
@@ -110,19 +95,13 @@ mod tests {
 
     #[test]
     fn a_program_with_a_library_is_dynamic() {
-        assert_eq!(
-            parse(&file(PT_DYNAMIC, &[5, 0, DT_NEEDED, 7])),
-            Some(Linkage::Dynamic)
-        );
+        assert_eq!(parse(&file(PT_DYNAMIC, &[5, 0, DT_NEEDED, 7])), Some(Linkage::Dynamic));
     }
 
     #[test]
     fn a_position_independent_program_without_libraries_is_static() {
         let after_the_end = [5, 0, DT_NULL, 0, DT_NEEDED, 7];
-        assert_eq!(
-            parse(&file(PT_DYNAMIC, &after_the_end)),
-            Some(Linkage::Static)
-        );
+        assert_eq!(parse(&file(PT_DYNAMIC, &after_the_end)), Some(Linkage::Static));
         assert_eq!(parse(&file(1, &[])), Some(Linkage::Static));
     }
 

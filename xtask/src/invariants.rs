@@ -10,25 +10,11 @@ use std::process::Command;
 use crate::steps::Claim;
 
 /// The folders at the top, each with its line in `ARCHITECTURE.md` or `DESIGN`: a new one is a decision.
-const TOP_LEVEL: [&str; 10] = [
-    ".cargo",
-    ".ci",
-    "deploy",
-    "docs",
-    "host",
-    "host-ebpf",
-    "plugins",
-    "tests",
-    "wit",
-    "xtask",
-];
+const TOP_LEVEL: [&str; 10] =
+    [".cargo", ".ci", "deploy", "docs", "host", "host-ebpf", "plugins", "tests", "wit", "xtask"];
 
 /// Words that stand for work that is not done. Put together here, so that this file holds none.
-const UNFINISHED: [&str; 3] = [
-    concat!("TO", "DO"),
-    concat!("FIX", "ME"),
-    concat!("HA", "CK"),
-];
+const UNFINISHED: [&str; 3] = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("HA", "CK")];
 
 /// A text file of the repository.
 struct Source {
@@ -49,17 +35,11 @@ pub(crate) fn claims(root: &Path) -> Vec<Claim> {
         .iter()
         .filter_map(|path| {
             let text = fs::read_to_string(root.join(path)).ok()?;
-            Some(Source {
-                path: path.clone(),
-                text,
-            })
+            Some(Source { path: path.clone(), text })
         })
         .collect();
     vec![
-        Claim {
-            name: "git lists the files of the repository",
-            problems: listing_problems,
-        },
+        Claim { name: "git lists the files of the repository", problems: listing_problems },
         Claim {
             name: "only host/src/kernel names aya",
             problems: named_outside(&sources, "aya", "host/src", "host/src/kernel"),
@@ -72,52 +52,31 @@ pub(crate) fn claims(root: &Path) -> Vec<Claim> {
             name: "unsafe code stands in host-ebpf only",
             problems: named_outside(&sources, "unsafe", "", "host-ebpf"),
         },
-        Claim {
-            name: "nothing is marked as unfinished",
-            problems: unfinished(&sources),
-        },
+        Claim { name: "nothing is marked as unfinished", problems: unfinished(&sources) },
         Claim {
             name: "every link between documents leads somewhere",
             problems: broken_links(root, &sources),
         },
-        Claim {
-            name: "the top-level folders are the known ones",
-            problems: unknown_tops(&paths),
-        },
+        Claim { name: "the top-level folders are the known ones", problems: unknown_tops(&paths) },
     ]
 }
 
 /// Every file that is tracked, or would be.
 fn list(root: &Path) -> Result<Vec<PathBuf>, String> {
-    let arguments = [
-        "ls-files",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-        "-z",
-    ];
+    let arguments = ["ls-files", "--cached", "--others", "--exclude-standard", "-z"];
     let output = Command::new("git")
         .args(arguments)
         .current_dir(root)
         .output()
         .map_err(|cause| format!("git cannot be started: {cause}"))?;
     if !output.status.success() {
-        return Err(format!(
-            "git: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        ));
+        return Err(format!("git: {}", String::from_utf8_lossy(&output.stderr).trim()));
     }
     let text = String::from_utf8_lossy(&output.stdout);
-    let paths: BTreeSet<PathBuf> = text
-        .split('\0')
-        .filter(|path| !path.is_empty())
-        .map(PathBuf::from)
-        .collect();
+    let paths: BTreeSet<PathBuf> =
+        text.split('\0').filter(|path| !path.is_empty()).map(PathBuf::from).collect();
     // A file that was removed but not yet from the index is no file.
-    Ok(paths
-        .into_iter()
-        .filter(|path| root.join(path).is_file())
-        .collect())
+    Ok(paths.into_iter().filter(|path| root.join(path).is_file()).collect())
 }
 
 /// Where Rust code below `scope`, but not below `room`, has `word` as a word of its own.
@@ -125,12 +84,7 @@ fn named_outside(sources: &[Source], word: &str, scope: &str, room: &str) -> Vec
     let in_room = |path: &Path| path.starts_with(room) || path == Path::new(&format!("{room}.rs"));
     sources
         .iter()
-        .filter(|source| {
-            source
-                .path
-                .extension()
-                .is_some_and(|extension| extension == "rs")
-        })
+        .filter(|source| source.path.extension().is_some_and(|extension| extension == "rs"))
         .filter(|source| source.path.starts_with(scope) && !in_room(&source.path))
         .flat_map(|source| places(&source.path, &code_only(&source.text), word))
         .collect()
@@ -140,9 +94,7 @@ fn unfinished(sources: &[Source]) -> Vec<String> {
     sources
         .iter()
         .flat_map(|source| {
-            UNFINISHED
-                .iter()
-                .flat_map(|word| places(&source.path, &source.text, word))
+            UNFINISHED.iter().flat_map(|word| places(&source.path, &source.text, word))
         })
         .collect()
 }
@@ -259,11 +211,7 @@ fn character_length(text: &str) -> Option<usize> {
 fn broken_links(root: &Path, sources: &[Source]) -> Vec<String> {
     let mut problems = Vec::new();
     for source in sources {
-        if source
-            .path
-            .extension()
-            .is_none_or(|extension| extension != "md")
-        {
+        if source.path.extension().is_none_or(|extension| extension != "md") {
             continue;
         }
         for (line, link) in links(&source.text) {
@@ -301,17 +249,10 @@ fn links(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for (index, line) in lines_outside_fences(text) {
         let mut rest = without_code_spans(line);
-        if let Some((name, target)) = rest
-            .strip_prefix('[')
-            .and_then(|rest| rest.split_once("]: "))
+        if let Some((name, target)) = rest.strip_prefix('[').and_then(|rest| rest.split_once("]: "))
             && !name.contains(']')
         {
-            found.extend(
-                target
-                    .split_whitespace()
-                    .next()
-                    .map(|target| (index, target.to_owned())),
-            );
+            found.extend(target.split_whitespace().next().map(|target| (index, target.to_owned())));
             continue;
         }
         while let Some((_, after)) = rest.split_once("](") {
@@ -319,12 +260,7 @@ fn links(text: &str) -> Vec<(usize, String)> {
                 break;
             };
             // A title may follow the target.
-            found.extend(
-                target
-                    .split_whitespace()
-                    .next()
-                    .map(|target| (index, target.to_owned())),
-            );
+            found.extend(target.split_whitespace().next().map(|target| (index, target.to_owned())));
             rest = behind.to_owned();
         }
     }
@@ -369,12 +305,10 @@ fn without_code_spans(line: &str) -> String {
 fn unknown_tops(paths: &[PathBuf]) -> Vec<String> {
     let tops: BTreeSet<String> = paths
         .iter()
-        .filter_map(
-            |path| match path.components().collect::<Vec<_>>().as_slice() {
-                [Component::Normal(top), _, ..] => Some(top.to_string_lossy().into_owned()),
-                _ => None,
-            },
-        )
+        .filter_map(|path| match path.components().collect::<Vec<_>>().as_slice() {
+            [Component::Normal(top), _, ..] => Some(top.to_string_lossy().into_owned()),
+            _ => None,
+        })
         .collect();
     tops.into_iter()
         .filter(|top| !TOP_LEVEL.contains(&top.as_str()))
@@ -387,10 +321,7 @@ mod tests {
     use super::*;
 
     fn source(path: &str, text: &str) -> Source {
-        Source {
-            path: path.into(),
-            text: text.into(),
-        }
+        Source { path: path.into(), text: text.into() }
     }
 
     #[test]

@@ -39,12 +39,8 @@ pub(crate) enum Purpose {
 
 impl Purpose {
     /// What most people want.
-    pub(crate) const USUAL: [Purpose; 4] = [
-        Purpose::Build,
-        Purpose::Containers,
-        Purpose::Test,
-        Purpose::Coverage,
-    ];
+    pub(crate) const USUAL: [Purpose; 4] =
+        [Purpose::Build, Purpose::Containers, Purpose::Test, Purpose::Coverage];
 }
 
 /// Why something that is missing stays missing.
@@ -195,11 +191,7 @@ const NEEDS: [Need; 11] = [
         what: "llvm-profdata and llvm-cov of the compiler's LLVM",
         purpose: Purpose::Coverage,
         probe: "there are none, or of another version only",
-        is_met: || {
-            ["llvm-profdata", "llvm-cov"]
-                .iter()
-                .all(|name| llvm_tool(name).is_some())
-        },
+        is_met: || ["llvm-profdata", "llvm-cov"].iter().all(|name| llvm_tool(name).is_some()),
         install: install_llvm_tools,
     },
     Need {
@@ -224,15 +216,10 @@ pub(crate) fn run(purposes: &[Purpose]) -> Result<(), SetupError> {
     let missing: Vec<&Need> = wanted.filter(|need| !(need.is_met)()).collect();
     for need in &missing {
         let purpose = need.purpose.to_possible_value();
-        let purpose = purpose
-            .as_ref()
-            .map_or("everything", |value| value.get_name());
+        let purpose = purpose.as_ref().map_or("everything", |value| value.get_name());
         println!("setup: {} is missing (for {purpose})", need.what);
     }
-    let mut installer = Installer {
-        what: "",
-        lists_are_fresh: false,
-    };
+    let mut installer = Installer { what: "", lists_are_fresh: false };
     for need in missing {
         // An earlier installation may have brought it.
         if (need.is_met)() {
@@ -241,10 +228,7 @@ pub(crate) fn run(purposes: &[Purpose]) -> Result<(), SetupError> {
         installer.what = need.what;
         (need.install)(&mut installer)?;
         if !(need.is_met)() {
-            return Err(SetupError::StillMissing {
-                what: need.what,
-                probe: need.probe,
-            });
+            return Err(SetupError::StillMissing { what: need.what, probe: need.probe });
         }
     }
     Ok(())
@@ -265,10 +249,7 @@ pub(crate) fn llvm_tool(name: &str) -> Option<PathBuf> {
         output_of(Command::new(path).arg("--version"))
             .is_some_and(|text| text.contains(&format!("LLVM version {major}.")))
     };
-    let of_rustup = current
-        .shipped_tools()
-        .into_iter()
-        .map(|folder| folder.join(name));
+    let of_rustup = current.shipped_tools().into_iter().map(|folder| folder.join(name));
     let of_system = [format!("{name}-{major}"), name.to_owned()];
     let of_system = of_system.iter().filter_map(|name| toolchain::in_path(name));
     of_rustup.chain(of_system).find(|path| fits(path))
@@ -288,27 +269,17 @@ impl Installer {
         let packages: Vec<&str> = packages.iter().map(AsRef::as_ref).collect();
         let (what, names) = (self.what, packages.join(" "));
         if toolchain::in_path("apt-get").is_none() {
-            return Err(SetupError::NoApt {
-                what,
-                packages: names,
-            });
+            return Err(SetupError::NoApt { what, packages: names });
         }
         if !rustix::process::geteuid().is_root() {
-            return Err(SetupError::NotRoot {
-                what,
-                packages: names,
-            });
+            return Err(SetupError::NotRoot { what, packages: names });
         }
         if !self.lists_are_fresh {
             // Old lists may do where the new ones cannot be had.
             let _ = self.run(apt_get().arg("update"));
             self.lists_are_fresh = true;
         }
-        self.run(
-            apt_get()
-                .args(["install", "--yes", "--no-install-recommends"])
-                .args(packages),
-        )
+        self.run(apt_get().args(["install", "--yes", "--no-install-recommends"]).args(packages))
     }
 
     /// Lets rustup change the current toolchain.
@@ -324,16 +295,11 @@ impl Installer {
     /// Builds and installs a program from the registry.
     fn cargo(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Result<(), SetupError> {
         let mut command = crate::workspace::cargo_in(Path::new("/"));
-        command
-            .args(["install", "--locked", "--quiet"])
-            .args(arguments);
+        command.args(["install", "--locked", "--quiet"]).args(arguments);
         // Flags and folders that were set for the workspace are not meant for tools.
-        for name in [
-            "CARGO_TARGET_DIR",
-            "CARGO_BUILD_TARGET",
-            "CARGO_ENCODED_RUSTFLAGS",
-            "RUSTFLAGS",
-        ] {
+        for name in
+            ["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET", "CARGO_ENCODED_RUSTFLAGS", "RUSTFLAGS"]
+        {
             command.env_remove(name);
         }
         self.run(command.envs(environment.iter().copied()))
@@ -341,19 +307,12 @@ impl Installer {
 
     fn run(&self, command: &mut Command) -> Result<(), SetupError> {
         let words = std::iter::once(command.get_program()).chain(command.get_args());
-        let line = words
-            .map(|word| word.to_string_lossy())
-            .collect::<Vec<_>>()
-            .join(" ");
+        let line = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
         println!("setup: {line}");
         let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status();
         match status {
             Ok(status) if status.success() => Ok(()),
-            Ok(status) => Err(SetupError::Failed {
-                what: self.what,
-                command: line,
-                status,
-            }),
+            Ok(status) => Err(SetupError::Failed { what: self.what, command: line, status }),
             Err(cause) => Err(SetupError::Start {
                 what: self.what,
                 program: command.get_program().to_string_lossy().into_owned(),
@@ -399,9 +358,7 @@ fn install_bpf_linker(installer: &mut Installer) -> Result<(), SetupError> {
     let major = match compiler.llvm_major() {
         Some(major) if BPF_LINKER_LLVM.contains(&major) => major,
         found => {
-            let compiler = compiler
-                .version()
-                .unwrap_or_else(|| "the compiler".to_owned());
+            let compiler = compiler.version().unwrap_or_else(|| "the compiler".to_owned());
             return Err(SetupError::UnknownLlvm { compiler, found });
         }
     };
@@ -462,15 +419,8 @@ fn runs(program: &Path) -> bool {
 }
 
 fn output_of(command: &mut Command) -> Option<String> {
-    let output = command
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .ok()?;
-    output
-        .status
-        .success()
-        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 #[cfg(test)]
@@ -479,35 +429,20 @@ mod tests {
 
     #[test]
     fn what_fails_is_told_in_one_sentence_with_what_and_how() {
-        let installer = Installer {
-            what: "a thing",
-            lists_are_fresh: true,
-        };
-        let failed = installer
-            .run(Command::new("/bin/sh").args(["-c", "exit 3"]))
-            .unwrap_err();
+        let installer = Installer { what: "a thing", lists_are_fresh: true };
+        let failed = installer.run(Command::new("/bin/sh").args(["-c", "exit 3"])).unwrap_err();
         assert_eq!(
             failed.to_string(),
             "a thing is missing and `/bin/sh -c exit 3` failed (exit status: 3); its messages are above"
         );
-        let absent = installer
-            .run(&mut Command::new("/nowhere/program"))
-            .unwrap_err();
-        assert!(
-            absent
-                .to_string()
-                .starts_with("/nowhere/program cannot be started"),
-            "{absent}"
-        );
+        let absent = installer.run(&mut Command::new("/nowhere/program")).unwrap_err();
+        assert!(absent.to_string().starts_with("/nowhere/program cannot be started"), "{absent}");
     }
 
     #[test]
     fn every_purpose_has_a_need() {
         for purpose in Purpose::value_variants() {
-            assert!(
-                NEEDS.iter().any(|need| need.purpose == *purpose),
-                "{purpose:?}"
-            );
+            assert!(NEEDS.iter().any(|need| need.purpose == *purpose), "{purpose:?}");
         }
     }
 

@@ -119,11 +119,7 @@ impl Steps {
         let took = start.elapsed();
         println!("== {name}: {tally}, {:.1} s", took.as_secs_f64());
         self.tally += tally;
-        self.done.push(Done {
-            name: name.to_owned(),
-            tally,
-            took,
-        });
+        self.done.push(Done { name: name.to_owned(), tally, took });
     }
 
     fn all_passed_in_last(&self) -> bool {
@@ -136,10 +132,7 @@ fn run(command: &mut Command, mut each_line: impl FnMut(&str)) -> bool {
     let mut child = match command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn() {
         Ok(child) => child,
         Err(cause) => {
-            println!(
-                "error: {} cannot be started: {cause}",
-                command.get_program().display()
-            );
+            println!("error: {} cannot be started: {cause}", command.get_program().display());
             return false;
         }
     };
@@ -178,14 +171,7 @@ mod tests {
                        echo 'test result: ok. 3 passed; 0 failed; 0 ignored'";
         assert!(steps.tests("tests", &mut shell(results)));
         steps.skip("skipped", "there is no reason in a test");
-        assert_eq!(
-            steps.tally,
-            Tally {
-                passed: 6,
-                failed: 1,
-                skipped: 2
-            }
-        );
+        assert_eq!(steps.tally, Tally { passed: 6, failed: 1, skipped: 2 });
         assert!(!steps.finish());
     }
 
@@ -194,14 +180,7 @@ mod tests {
         let mut steps = Steps::default();
         let dies = "echo 'test result: ok. 2 passed; 0 failed; 0 ignored'; exit 101";
         assert!(!steps.tests("dies", &mut shell(dies)));
-        assert_eq!(
-            steps.tally,
-            Tally {
-                passed: 2,
-                failed: 1,
-                skipped: 0
-            }
-        );
+        assert_eq!(steps.tally, Tally { passed: 2, failed: 1, skipped: 0 });
     }
 
     #[test]
@@ -209,28 +188,14 @@ mod tests {
         let mut steps = Steps::default();
         let fails = "echo 'test result: FAILED. 2 passed; 3 failed; 0 ignored'; exit 101";
         steps.tests("fails", &mut shell(fails));
-        assert_eq!(
-            steps.tally,
-            Tally {
-                passed: 2,
-                failed: 3,
-                skipped: 0
-            }
-        );
+        assert_eq!(steps.tally, Tally { passed: 2, failed: 3, skipped: 0 });
     }
 
     #[test]
     fn a_program_that_is_not_there_is_a_failure() {
         let mut steps = Steps::default();
         assert!(!steps.check("nowhere", &mut Command::new("/nowhere/program")));
-        assert_eq!(
-            steps.tally,
-            Tally {
-                passed: 0,
-                failed: 1,
-                skipped: 0
-            }
-        );
+        assert_eq!(steps.tally, Tally { passed: 0, failed: 1, skipped: 0 });
     }
 
     #[test]
@@ -238,23 +203,10 @@ mod tests {
         let mut steps = Steps::default();
         steps.claims("claims", || {
             vec![
-                Claim {
-                    name: "holds",
-                    problems: vec![],
-                },
-                Claim {
-                    name: "does not",
-                    problems: vec!["here".into(), "and here".into()],
-                },
+                Claim { name: "holds", problems: vec![] },
+                Claim { name: "does not", problems: vec!["here".into(), "and here".into()] },
             ]
         });
-        assert_eq!(
-            steps.tally,
-            Tally {
-                passed: 1,
-                failed: 1,
-                skipped: 0
-            }
-        );
+        assert_eq!(steps.tally, Tally { passed: 1, failed: 1, skipped: 0 });
     }
 }

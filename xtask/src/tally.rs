@@ -17,28 +17,16 @@ pub(crate) struct Tally {
 impl Tally {
     /// One check that held or did not.
     pub(crate) fn of_check(passed: bool) -> Tally {
-        Tally {
-            passed: u64::from(passed),
-            failed: u64::from(!passed),
-            skipped: 0,
-        }
+        Tally { passed: u64::from(passed), failed: u64::from(!passed), skipped: 0 }
     }
 
     /// One check that could not be tried.
-    pub(crate) const SKIPPED: Tally = Tally {
-        passed: 0,
-        failed: 0,
-        skipped: 1,
-    };
+    pub(crate) const SKIPPED: Tally = Tally { passed: 0, failed: 0, skipped: 1 };
 
     /// What a line of a test runner's output sums up, if it is the closing line of one:
     /// `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s`.
     pub(crate) fn of_line(line: &str) -> Option<Tally> {
-        let counts = line
-            .trim()
-            .strip_prefix("test result: ")?
-            .split_once(". ")?
-            .1;
+        let counts = line.trim().strip_prefix("test result: ")?.split_once(". ")?.1;
         let mut tally = Tally::default();
         for count in counts.split("; ") {
             let (number, what) = count.split_once(' ')?;
@@ -64,11 +52,7 @@ impl AddAssign for Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} passed, {} failed, {} skipped",
-            self.passed, self.failed, self.skipped
-        )
+        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
     }
 }
 
@@ -92,10 +76,7 @@ mod tests {
             "test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out",
             Some((3, 1, 0)),
         );
-        check(
-            "test result: ok. 2 passed; 0 failed; 1 ignored\n",
-            Some((2, 0, 1)),
-        );
+        check("test result: ok. 2 passed; 0 failed; 1 ignored\n", Some((2, 0, 1)));
     }
 
     #[test]

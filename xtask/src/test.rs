@@ -14,15 +14,10 @@ use crate::workspace::{CargoError, Workspace, daemon_of};
 pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode, SetupError> {
     let mut steps = Steps::default();
     // What cannot be installed shows in the steps that need it; the others still run.
-    steps.own_check("setup", || {
-        setup::run(&[Purpose::Build, Purpose::Containers, Purpose::Test])
-    });
+    steps.own_check("setup", || setup::run(&[Purpose::Build, Purpose::Containers, Purpose::Test]));
 
     // Quick ones first: they need no build.
-    steps.check(
-        "format",
-        workspace.cargo().args(["fmt", "--all", "--check"]),
-    );
+    steps.check("format", workspace.cargo().args(["fmt", "--all", "--check"]));
     steps.claims("repository", || invariants::claims(&workspace.root));
     check_dependencies(workspace, &mut steps);
 
@@ -36,10 +31,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode, SetupError> {
     });
     let unit_tests = ["test", "--lib", "--bins", "--no-fail-fast"];
     steps.tests("unit tests", &mut cargo(workspace, &unit_tests));
-    steps.tests(
-        "documentation tests",
-        &mut cargo(workspace, &["test", "--doc", "--no-fail-fast"]),
-    );
+    steps.tests("documentation tests", &mut cargo(workspace, &["test", "--doc", "--no-fail-fast"]));
     match &daemon {
         Some(daemon) => {
             let mut command = cargo(workspace, &["test", "--test=containers"]);
@@ -51,23 +43,14 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode, SetupError> {
     let mut clippy = cargo(workspace, &["clippy", "--all-targets"]);
     steps.check("clippy", clippy.args(["--", "--deny=warnings"]));
     let mut documentation = cargo(workspace, &["doc", "--no-deps"]);
-    steps.check(
-        "documentation",
-        documentation.env("RUSTDOCFLAGS", "--deny=warnings"),
-    );
-    Ok(if steps.finish() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    steps.check("documentation", documentation.env("RUSTDOCFLAGS", "--deny=warnings"));
+    Ok(if steps.finish() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Cargo with what every step has in common.
 fn cargo(workspace: &Workspace, arguments: &[&str]) -> Command {
     let mut command = workspace.cargo();
-    command
-        .args(arguments)
-        .args(["--release", "--workspace", "--locked"]);
+    command.args(arguments).args(["--release", "--workspace", "--locked"]);
     command
 }
 
@@ -75,10 +58,7 @@ fn cargo(workspace: &Workspace, arguments: &[&str]) -> Command {
 fn check_dependencies(workspace: &Workspace, steps: &mut Steps) {
     for check in ["licenses", "bans", "sources"] {
         let name = format!("dependencies: {check}");
-        steps.check(
-            &name,
-            deny(workspace).args(["check", "--hide-inclusion-graph", check]),
-        );
+        steps.check(&name, deny(workspace).args(["check", "--hide-inclusion-graph", check]));
     }
     let name = "dependencies: advisories";
     let fetched = deny(workspace)
@@ -88,18 +68,10 @@ fn check_dependencies(workspace: &Workspace, steps: &mut Steps) {
         .status()
         .is_ok_and(|status| status.success());
     if fetched {
-        let check = [
-            "check",
-            "--disable-fetch",
-            "--hide-inclusion-graph",
-            "advisories",
-        ];
+        let check = ["check", "--disable-fetch", "--hide-inclusion-graph", "advisories"];
         steps.check(name, deny(workspace).args(check));
     } else {
-        steps.skip(
-            name,
-            "the advisory database cannot be fetched from this machine",
-        );
+        steps.skip(name, "the advisory database cannot be fetched from this machine");
     }
 }
 

@@ -66,19 +66,13 @@ impl Workspace {
             .map_err(CargoError::Start)?;
         let command = arguments.join(" ");
         if !output.status.success() {
-            return Err(CargoError::Failed {
-                command,
-                status: output.status,
-            });
+            return Err(CargoError::Failed { command, status: output.status });
         }
         let metadata: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
         let folder = |key: &str| metadata[key].as_str().map(PathBuf::from);
         match (folder("workspace_root"), folder("target_directory")) {
             (Some(root), Some(target_dir)) => Ok(Workspace { root, target_dir }),
-            _ => Err(CargoError::Unexpected {
-                command,
-                missing: "workspace_root",
-            }),
+            _ => Err(CargoError::Unexpected { command, missing: "workspace_root" }),
         }
     }
 
@@ -120,10 +114,7 @@ impl Workspace {
         if status.success() {
             Ok(built)
         } else {
-            Err(CargoError::Failed {
-                command: arguments.join(" "),
-                status,
-            })
+            Err(CargoError::Failed { command: arguments.join(" "), status })
         }
     }
 
@@ -150,12 +141,7 @@ pub(crate) fn daemon_of(built: &[Built]) -> Option<PathBuf> {
 pub(crate) fn cargo_in(folder: &Path) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(folder).stdin(Stdio::null());
-    let about_this_program = [
-        "CARGO_PKG_",
-        "CARGO_MANIFEST_",
-        "CARGO_BIN_",
-        "CARGO_CRATE_",
-    ];
+    let about_this_program = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
         // `cargo run` adds the folders of this program's libraries.
@@ -185,9 +171,7 @@ mod tests {
 
     fn check(line: &str, expected: Option<(&str, bool)>) {
         let built = executable_of(line);
-        let found = built
-            .as_ref()
-            .map(|built| (built.target.as_str(), built.is_test));
+        let found = built.as_ref().map(|built| (built.target.as_str(), built.is_test));
         assert_eq!(found, expected, "{line}");
     }
 
@@ -209,15 +193,9 @@ mod tests {
 
     #[test]
     fn the_unit_tests_of_the_daemon_are_not_the_daemon() {
-        let built = |is_test, path: &str| Built {
-            target: "whodunit".into(),
-            is_test,
-            path: path.into(),
-        };
-        let all = [
-            built(true, "/t/deps/whodunit-1"),
-            built(false, "/t/whodunit"),
-        ];
+        let built =
+            |is_test, path: &str| Built { target: "whodunit".into(), is_test, path: path.into() };
+        let all = [built(true, "/t/deps/whodunit-1"), built(false, "/t/whodunit")];
         assert_eq!(daemon_of(&all), Some("/t/whodunit".into()));
         assert_eq!(daemon_of(&all[..1]), None);
     }

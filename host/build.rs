@@ -25,14 +25,8 @@ fn main() -> ExitCode {
 fn embed() -> Result<(), BuildError> {
     say("rerun-if-env-changed", ARTIFACTS_DIR_VARIABLE);
     say("rerun-if-changed", "build.rs");
-    say(
-        "rustc-env",
-        format_args!("WHODUNIT_RUSTC_VERSION={}", rustc_version()),
-    );
-    say(
-        "rustc-env",
-        format_args!("WHODUNIT_TARGET={}", variable("TARGET")),
-    );
+    say("rustc-env", format_args!("WHODUNIT_RUSTC={}", rustc_version()));
+    say("rustc-env", format_args!("WHODUNIT_TARGET={}", variable("TARGET")));
     let out_dir = PathBuf::from(variable("OUT_DIR"));
     let workshop = Workshop::from_build_script()?;
 
@@ -40,10 +34,7 @@ fn embed() -> Result<(), BuildError> {
     copy(&workshop.kernel_object()?, &out_dir.join("programs"))?;
     for plugin in BUILTIN_PLUGINS {
         rerun_if_changed(&workshop.plugin_sources(plugin));
-        copy(
-            &workshop.plugin_component(plugin)?,
-            &out_dir.join(format!("{plugin}.wasm")),
-        )?;
+        copy(&workshop.plugin_component(plugin)?, &out_dir.join(format!("{plugin}.wasm")))?;
     }
     Ok(())
 }

@@ -9,9 +9,7 @@ use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
 use whodunit_ebpf::{PATH_MAX, RawCgroup, counter, machine_counter, record_kind};
 
-use crate::maps::{
-    LIFECYCLE, SCRATCH, SCRATCH_RAW, TRACED, WATCHED, count_machine, offset,
-};
+use crate::maps::{LIFECYCLE, SCRATCH, SCRATCH_RAW, TRACED, WATCHED, count_machine, offset};
 use crate::read::{Address, cgroup_id, read_or_zero};
 
 /// `BPF_NOEXIST` of `include/uapi/linux/bpf.h`: only make a new entry.

@@ -3,9 +3,7 @@
 use core::ptr::{addr_of, read_volatile};
 
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{
-    Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf,
-};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
 use whodunit_ebpf::{
     COMPONENTS_MAX, CgroupCounters, KernelLayout, NAME_MAX, PATH_MAX, RawFile, Settings, control,
     machine_counter,

@@ -12,7 +12,8 @@ use whodunit_ebpf::{
 };
 
 use crate::maps::{
-    FILES, REPEATS, RepeatKey, SCRATCH, Scratch, TRACED, control_word, keep, offset, recall, setting,
+    FILES, REPEATS, RepeatKey, SCRATCH, Scratch, TRACED, control_word, keep, offset, recall,
+    setting,
 };
 use crate::read::{
     Address, Place, current_task, file_of_descriptor, process_start_ns, read_or_zero,

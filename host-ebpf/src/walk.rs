@@ -15,11 +15,7 @@ const TURNS: usize = 128;
 /// Appends the components of a place to the scratch text, which begins with the requested path.
 /// Returns how many bytes it added, and flags.
 #[inline(always)]
-pub(crate) fn components(
-    scratch: *mut Scratch,
-    task: Address,
-    place: Place,
-) -> (u32, u32) {
+pub(crate) fn components(scratch: *mut Scratch, task: Address, place: Place) -> (u32, u32) {
     // SAFETY: `scratch` is a map value of this CPU.
     let text = unsafe { core::ptr::addr_of_mut!((*scratch).text) }.cast::<u8>();
     let loops = Scratch::loops(scratch);

@@ -71,10 +71,7 @@ impl Directory {
         Directory {
             containers: DashMap::new(),
             processes: DashMap::new(),
-            process_ids: Mutex::new(Processes {
-                by_key: LruCache::new(processes),
-                next: 1,
-            }),
+            process_ids: Mutex::new(Processes { by_key: LruCache::new(processes), next: 1 }),
         }
     }
 
@@ -95,10 +92,7 @@ impl Directory {
 
     /// Changes a container in place. Returns false where there is none of that number.
     pub fn update_container(&self, id: ContainerId, change: impl FnOnce(&mut Container)) -> bool {
-        self.containers
-            .get_mut(&id)
-            .map(|mut entry| change(&mut entry))
-            .is_some()
+        self.containers.get_mut(&id).map(|mut entry| change(&mut entry)).is_some()
     }
 
     /// Every container, in no order.
@@ -114,10 +108,7 @@ impl Directory {
         comm: &[u8],
         container: ContainerId,
     ) -> ProcessId {
-        let mut ids = self
-            .process_ids
-            .lock()
-            .expect("no holder of this lock panics");
+        let mut ids = self.process_ids.lock().expect("no holder of this lock panics");
         if let Some(id) = ids.by_key.get(&(pid, started_ns)) {
             return *id;
         }
@@ -127,21 +118,9 @@ impl Directory {
         if let Some((_, oldest)) = ids.by_key.push((pid, started_ns), id) {
             self.processes.remove(&oldest);
         }
-        let end = comm
-            .iter()
-            .position(|byte| *byte == 0)
-            .unwrap_or(comm.len());
+        let end = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
         let comm = comm[..end].to_vec();
-        self.processes.insert(
-            id,
-            Process {
-                id,
-                pid,
-                started_ns,
-                comm,
-                container,
-            },
-        );
+        self.processes.insert(id, Process { id, pid, started_ns, comm, container });
         id
     }
 

@@ -50,12 +50,8 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order of the codes.
-    pub const ALL: [Kind; 4] = [
-        Kind::ContainerStarted,
-        Kind::ContainerEnded,
-        Kind::Open,
-        Kind::Exec,
-    ];
+    pub const ALL: [Kind; 4] =
+        [Kind::ContainerStarted, Kind::ContainerEnded, Kind::Open, Kind::Exec];
 
     /// The number in the plugin contract.
     pub const fn code(self) -> u16 {
@@ -200,10 +196,7 @@ impl Batch {
     pub fn push_text(&mut self, bytes: &[u8]) -> Span {
         let offset = u32::try_from(self.text.len()).expect("a batch's text is far below 4 GiB");
         self.text.extend_from_slice(bytes);
-        Span {
-            offset,
-            length: bytes.len() as u32,
-        }
+        Span { offset, length: bytes.len() as u32 }
     }
 
     /// The bytes of a span of this batch.

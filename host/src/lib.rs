@@ -2,7 +2,26 @@
 //!
 //! `ARCHITECTURE.md` at the top of the repository has the map.
 
+pub mod attribute;
+pub mod capture;
+pub mod cli;
 pub mod config;
+pub mod daemon;
+pub mod decode;
+pub mod dedup;
 pub mod directory;
+pub mod discovery;
+pub mod dispatch;
+pub mod doctor;
 pub mod event;
+pub mod exit;
+pub mod filter;
 pub mod kernel;
+pub mod lock;
+pub mod logging;
+pub mod pipeline;
+pub mod plugin;
+pub mod sink;
+
+#[cfg(test)]
+mod docs;

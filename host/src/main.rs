@@ -1,3 +1,21 @@
 //! `whodunit`: see `whodunit help`.
 
-fn main() {}
+use std::io::{self, IsTerminal};
+use std::path::Path;
+use std::process::ExitCode;
+
+use whodunit::cli::{self, Commands, Console};
+use whodunit::config::STANDARD_FILE;
+use whodunit::{daemon, doctor};
+
+fn main() -> ExitCode {
+    let commands = Commands { run: daemon::run, doctor: doctor::run };
+    let mut console = Console {
+        variable: &|name| std::env::var_os(name),
+        standard_file: Path::new(STANDARD_FILE),
+        out: &mut io::stdout(),
+        err: &mut io::stderr(),
+        err_is_terminal: io::stderr().is_terminal(),
+    };
+    cli::execute(std::env::args_os(), &commands, &mut console).into()
+}

@@ -20,14 +20,8 @@ const BAD_CONFIGURATION: i32 = 78;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        about_containers(
-            "bad_input::a_configuration_that_is_missing",
-            missing_configuration,
-        ),
-        about_containers(
-            "bad_input::a_configuration_that_is_a_folder",
-            configuration_folder,
-        ),
+        about_containers("bad_input::a_configuration_that_is_missing", missing_configuration),
+        about_containers("bad_input::a_configuration_that_is_a_folder", configuration_folder),
         about_containers("bad_input::a_configuration_that_is_not_toml", not_toml),
         about_containers("bad_input::a_key_that_nobody_knows", unknown_key),
         about_containers("bad_input::a_value_of_the_wrong_kind", wrong_value),
@@ -39,26 +33,17 @@ pub(crate) fn trials() -> Vec<Trial> {
         about_containers("bad_input::a_builtin_that_does_not_exist", unknown_builtin),
         about_containers("bad_input::no_capability_to_load_programs", no_capabilities),
         about_containers("bad_input::another_user_than_root", another_user),
-        about_containers(
-            "bad_input::a_cgroup_root_that_is_no_cgroup_root",
-            no_cgroup_root,
-        ),
+        about_containers("bad_input::a_cgroup_root_that_is_no_cgroup_root", no_cgroup_root),
         about_containers("bad_input::a_machine_without_cgroup_v2", no_cgroup_v2),
         about_containers("bad_input::a_kernel_without_btf", no_btf),
         about_containers("bad_input::a_report_folder_that_is_missing", missing_folder),
-        about_containers(
-            "bad_input::a_report_folder_that_is_read_only",
-            read_only_folder,
-        ),
+        about_containers("bad_input::a_report_folder_that_is_read_only", read_only_folder),
         about_containers("bad_input::a_report_folder_that_is_full", full_folder),
         about_capture(
             "bad_input::a_disk_that_is_full_later_on_is_counted_and_recovers",
             full_later,
         ),
-        about_capture(
-            "bad_input::a_second_daemon_is_refused_and_the_first_goes_on",
-            two_daemons,
-        ),
+        about_capture("bad_input::a_second_daemon_is_refused_and_the_first_goes_on", two_daemons),
     ]
 }
 
@@ -73,11 +58,7 @@ fn pod() -> Result<(Pod, Container), Failed> {
 fn check_refusal(config: &DaemonConfig, exit: &Exit, code: i32, words: &[&str]) -> Outcome {
     expect_eq(&format!("exit code, of {exit}"), &exit.code(), &Some(code))?;
     let complaints = exit.complaints();
-    expect_eq(
-        &format!("number of sentences, of {exit}"),
-        &complaints.len(),
-        &1,
-    )?;
+    expect_eq(&format!("number of sentences, of {exit}"), &complaints.len(), &1)?;
     check_words(&complaints[0], words)?;
     check_nothing_written(config)
 }
@@ -93,10 +74,7 @@ fn check_words(text: &str, words: &[&str]) -> Outcome {
 
 /// Expects nothing to lie where the report goes.
 fn check_nothing_written(config: &DaemonConfig) -> Outcome {
-    let folder = config
-        .report_path()
-        .parent()
-        .expect("the report lies in a folder");
+    let folder = config.report_path().parent().expect("the report lies in a folder");
     if let Ok(entries) = fs::read_dir(folder) {
         for entry in entries {
             let name = entry?.file_name();
@@ -122,14 +100,8 @@ fn refused(
 fn refused_file(path: &Path, words: &[&str]) -> Outcome {
     let (pod, _container) = pod()?;
     let config = DaemonConfig::for_pod(&pod)?;
-    let exit = config
-        .spawn_with(&[OsString::from("-c"), path.into()])?
-        .await_end()?;
-    expect_eq(
-        &format!("exit code, of {exit}"),
-        &exit.code(),
-        &Some(BAD_CONFIGURATION),
-    )?;
+    let exit = config.spawn_with(&[OsString::from("-c"), path.into()])?.await_end()?;
+    expect_eq(&format!("exit code, of {exit}"), &exit.code(), &Some(BAD_CONFIGURATION))?;
     let mut words = words.to_vec();
     let path = path.display().to_string();
     words.push(&path);
@@ -155,10 +127,7 @@ fn configuration_folder() -> Outcome {
 }
 
 fn not_toml() -> Outcome {
-    refused_text(
-        "[discovery]\nscope = \"pod\nrescan = \"1s\"\n",
-        &["bad.toml:2:"],
-    )
+    refused_text("[discovery]\nscope = \"pod\nrescan = \"1s\"\n", &["bad.toml:2:"])
 }
 
 fn unknown_key() -> Outcome {
@@ -174,9 +143,7 @@ fn wrong_value() -> Outcome {
 
 /// A configuration with a second plugin from this source.
 fn with_plugin(config: DaemonConfig, source: &str) -> DaemonConfig {
-    config.more_toml(&format!(
-        "[[plugin]]\nname = \"second\"\nsource = '{source}'"
-    ))
+    config.more_toml(&format!("[[plugin]]\nname = \"second\"\nsource = '{source}'"))
 }
 
 /// Runs a second plugin, a file of these bytes, to its refusal.
@@ -187,20 +154,12 @@ fn refused_plugin(bytes: &[u8], words: &[&str]) -> Outcome {
     let path = path.display().to_string();
     let mut words = words.to_vec();
     words.push(&path);
-    refused(
-        |config| Ok(with_plugin(config, &path)),
-        BAD_CONFIGURATION,
-        &words,
-    )
+    refused(|config| Ok(with_plugin(config, &path)), BAD_CONFIGURATION, &words)
 }
 
 fn missing_plugin() -> Outcome {
     let path = "/no/such/folder/second.wasm";
-    refused(
-        |config| Ok(with_plugin(config, path)),
-        BAD_CONFIGURATION,
-        &[path],
-    )
+    refused(|config| Ok(with_plugin(config, path)), BAD_CONFIGURATION, &[path])
 }
 
 fn plugin_that_is_text() -> Outcome {
@@ -229,30 +188,13 @@ fn unknown_builtin() -> Outcome {
 }
 
 fn no_capabilities() -> Outcome {
-    let wrapper = [
-        "setpriv",
-        "--bounding-set",
-        "-bpf,-sys_admin,-perfmon",
-        "--inh-caps",
-        "-all",
-    ];
-    refused(
-        |config| Ok(config.wrapped(&wrapper)),
-        NO_PERMISSION,
-        &["CAP_BPF"],
-    )
+    let wrapper = ["setpriv", "--bounding-set", "-bpf,-sys_admin,-perfmon", "--inh-caps", "-all"];
+    refused(|config| Ok(config.wrapped(&wrapper)), NO_PERMISSION, &["CAP_BPF"])
 }
 
 fn another_user() -> Outcome {
     let (pod, _container) = pod()?;
-    let wrapper = [
-        "setpriv",
-        "--reuid",
-        "65534",
-        "--regid",
-        "65534",
-        "--clear-groups",
-    ];
+    let wrapper = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
     let config = DaemonConfig::for_pod(&pod)?.wrapped(&wrapper);
     // Its folders are its own, and it may read its configuration and run its binary: what it lacks is
     // the right to load programs.
@@ -270,11 +212,7 @@ fn no_cgroup_root() -> Outcome {
     let folder = tempfile::tempdir()?;
     let root = folder.path().to_owned();
     let said = root.display().to_string();
-    refused(
-        |config| Ok(config.cgroup_root(&root)),
-        FAILURE,
-        &[&said, "cgroup"],
-    )
+    refused(|config| Ok(config.cgroup_root(&root)), FAILURE, &[&said, "cgroup"])
 }
 
 /// Runs the daemon, in a mount namespace of its own that this command has changed, to its refusal.
@@ -286,18 +224,12 @@ fn refused_after(mount_command: &str, words: &[&str]) -> Outcome {
 
 fn no_cgroup_v2() -> Outcome {
     let unified = Hierarchies::find()?.unified;
-    refused_after(
-        &format!("umount --lazy {}", unified.display()),
-        &["cgroup v2", "mount"],
-    )
+    refused_after(&format!("umount --lazy {}", unified.display()), &["cgroup v2", "mount"])
 }
 
 fn no_btf() -> Outcome {
     let btf = "/sys/kernel/btf/vmlinux";
-    refused_after(
-        &format!("mount --bind /dev/null {btf}"),
-        &[btf, "CONFIG_DEBUG_INFO_BTF"],
-    )
+    refused_after(&format!("mount --bind /dev/null {btf}"), &[btf, "CONFIG_DEBUG_INFO_BTF"])
 }
 
 fn missing_folder() -> Outcome {
@@ -339,10 +271,7 @@ fn full_folder() -> Outcome {
 
 fn full_later() -> Outcome {
     let pod = Pod::new("full")?;
-    let app = pod
-        .container("app")
-        .file("/etc/before", "", 0o644)
-        .file("/etc/full", "", 0o644);
+    let app = pod.container("app").file("/etc/before", "", 0o644).file("/etc/full", "", 0o644);
     let app = app.file("/etc/after", "", 0o644);
     let work = "cat /etc/before; echo before; read go; cat /etc/full; echo full; read go; \
                 cat /etc/after";
@@ -367,17 +296,13 @@ fn full_later() -> Outcome {
     })?;
     // The last one that could be written is still there, whole.
     let report = Report::check(daemon.report()?)?;
-    report
-        .container(&app)?
-        .expect_files(&["/bin/busybox", "/etc/before"])?;
+    report.container(&app)?.expect_files(&["/bin/busybox", "/etc/before"])?;
     let beside: Vec<OsString> = fs::read_dir(disk.path())?
         .map(|entry| entry.map(|entry| entry.file_name()))
         .collect::<Result<_, _>>()?;
     expect(
         format!("nothing half-written stays: {beside:?}"),
-        beside
-            .iter()
-            .all(|name| name == "ballast" || name == "report.json"),
+        beside.iter().all(|name| name == "ballast" || name == "report.json"),
     )?;
     expect("the daemon runs on", daemon.ended().is_none())?;
 
@@ -400,25 +325,12 @@ fn two_daemons() -> Outcome {
     let config = DaemonConfig::for_pod(&pod)?;
     let first = config.start()?;
     let exit = config.run()?;
-    expect_eq(
-        &format!("exit code, of {exit}"),
-        &exit.code(),
-        &Some(FAILURE),
-    )?;
+    expect_eq(&format!("exit code, of {exit}"), &exit.code(), &Some(FAILURE))?;
     let complaints = exit.complaints();
-    expect_eq(
-        &format!("number of sentences, of {exit}"),
-        &complaints.len(),
-        &1,
-    )?;
+    expect_eq(&format!("number of sentences, of {exit}"), &complaints.len(), &1)?;
     let state = config.folder().join("state").display().to_string();
-    check_words(
-        &complaints[0],
-        &["another", &state, &first.pid().to_string()],
-    )?;
+    check_words(&complaints[0], &["another", &state, &first.pid().to_string()])?;
     let_work(&mut app)?;
     let report = last_report(&config, first)?;
-    report
-        .container(&app)?
-        .expect_files(&["/bin/busybox", "/etc/app"])
+    report.container(&app)?.expect_files(&["/bin/busybox", "/etc/app"])
 }

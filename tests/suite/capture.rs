@@ -16,35 +16,17 @@ const EACCES: u64 = 13;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        about_capture(
-            "capture::default_prefixes_are_counted_and_left_out",
-            default_prefixes,
-        ),
-        about_capture(
-            "capture::prefixes_of_the_configuration_are_left_out",
-            custom_prefixes,
-        ),
+        about_capture("capture::default_prefixes_are_counted_and_left_out", default_prefixes),
+        about_capture("capture::prefixes_of_the_configuration_are_left_out", custom_prefixes),
         about_capture("capture::a_missing_file_is_missing_and_not_used", missing),
         about_capture("capture::a_refused_file_is_refused_with_its_errno", refused),
-        about_capture(
-            "capture::a_symbolic_link_is_reported_as_what_it_leads_to",
-            symlinks,
-        ),
+        about_capture("capture::a_symbolic_link_is_reported_as_what_it_leads_to", symlinks),
         about_capture("capture::a_relative_path_is_reported_whole", relative),
         about_capture("capture::paths_of_any_bytes_arrive_escaped", odd_bytes),
         about_capture("capture::a_long_path_arrives_whole", long_path),
-        about_capture(
-            "capture::a_runtime_exec_adds_its_program_and_files_only",
-            runtime_exec,
-        ),
-        about_capture(
-            "capture::eviction_removes_no_file_from_the_report",
-            eviction,
-        ),
-        about_capture(
-            "capture::a_file_made_or_replaced_is_reported_as_itself",
-            replaced,
-        ),
+        about_capture("capture::a_runtime_exec_adds_its_program_and_files_only", runtime_exec),
+        about_capture("capture::eviction_removes_no_file_from_the_report", eviction),
+        about_capture("capture::a_file_made_or_replaced_is_reported_as_itself", replaced),
     ]
 }
 
@@ -65,11 +47,7 @@ fn watch(
 fn default_prefixes() -> Outcome {
     let work = "cat /proc/version /sys/devices/system/cpu/online /dev/null /etc/kept /device/kept";
     let (report, container) = watch(
-        |builder| {
-            builder
-                .file("/etc/kept", "", 0o644)
-                .file("/device/kept", "", 0o644)
-        },
+        |builder| builder.file("/etc/kept", "", 0o644).file("/device/kept", "", 0o644),
         work,
         |config| config,
     )?;
@@ -98,11 +76,8 @@ fn custom_prefixes() -> Outcome {
 
 fn missing() -> Outcome {
     let work = "cat /etc/missing.conf /etc/there.conf; cat /no/such/folder; true";
-    let (report, container) = watch(
-        |builder| builder.file("/etc/there.conf", "", 0o644),
-        work,
-        |config| config,
-    )?;
+    let (report, container) =
+        watch(|builder| builder.file("/etc/there.conf", "", 0o644), work, |config| config)?;
     let entry = report.container(&container)?;
     entry.expect_files(&["/bin/busybox", "/etc/there.conf"])?;
     entry.expect_list("missing", &["/etc/missing.conf", "/no/such/folder"])?;
@@ -112,23 +87,14 @@ fn missing() -> Outcome {
 
 fn refused() -> Outcome {
     let (report, container) = watch(
-        |builder| {
-            builder
-                .user(1000)
-                .file("/etc/secret", "", 0o600)
-                .file("/etc/open", "", 0o644)
-        },
+        |builder| builder.user(1000).file("/etc/secret", "", 0o600).file("/etc/open", "", 0o644),
         "cat /etc/secret /etc/open; true",
         |config| config,
     )?;
     let entry = report.container(&container)?;
     entry.expect_files(&["/bin/busybox", "/etc/open"])?;
     entry.expect_list("missing", &[])?;
-    expect_eq(
-        "refused",
-        &entry.0["refused"],
-        &json!([{ "path": "/etc/secret", "errno": EACCES }]),
-    )
+    expect_eq("refused", &entry.0["refused"], &json!([{ "path": "/etc/secret", "errno": EACCES }]))
 }
 
 fn symlinks() -> Outcome {
@@ -198,11 +164,8 @@ fn long_path() -> Outcome {
     // 15 folders with names of 200 bytes: 3,015 bytes, of the 4,095 that a path may have.
     let folder = format!("/{}", "f".repeat(200));
     let path = format!("{}/file", folder.repeat(15));
-    let (report, container) = watch(
-        |builder| builder.file(&path, "", 0o644),
-        &format!("cat {path}"),
-        |config| config,
-    )?;
+    let (report, container) =
+        watch(|builder| builder.file(&path, "", 0o644), &format!("cat {path}"), |config| config)?;
     let entry = report.container(&container)?;
     entry.expect_files(&["/bin/busybox", &path])?;
     entry.expect_nothing_lost()
@@ -232,11 +195,7 @@ fn runtime_exec() -> Outcome {
 fn eviction() -> Outcome {
     let files: Vec<String> = (0..40).map(|number| format!("/srv/{number:02}")).collect();
     let (report, container) = watch(
-        |builder| {
-            files
-                .iter()
-                .fold(builder, |builder, file| builder.file(file, "", 0o644))
-        },
+        |builder| files.iter().fold(builder, |builder, file| builder.file(file, "", 0o644)),
         &format!("cat {0}; cat {0}", files.join(" ")),
         |config| config.dedup_capacity(8),
     )?;

@@ -10,10 +10,7 @@ use crate::report::{Report, expect, expect_eq, last_report};
 use crate::{Outcome, about_capture};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![about_capture(
-        "crash::killed_100_times_the_report_always_parses",
-        killed_100_times,
-    )]
+    vec![about_capture("crash::killed_100_times_the_report_always_parses", killed_100_times)]
 }
 
 const KILLS: u64 = 100;
@@ -33,14 +30,8 @@ fn killed_100_times() -> Outcome {
     // New files all the time, so that every interval has something to write.
     let script = "i=0; while :; do i=$(( (i + 1) % 5000 )); : > /data/$i; done";
     let _writers = [
-        pod.container("writer")
-            .folder("/data")
-            .shell(script)
-            .start()?,
-        pod.container("writer")
-            .folder("/data")
-            .shell(script)
-            .start()?,
+        pod.container("writer").folder("/data").shell(script).start()?,
+        pod.container("writer").folder("/data").shell(script).start()?,
     ];
     let config = DaemonConfig::for_pod(&pod)?.interval(SHORTEST_INTERVAL);
     let mut total_before = 0;
@@ -55,11 +46,7 @@ fn killed_100_times() -> Outcome {
             _ => delay(kill, Duration::from_millis(300)),
         });
         let exit = daemon.kill9()?;
-        expect_eq(
-            &format!("the signal that ended run {kill}: {exit}"),
-            &exit.signal(),
-            &Some(9),
-        )?;
+        expect_eq(&format!("the signal that ended run {kill}: {exit}"), &exit.signal(), &Some(9))?;
         match read_report(config.report_path()) {
             Ok(report) => {
                 let report = Report::check(report)?;
@@ -77,16 +64,9 @@ fn killed_100_times() -> Outcome {
     }
     expect("there were reports", total_before > 0)?;
     last_report(&config, config.start()?)?;
-    let folder = config
-        .report_path()
-        .parent()
-        .expect("the report lies in a folder");
+    let folder = config.report_path().parent().expect("the report lies in a folder");
     let left: Vec<_> = std::fs::read_dir(folder)?
         .map(|entry| entry.map(|entry| entry.file_name()))
         .collect::<Result<_, _>>()?;
-    expect_eq(
-        "what lies beside the report",
-        &left,
-        &vec!["report.json".into()],
-    )
+    expect_eq("what lies beside the report", &left, &vec!["report.json".into()])
 }

@@ -15,45 +15,21 @@ const FAILURE: i32 = 1;
 
 const PLACEMENTS: [(Placement, &str); 3] = [
     (Placement::Cgroup, "in_a_cgroup"),
-    (
-        Placement::PrivateCgroupNamespace,
-        "in_a_private_cgroup_namespace",
-    ),
+    (Placement::PrivateCgroupNamespace, "in_a_private_cgroup_namespace"),
     (Placement::Sidecar, "as_a_sidecar"),
 ];
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = vec![
-        about_capture(
-            "discovery::three_containers_at_once_have_their_own_files",
-            three_at_once,
-        ),
-        about_capture(
-            "discovery::the_same_file_in_two_containers_is_in_both",
-            same_file_in_two,
-        ),
+        about_capture("discovery::three_containers_at_once_have_their_own_files", three_at_once),
+        about_capture("discovery::the_same_file_in_two_containers_is_in_both", same_file_in_two),
         about_capture("discovery::a_single_container_is_enough", single),
-        about_capture(
-            "discovery::a_late_container_is_seen_from_its_first_exec",
-            late,
-        ),
+        about_capture("discovery::a_late_container_is_seen_from_its_first_exec", late),
         about_capture("discovery::a_container_that_lives_50_ms_is_whole", brief),
-        about_capture(
-            "discovery::a_removed_container_keeps_its_files_and_totals",
-            removed,
-        ),
-        about_capture(
-            "discovery::files_of_nested_cgroups_belong_to_their_container",
-            nested,
-        ),
-        about_capture(
-            "discovery::the_scope_node_sees_pods_of_different_parents",
-            node_scope,
-        ),
-        about_capture(
-            "discovery::the_scope_cgroups_sees_what_was_chosen_only",
-            cgroups_scope,
-        ),
+        about_capture("discovery::a_removed_container_keeps_its_files_and_totals", removed),
+        about_capture("discovery::files_of_nested_cgroups_belong_to_their_container", nested),
+        about_capture("discovery::the_scope_node_sees_pods_of_different_parents", node_scope),
+        about_capture("discovery::the_scope_cgroups_sees_what_was_chosen_only", cgroups_scope),
         about_capture("discovery::a_quiet_container_is_reported_too", quiet),
     ];
     for (placement, name) in PLACEMENTS {
@@ -91,14 +67,9 @@ fn three_at_once() -> Outcome {
         .file("/srv/index.html", "index", 0o644)
         .file("/srv/never.html", "never read", 0o644);
     let mut web = worker(web, "cat /etc/web/site.conf /srv/index.html").start()?;
-    let queue = pod
-        .container("queue")
-        .file("/etc/queue.conf", "queue", 0o644);
+    let queue = pod.container("queue").file("/etc/queue.conf", "queue", 0o644);
     let mut queue = worker(queue, "cat /etc/queue.conf; cat /etc/queue.conf").start()?;
-    let job = pod
-        .container("job")
-        .file("/job/input", "in", 0o644)
-        .folder("/job/out");
+    let job = pod.container("job").file("/job/input", "in", 0o644).folder("/job/out");
     let mut job = worker(job, "cat /job/input > /job/out/result").start()?;
 
     let config = DaemonConfig::for_pod(&pod)?;
@@ -121,11 +92,7 @@ fn three_at_once() -> Outcome {
         entry.expect_nothing_lost()
     };
     // One exec for each `cat`, one open for each file.
-    check(
-        &web,
-        &["/bin/busybox", "/etc/web/site.conf", "/srv/index.html"],
-        3,
-    )?;
+    check(&web, &["/bin/busybox", "/etc/web/site.conf", "/srv/index.html"], 3)?;
     check(&queue, &["/bin/busybox", "/etc/queue.conf"], 4)?;
     check(&job, &["/bin/busybox", "/job/input", "/job/out/result"], 3)?;
     expect_eq("dropped_events", &report.number("dropped_events"), &0)
@@ -165,9 +132,7 @@ fn single() -> Outcome {
     let_work(&mut app)?;
     let report = last_report(&config, daemon)?;
     report.expect_running(&[&app])?;
-    report
-        .container(&app)?
-        .expect_files(&["/bin/busybox", "/etc/app.conf"])
+    report.container(&app)?.expect_files(&["/bin/busybox", "/etc/app.conf"])
 }
 
 fn quiet() -> Outcome {
@@ -177,9 +142,7 @@ fn quiet() -> Outcome {
     let mut daemon = config.start()?;
     let first = daemon.wait_report("a first version", |_| true)?;
     let update = first["last_updated_at"].clone();
-    daemon.wait_report("a second version", |report| {
-        report["last_updated_at"] != update
-    })?;
+    daemon.wait_report("a second version", |report| report["last_updated_at"] != update)?;
     let_work(&mut app)?;
     let report = last_report(&config, daemon)?;
     let entry = report.container(&app)?;
@@ -193,9 +156,7 @@ fn late() -> Outcome {
     let config = DaemonConfig::for_pod(&pod)?;
     let daemon = config.start()?;
     let late = pod.container("late").file("/etc/late.conf", "late", 0o644);
-    let late = late
-        .shell("cat /etc/late.conf; echo done; read stay")
-        .start()?;
+    let late = late.shell("cat /etc/late.conf; echo done; read stay").start()?;
     late.hear("done")?;
     let report = last_report(&config, daemon)?;
     let entry = report.container(&late)?;
@@ -214,25 +175,13 @@ fn brief() -> Outcome {
     let _neighbour = pod.container("neighbour").shell("read stay").start()?;
     let config = DaemonConfig::for_pod(&pod)?;
     let mut daemon = config.start()?;
-    let brief = pod
-        .container("brief")
-        .file("/etc/brief.conf", "brief", 0o644);
+    let brief = pod.container("brief").file("/etc/brief.conf", "brief", 0o644);
     let brief = brief.shell("cat /etc/brief.conf; exec sleep 0.05").run()?;
-    expect_eq(
-        "its output",
-        &brief.output.stdout.as_slice(),
-        &b"brief".as_slice(),
-    )?;
-    daemon.wait_report("the brief container, ended", |report| {
-        lists_ended(report, &brief.id)
-    })?;
+    expect_eq("its output", &brief.output.stdout.as_slice(), &b"brief".as_slice())?;
+    daemon.wait_report("the brief container, ended", |report| lists_ended(report, &brief.id))?;
     let report = last_report(&config, daemon)?;
     let entry = report.ended_container(&brief.id)?;
-    expect_eq(
-        "cgroup_path",
-        &entry.0["cgroup_path"],
-        &Value::from(brief.cgroup_path),
-    )?;
+    expect_eq("cgroup_path", &entry.0["cgroup_path"], &Value::from(brief.cgroup_path))?;
     entry.expect_from_birth(true)?;
     entry.expect_files(&["/bin/busybox", "/etc/brief.conf"])?;
     entry.expect_nothing_lost()?;
@@ -250,9 +199,7 @@ fn removed() -> Outcome {
     let_work(&mut goes)?;
     let id = goes.id().to_owned();
     goes.delete()?;
-    daemon.wait_report("the removed container, ended", |report| {
-        lists_ended(report, &id)
-    })?;
+    daemon.wait_report("the removed container, ended", |report| lists_ended(report, &id))?;
     let report = last_report(&config, daemon)?;
     report.expect_running(&[&stays])?;
     let entry = report.ended_container(&id)?;
@@ -335,18 +282,10 @@ fn cgroups_scope() -> Outcome {
     let_work(&mut chosen)?;
     let_work(&mut other)?;
     let report = last_report(&config, daemon)?;
-    let paths: BTreeSet<&str> = report
-        .running()
-        .filter_map(|entry| entry["cgroup_path"].as_str())
-        .collect();
-    expect_eq(
-        "the watched cgroups",
-        &paths,
-        &BTreeSet::from([chosen.cgroup_path().as_str()]),
-    )?;
-    report
-        .container(&chosen)?
-        .expect_files(&["/bin/busybox", "/etc/app.conf"])?;
+    let paths: BTreeSet<&str> =
+        report.running().filter_map(|entry| entry["cgroup_path"].as_str()).collect();
+    expect_eq("the watched cgroups", &paths, &BTreeSet::from([chosen.cgroup_path().as_str()]))?;
+    report.container(&chosen)?.expect_files(&["/bin/busybox", "/etc/app.conf"])?;
     expect_eq("the total of all", &report.number("total_events"), &2)
 }
 
@@ -367,19 +306,14 @@ fn leaves_itself_out(placement: Placement) -> Outcome {
     let report = last_report(&config, daemon)?;
     report.expect_running(&[&app])?;
     expect_eq("ended containers", &report.ended().count(), &0)?;
-    report
-        .container(&app)?
-        .expect_files(&["/bin/busybox", "/etc/app.conf"])?;
+    report.container(&app)?.expect_files(&["/bin/busybox", "/etc/app.conf"])?;
     expect_eq("the total of all", &report.number("total_events"), &2)
 }
 
 /// Somebody else in the cgroup of the daemon, such as a shell in its container, reads a file.
 fn read_a_file_beside(config: &DaemonConfig) -> Outcome {
     let status = Command::new("/bin/sh")
-        .args([
-            "-c",
-            "echo $$ > \"$0/cgroup.procs\" && exec cat /proc/self/status /dev/null",
-        ])
+        .args(["-c", "echo $$ > \"$0/cgroup.procs\" && exec cat /proc/self/status /dev/null"])
         .arg(config.cgroup().folder())
         .stdout(std::process::Stdio::null())
         .status()?;
@@ -390,11 +324,7 @@ fn only_us(placement: Placement) -> Outcome {
     let pod = Pod::new("alone")?;
     let config = DaemonConfig::for_pod(&pod)?.placed(placement);
     let exit = config.run()?;
-    expect_eq(
-        &format!("exit code, of {exit}"),
-        &exit.code(),
-        &Some(FAILURE),
-    )?;
+    expect_eq(&format!("exit code, of {exit}"), &exit.code(), &Some(FAILURE))?;
     let complaints = exit.complaints();
     expect(
         format!("one sentence says so: {exit}"),

@@ -29,11 +29,7 @@ pub(crate) const OK: &str = "(i32.const 1024)";
 impl Guest {
     /// The core module.
     pub(crate) fn module(&self, version: &str) -> Result<Vec<u8>, Failed> {
-        let Guest {
-            pages,
-            on_batch,
-            on_tick,
-        } = self;
+        let Guest { pages, on_batch, on_tick } = self;
         // At 0 its name and version; at 64 its description; at 1024 a result without error; at 2048
         // where `emit` leaves its answer; what the host hands over begins at 65,536.
         let text = format!(
@@ -94,25 +90,14 @@ impl Guest {
                 sources.push(&path, text);
             }
         }
-        let group = sources
-            .parse()
-            .map_err(|(sources, error)| error.highlight(&sources))?;
+        let group = sources.parse().map_err(|(sources, error)| error.highlight(&sources))?;
         let mut resolve = Resolve::default();
-        let package = resolve
-            .push_group(group)
-            .map_err(|error| error.to_string())?;
+        let package = resolve.push_group(group).map_err(|error| error.to_string())?;
         let world = resolve.select_world(&[package], Some("reporter-plugin"))?;
         embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)?;
-        Ok(ComponentEncoder::default()
-            .module(&module)?
-            .validate(true)
-            .encode()?)
+        Ok(ComponentEncoder::default().module(&module)?.validate(true).encode()?)
     }
 }
 
 /// A guest that does nothing: a good neighbour.
-pub(crate) const QUIET: Guest = Guest {
-    pages: 1,
-    on_batch: OK,
-    on_tick: OK,
-};
+pub(crate) const QUIET: Guest = Guest { pages: 1, on_batch: OK, on_tick: OK };

@@ -80,11 +80,7 @@ fn kinds() -> Vec<Kind> {
     let roomy = "memory = \"2GiB\"\noutput = \"64MiB\"\ncall = \"200ms\"";
     let kind = |name, pages, on_batch, on_tick, limits, lost| Kind {
         name,
-        guest: Guest {
-            pages,
-            on_batch,
-            on_tick,
-        },
+        guest: Guest { pages, on_batch, on_tick },
         limits,
         lost,
     };
@@ -94,30 +90,9 @@ fn kinds() -> Vec<Kind> {
         kind("grows_its_memory", 1, GROW, OK, small, false),
         kind("traps_on_a_batch", 1, TRAP, OK, small, true),
         kind("traps_on_a_tick", 1, OK, TRAP, small, true),
-        kind(
-            "emits_a_document_of_1_gb",
-            PAGES_OF_1_GB,
-            OK,
-            EMIT_1_GB,
-            roomy,
-            false,
-        ),
-        kind(
-            "fails_with_a_text_of_1_gb",
-            PAGES_OF_1_GB,
-            FAIL_WITH_1_GB,
-            OK,
-            roomy,
-            true,
-        ),
-        kind(
-            "emits_memory_that_it_does_not_have",
-            1,
-            OK,
-            EMIT_WHAT_IT_HAS_NOT,
-            small,
-            true,
-        ),
+        kind("emits_a_document_of_1_gb", PAGES_OF_1_GB, OK, EMIT_1_GB, roomy, false),
+        kind("fails_with_a_text_of_1_gb", PAGES_OF_1_GB, FAIL_WITH_1_GB, OK, roomy, true),
+        kind("emits_memory_that_it_does_not_have", 1, OK, EMIT_WHAT_IT_HAS_NOT, small, true),
         kind("floods_the_log", 1, FLOOD, OK, small, false),
     ]
 }
@@ -164,10 +139,7 @@ fn config_with(pod: &Pod, guest: &Guest, limits: &str) -> Result<DaemonConfig, F
 
 fn contained(kind: &Kind) -> Outcome {
     let pod = Pod::new("hostile")?;
-    let app = pod
-        .container("app")
-        .file("/etc/a", "", 0o644)
-        .file("/etc/b", "", 0o644);
+    let app = pod.container("app").file("/etc/a", "", 0o644).file("/etc/b", "", 0o644);
     let mut app = worker(app, "cat /etc/a; echo first; read go; cat /etc/a /etc/b").start()?;
     let config = config_with(&pod, &kind.guest, kind.limits)?;
     let mut daemon = config.start()?;
@@ -192,18 +164,9 @@ fn contained(kind: &Kind) -> Outcome {
     let report = last_report(&config, daemon)?;
     let took = asked.elapsed();
 
-    expect(
-        format!("it ends soon: {took:?}"),
-        took < Duration::from_secs(10),
-    )?;
-    expect(
-        format!("its log stays small: {log_bytes} bytes"),
-        log_bytes < LOG_BYTES_AT_MOST,
-    )?;
-    expect(
-        format!("its memory stays small: {memory_kib} KiB"),
-        memory_kib < MEMORY_KIB_AT_MOST,
-    )?;
+    expect(format!("it ends soon: {took:?}"), took < Duration::from_secs(10))?;
+    expect(format!("its log stays small: {log_bytes} bytes"), log_bytes < LOG_BYTES_AT_MOST)?;
+    expect(format!("its memory stays small: {memory_kib} KiB"), memory_kib < MEMORY_KIB_AT_MOST)?;
     report.expect_running(&[&app])?;
     let entry = report.container(&app)?;
     entry.expect_files(&["/bin/busybox", "/etc/a", "/etc/b"])?;
@@ -211,19 +174,15 @@ fn contained(kind: &Kind) -> Outcome {
     entry.expect_nothing_lost()?;
     expect_eq("dropped_events", &report.number("dropped_events"), &0)?;
     expect_eq("reporter_restarts", &report.number("reporter_restarts"), &0)?;
-    expect(
-        "the refused document is not there",
-        !config.folder().join("out/hostile.json").exists(),
-    )
+    expect("the refused document is not there", !config.folder().join("out/hostile.json").exists())
 }
 
 /// The most that a process ever had in memory, from the kernel.
 fn peak_memory_kib(pid: u32) -> Result<u64, Failed> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line
-        .and_then(|line| line.trim().strip_suffix(" kB"))
-        .and_then(|kib| kib.parse().ok());
+    let kib =
+        line.and_then(|line| line.trim().strip_suffix(" kB")).and_then(|kib| kib.parse().ok());
     kib.ok_or_else(|| Failed::from("the kernel does not say how much memory the daemon had"))
 }
 
@@ -243,7 +202,5 @@ fn quiet_guest() -> Outcome {
             line.contains("hostile") && (line.contains("WARN") || line.contains("ERROR"))
         }),
     )?;
-    report
-        .container(&app)?
-        .expect_files(&["/bin/busybox", "/etc/a"])
+    report.container(&app)?.expect_files(&["/bin/busybox", "/etc/a"])
 }

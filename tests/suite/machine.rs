@@ -17,9 +17,7 @@ pub(crate) fn lacks_for_containers() -> Option<&'static str> {
 /// that is broken or not built is no reason to leave a trial out.
 pub(crate) fn lacks_for_capture() -> Option<&'static str> {
     static LACKS: OnceLock<Option<String>> = OnceLock::new();
-    LACKS
-        .get_or_init(|| lacks_for_containers().map(str::to_owned).or_else(refusal))
-        .as_deref()
+    LACKS.get_or_init(|| lacks_for_containers().map(str::to_owned).or_else(refusal)).as_deref()
 }
 
 /// What a daemon says that may not load programs. Asked of a real start: nothing else can tell.

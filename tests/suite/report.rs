@@ -54,11 +54,7 @@ impl Report {
             sorted.sort_unstable();
             sorted.dedup();
             let name = &container["name"];
-            expect_eq(
-                &format!("the files of {name}, sorted and each once"),
-                &files,
-                &sorted,
-            )?;
+            expect_eq(&format!("the files of {name}, sorted and each once"), &files, &sorted)?;
             expect_eq(
                 &format!("unique_files of {name}"),
                 &container["unique_files"].as_u64(),
@@ -66,11 +62,7 @@ impl Report {
             )?;
             total += number(&container["total_events"]);
         }
-        expect_eq(
-            "total_events, over all containers",
-            &report.number("total_events"),
-            &total,
-        )?;
+        expect_eq("total_events, over all containers", &report.number("total_events"), &total)?;
         Ok(report)
     }
 
@@ -125,20 +117,15 @@ impl Report {
 
     /// The names of the containers that run.
     pub(crate) fn running_names(&self) -> BTreeSet<&str> {
-        self.running()
-            .filter_map(|container| container["name"].as_str())
-            .collect()
+        self.running().filter_map(|container| container["name"].as_str()).collect()
     }
 
     /// The entry of a container that runs, with its identity checked.
     pub(crate) fn container(&self, container: &Container) -> Result<Entry<'_>, Failed> {
         let Some(entry) = named(self.running(), container.id()) else {
-            return Err(format!(
-                "the report lists no running {}: {:#}",
-                container.id(),
-                self.0
-            )
-            .into());
+            return Err(
+                format!("the report lists no running {}: {:#}", container.id(), self.0).into()
+            );
         };
         check_identity(entry, container)?;
         Ok(Entry(entry))
@@ -165,17 +152,9 @@ fn named<'a>(mut entries: impl Iterator<Item = &'a Value>, name: &str) -> Option
 }
 
 fn check_identity(entry: &Value, container: &Container) -> Outcome {
-    expect_eq(
-        "cgroup_path",
-        &entry["cgroup_path"],
-        &Value::from(container.cgroup_path()),
-    )?;
+    expect_eq("cgroup_path", &entry["cgroup_path"], &Value::from(container.cgroup_path()))?;
     let id = container.cgroup_id().to_string();
-    expect_eq(
-        "cgroup_id, as a string",
-        &entry["cgroup_id"],
-        &Value::from(id),
-    )
+    expect_eq("cgroup_id, as a string", &entry["cgroup_id"], &Value::from(id))
 }
 
 /// What a report says of one container.
@@ -206,32 +185,20 @@ impl Entry<'_> {
 
     /// Expects this number of events.
     pub(crate) fn expect_events(&self, events: u64) -> Outcome {
-        expect_eq(
-            &format!("total_events of {:#}", self.0),
-            &self.number("total_events"),
-            &events,
-        )
+        expect_eq(&format!("total_events of {:#}", self.0), &self.number("total_events"), &events)
     }
 
     /// Expects the container to have been watched from its birth and its first program to be known.
     pub(crate) fn expect_from_birth(&self, from_birth: bool) -> Outcome {
         for key in ["from_birth", "first_exec_seen"] {
-            expect_eq(
-                &format!("{key} of {:#}", self.0),
-                &self.0[key],
-                &from_birth.into(),
-            )?;
+            expect_eq(&format!("{key} of {:#}", self.0), &self.0[key], &from_birth.into())?;
         }
         Ok(())
     }
 
     /// Expects nothing to have been lost.
     pub(crate) fn expect_nothing_lost(&self) -> Outcome {
-        expect_eq(
-            &format!("lost_total of {:#}", self.0),
-            &self.number("lost_total"),
-            &0,
-        )?;
+        expect_eq(&format!("lost_total of {:#}", self.0), &self.number("lost_total"), &0)?;
         expect_eq("truncated", &self.number("truncated"), &0)
     }
 
@@ -251,11 +218,7 @@ fn number(value: &Value) -> u64 {
 }
 
 fn strings(value: &Value) -> Vec<String> {
-    let texts = value
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str);
+    let texts = value.as_array().into_iter().flatten().filter_map(Value::as_str);
     texts.map(str::to_owned).collect()
 }
 
@@ -273,11 +236,7 @@ pub(crate) fn expect_eq<T: PartialEq + std::fmt::Debug>(
 
 /// Fails unless something holds.
 pub(crate) fn expect(what: impl std::fmt::Display, holds: bool) -> Outcome {
-    if holds {
-        Ok(())
-    } else {
-        Err(format!("does not hold: {what}").into())
-    }
+    if holds { Ok(()) } else { Err(format!("does not hold: {what}").into()) }
 }
 
 /// Whether a report's list holds this text for the running container of this name.
@@ -288,11 +247,7 @@ pub(crate) fn lists(report: &Value, name: &str, key: &str, text: &str) -> bool {
 
 /// Whether a report lists an ended container of this name.
 pub(crate) fn lists_ended(report: &Value, name: &str) -> bool {
-    named(
-        report["ended_containers"].as_array().into_iter().flatten(),
-        name,
-    )
-    .is_some()
+    named(report["ended_containers"].as_array().into_iter().flatten(), name).is_some()
 }
 
 /// Stops a daemon, expects it to end in order, and checks its last report.
@@ -304,8 +259,5 @@ pub(crate) fn last_report(config: &DaemonConfig, daemon: Daemon<'_>) -> Result<R
 }
 
 fn expect_clean_end(exit: &Exit) -> Outcome {
-    expect(
-        format!("SIGTERM ends the daemon with 0: {exit}"),
-        exit.code() == Some(0),
-    )
+    expect(format!("SIGTERM ends the daemon with 0: {exit}"), exit.code() == Some(0))
 }

@@ -10,12 +10,8 @@ use crate::{Outcome, about_capture};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        about_capture("restart::after_sigterm_the_report_goes_on", || {
-            goes_on(Ending::Asked)
-        }),
-        about_capture("restart::after_kill_9_the_report_goes_on", || {
-            goes_on(Ending::Killed)
-        }),
+        about_capture("restart::after_sigterm_the_report_goes_on", || goes_on(Ending::Asked)),
+        about_capture("restart::after_kill_9_the_report_goes_on", || goes_on(Ending::Killed)),
         about_capture(
             "restart::a_container_that_ended_meanwhile_is_kept_as_ended",
             ended_meanwhile,
@@ -63,11 +59,7 @@ fn goes_on(ending: Ending) -> Outcome {
         Ending::Asked => (Some(0), None),
         Ending::Killed => (None, Some(9)),
     };
-    expect_eq(
-        "how the first run ended",
-        &(exit.code(), exit.signal()),
-        &expected,
-    )?;
+    expect_eq("how the first run ended", &(exit.code(), exit.signal()), &expected)?;
     app.tell("go")?;
     app.hear("between")?;
 
@@ -80,11 +72,7 @@ fn goes_on(ending: Ending) -> Outcome {
         "daemon.started_at is new",
         report.0["daemon"]["started_at"] != first["daemon"]["started_at"],
     )?;
-    expect_eq(
-        "generation",
-        &generation(&report.0),
-        &(generation(&first) + 1),
-    )?;
+    expect_eq("generation", &generation(&report.0), &(generation(&first) + 1))?;
     report.expect_running(&[&app])?;
     expect_eq("ended containers", &report.ended().count(), &0)?;
     let entry = report.container(&app)?;
@@ -108,14 +96,9 @@ fn ended_meanwhile() -> Outcome {
     goes.delete()?;
 
     let mut daemon = config.start()?;
-    daemon.wait_report("the container that went, ended", |report| {
-        lists_ended(report, &id)
-    })?;
+    daemon.wait_report("the container that went, ended", |report| lists_ended(report, &id))?;
     let report = last_report(&config, daemon)?;
-    expect(
-        "it does not run",
-        !report.running_names().contains(id.as_str()),
-    )?;
+    expect("it does not run", !report.running_names().contains(id.as_str()))?;
     let entry = report.ended_container(&id)?;
     entry.expect_files(&["/bin/busybox", "/etc/goes"])?;
     entry.expect_events(2)
@@ -128,11 +111,8 @@ fn foreign_report() -> Outcome {
     let app = pod.container("app").file("/etc/app", "", 0o644);
     let mut app = worker(app, "cat /etc/app").start()?;
     let config = DaemonConfig::for_pod(&pod)?;
-    std::fs::write(
-        config.report_path(),
-        b"{\"containers\": [{\"name\": 7}], \"sche",
-    )
-    .map_err(Failed::from)?;
+    std::fs::write(config.report_path(), b"{\"containers\": [{\"name\": 7}], \"sche")
+        .map_err(Failed::from)?;
     let daemon = config.start()?;
     app.tell("go")?;
     app.hear("done")?;

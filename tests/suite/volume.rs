@@ -9,14 +9,8 @@ use crate::{Outcome, about_capture};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        about_capture(
-            "volume::a_million_opens_of_100_files_are_a_million_events",
-            a_million_opens,
-        ),
-        about_capture(
-            "volume::every_one_of_20000_different_files_is_reported",
-            many_files,
-        ),
+        about_capture("volume::a_million_opens_of_100_files_are_a_million_events", a_million_opens),
+        about_capture("volume::every_one_of_20000_different_files_is_reported", many_files),
     ]
 }
 
@@ -32,17 +26,11 @@ const LONG: Duration = Duration::from_secs(120);
 /// Waits for the end of the witness, and expects it to have opened every file.
 fn finish(witness: &mut Container) -> Outcome {
     let status = witness.wait_at_most(LONG)?;
-    expect_eq(
-        &format!("its status; it said {}", witness.stderr()),
-        &status.code(),
-        &Some(0),
-    )
+    expect_eq(&format!("its status; it said {}", witness.stderr()), &status.code(), &Some(0))
 }
 
 fn files(count: usize) -> Vec<String> {
-    (0..count)
-        .map(|number| format!("/srv/{number:05}"))
-        .collect()
+    (0..count).map(|number| format!("/srv/{number:05}")).collect()
 }
 
 fn a_million_opens() -> Outcome {
@@ -53,12 +41,8 @@ fn a_million_opens() -> Outcome {
     let files = files(100);
     let mut program = vec!["/witness".to_owned(), OPENS.to_string()];
     program.extend(files.iter().cloned());
-    let builder = pod
-        .container("million")
-        .copy(env!("CARGO_BIN_EXE_witness"), "/witness");
-    let builder = files
-        .iter()
-        .fold(builder, |builder, file| builder.file(file, "", 0o644));
+    let builder = pod.container("million").copy(env!("CARGO_BIN_EXE_witness"), "/witness");
+    let builder = files.iter().fold(builder, |builder, file| builder.file(file, "", 0o644));
     let mut witness = builder.program(&program).start()?;
     finish(&mut witness)?;
     let report = last_report(&config, daemon)?;
@@ -81,9 +65,7 @@ fn many_files() -> Outcome {
         std::fs::write(volume.path().join(name), "").map_err(Failed::from)?;
     }
     let builder = pod.container("many").bind(volume.path(), "/srv");
-    let mut app = builder
-        .shell("read go; exec find /srv -type f -exec cat {} +")
-        .start()?;
+    let mut app = builder.shell("read go; exec find /srv -type f -exec cat {} +").start()?;
     let config = DaemonConfig::for_pod(&pod)?;
     let daemon = config.start()?;
     app.tell("go")?;

@@ -1,14 +1,29 @@
 //! Configuration: what the TOML, the environment and the flags say, checked.
 //!
-//! Owns the keys, their defaults and their limits. Gives a `Config` in which nothing is left to check
-//! but the world outside. Never reads the kernel and never touches a plugin.
+//! Owns the keys (`keys.rs`), their defaults (here) and their limits. `load` gives a `Config` in which
+//! nothing is left to check but the world outside. Never reads the kernel and never touches a plugin.
+
+mod diagnostic;
+mod effective;
+mod load;
+mod overrides;
+mod read;
+mod values;
+
+pub mod keys;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::Serialize;
+
+pub use diagnostic::{Invalid, Problem};
+pub use load::{LoadError, Loaded, MAX_FILE_BYTES, STANDARD_FILE, Sources, load};
+pub use overrides::{Origin, Override, OverrideError, Setting};
+
 /// Everything that the daemon is told.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Config {
     /// Which containers are watched.
     pub discovery: Discovery,
@@ -18,21 +33,53 @@ pub struct Config {
     pub capture: Capture,
     /// Where the daemon keeps what is its own.
     pub daemon: Daemon,
+    /// What the daemon says about itself, and how.
+    pub log: Log,
     /// The plugins, in the order of the TOML.
+    #[serde(rename = "plugin")]
     pub plugins: Vec<Plugin>,
 }
 
+impl Default for Config {
+    fn default() -> Config {
+        let daemon = Daemon::default();
+        Config {
+            discovery: Discovery::default(),
+            files: Files::default(),
+            capture: Capture::default(),
+            log: Log::default(),
+            plugins: vec![Plugin::standard(&daemon.state_dir)],
+            daemon,
+        }
+    }
+}
+
 /// Which containers are watched.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Discovery {
     /// What is in sight.
     pub scope: Scope,
     /// Mount point of the cgroup v2 hierarchy. None: found in `/proc/self/mountinfo`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup_root: Option<PathBuf>,
-    /// The subtrees of the scope `cgroups`, relative to the root, without a leading `/`.
+    /// The subtrees of the scope `cgroups`, relative to the root, without a leading `/`. Empty with
+    /// every other scope.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cgroups: Vec<String>,
     /// How often the whole tree is read again to repair what was missed.
+    #[serde(serialize_with = "effective::duration")]
     pub rescan: Duration,
+}
+
+impl Default for Discovery {
+    fn default() -> Discovery {
+        Discovery {
+            scope: Scope::Auto,
+            cgroup_root: None,
+            cgroups: Vec::new(),
+            rescan: Duration::from_secs(30),
+        }
+    }
 }
 
 /// What is in sight.
@@ -48,8 +95,23 @@ pub enum Scope {
     Cgroups,
 }
 
+impl Scope {
+    /// Every scope, in the order of the documentation.
+    pub const ALL: [Scope; 4] = [Scope::Auto, Scope::Pod, Scope::Node, Scope::Cgroups];
+
+    /// The word in the TOML and in documents.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Scope::Auto => "auto",
+            Scope::Pod => "pod",
+            Scope::Node => "node",
+            Scope::Cgroups => "cgroups",
+        }
+    }
+}
+
 /// Which file events are admitted.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Files {
     /// Prefixes of resolved paths that are counted and left out. Bytes.
     pub exclude: Vec<String>,
@@ -57,10 +119,20 @@ pub struct Files {
     pub dedup_capacity: usize,
 }
 
+impl Default for Files {
+    fn default() -> Files {
+        Files {
+            exclude: ["/proc/", "/sys/", "/dev/"].map(String::from).to_vec(),
+            dedup_capacity: 10_000,
+        }
+    }
+}
+
 /// Sizes of the kernel's maps and rings.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Capture {
     /// Size of the ring for file events, in bytes; a power of two.
+    #[serde(rename = "ring", serialize_with = "effective::size")]
     pub ring_bytes: u32,
     /// Entries of the kernel's dedup map.
     pub kernel_dedup_entries: u32,
@@ -68,19 +140,105 @@ pub struct Capture {
     pub max_cgroups: u32,
 }
 
+impl Default for Capture {
+    fn default() -> Capture {
+        Capture { ring_bytes: 16 << 20, kernel_dedup_entries: 65_536, max_cgroups: 4_096 }
+    }
+}
+
 /// Where the daemon keeps what is its own.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Daemon {
     /// Folder for the lock and for what must survive a restart.
     pub state_dir: PathBuf,
     /// Folder for compiled plugins. Only root may write it.
     pub cache_dir: PathBuf,
     /// How often plugins are ticked, which is how often reports are written.
+    #[serde(serialize_with = "effective::duration")]
     pub interval: Duration,
 }
 
+impl Default for Daemon {
+    fn default() -> Daemon {
+        Daemon {
+            state_dir: PathBuf::from("/var/lib/whodunit"),
+            cache_dir: PathBuf::from("/var/cache/whodunit"),
+            interval: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What the daemon says about itself on standard error, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Log {
+    /// The least urgent messages that are written.
+    pub level: LogLevel,
+    /// How a message looks.
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Log {
+        Log { level: LogLevel::Info, format: LogFormat::Text }
+    }
+}
+
+/// How urgent a message of the daemon is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Something is lost or does not work.
+    Error,
+    /// Something will be lost or will not work, or works with less than was asked for.
+    Warn,
+    /// What happens now and then, such as a container that starts.
+    Info,
+    /// For whoever looks for a fault.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// Every level, the most urgent first.
+    pub const ALL: [LogLevel; 5] =
+        [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Trace];
+
+    /// The word in the TOML.
+    pub const fn name(self) -> &'static str {
+        match self {
+            LogLevel::Error => "error",
+            LogLevel::Warn => "warn",
+            LogLevel::Info => "info",
+            LogLevel::Debug => "debug",
+            LogLevel::Trace => "trace",
+        }
+    }
+}
+
+/// How a message of the daemon looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One line for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl LogFormat {
+    /// Every format, in the order of the documentation.
+    pub const ALL: [LogFormat; 2] = [LogFormat::Text, LogFormat::Json];
+
+    /// The word in the TOML.
+    pub const fn name(self) -> &'static str {
+        match self {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        }
+    }
+}
+
 /// One plugin.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Plugin {
     /// Its name: unique, and a label in metrics.
     pub name: String,
@@ -94,6 +252,38 @@ pub struct Plugin {
     pub config: serde_json::Value,
 }
 
+impl Plugin {
+    /// The plugin that runs where the TOML names none: a JSON report in the state folder.
+    pub fn standard(state_dir: &Path) -> Plugin {
+        let report = Output::File(state_dir.join("report.json"));
+        Plugin {
+            name: String::from("report"),
+            source: PluginSource::Builtin(String::from("report-json")),
+            limits: Limits::default(),
+            outputs: BTreeMap::from([(String::from("report"), report)]),
+            config: serde_json::Value::Object(serde_json::Map::new()),
+        }
+    }
+}
+
+/// A plugin that is shipped inside the binary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Builtin {
+    /// What stands behind `builtin:` in a plugin's source.
+    pub name: &'static str,
+    /// The outputs that it writes: the TOML has to say where each of them goes.
+    pub outputs: &'static [&'static str],
+    /// What it does, for the documentation.
+    pub meaning: &'static str,
+}
+
+/// Every plugin that is shipped inside the binary.
+pub const BUILTINS: &[Builtin] = &[Builtin {
+    name: "report-json",
+    outputs: &["report"],
+    meaning: "a JSON document with the files that each container used",
+}];
+
 /// Where a plugin's component comes from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PluginSource {
@@ -104,15 +294,19 @@ pub enum PluginSource {
 }
 
 /// What a plugin may use.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Limits {
     /// Time for one call.
+    #[serde(serialize_with = "effective::duration")]
     pub call: Duration,
     /// Linear memory and tables, in bytes.
+    #[serde(rename = "memory", serialize_with = "effective::size")]
     pub memory_bytes: usize,
     /// Events that wait for it at most.
+    #[serde(rename = "queue")]
     pub queue_events: usize,
     /// One document that it hands over, in bytes.
+    #[serde(rename = "output", serialize_with = "effective::size")]
     pub output_bytes: usize,
     /// Log messages a second.
     pub log_per_second: u32,
@@ -138,3 +332,6 @@ pub enum Output {
     /// Standard output, one document after the other.
     Stdout,
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use btf_rs::{Btf, BtfType as _, Struct, Type};
+use btf_rs::{Btf, Struct, Type};
 use thiserror::Error;
 use whodunit_ebpf::KernelLayout;
 use zerocopy::{FromBytes as _, IntoBytes as _};

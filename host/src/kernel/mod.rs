@@ -9,7 +9,6 @@ mod layout;
 mod probes;
 mod rings;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use aya::maps::{Array, HashMap as BpfHashMap, MapData, PerCpuArray, PerCpuHashMap};
@@ -45,7 +44,9 @@ pub enum StartError {
     )]
     Permission(#[source] Box<aya::EbpfError>),
     /// The programs or maps were not accepted.
-    #[error("the kernel does not accept the maps of whodunit's programs; `whodunit doctor` shows what it can do")]
+    #[error(
+        "the kernel does not accept the maps of whodunit's programs; `whodunit doctor` shows what it can do"
+    )]
     Load(#[source] Box<aya::EbpfError>),
     /// A map is not what it should be: the object is of another build.
     #[error("the kernel programs of this build have no usable map {name}: build whodunit anew")]
@@ -115,6 +116,7 @@ pub struct Kernel {
     own_cgroup: CgroupId,
     epoch: u64,
     cpus: usize,
+    max_cgroups: u32,
 }
 
 impl Kernel {
@@ -162,6 +164,7 @@ impl Kernel {
             own_cgroup,
             epoch: 0,
             cpus: aya::util::nr_cpus().unwrap_or(1),
+            max_cgroups: sizes.max_cgroups,
             probes: Vec::new(),
             programs,
         };
@@ -241,9 +244,22 @@ impl Kernel {
         self.rings.drain_files(at_most, each)
     }
 
+    fn gate_error(&self, cgroup: CgroupId, error: aya::maps::MapError) -> GateError {
+        match &error {
+            // What a hash map says when it is full (`kernel/bpf/hashtab.c`).
+            aya::maps::MapError::SyscallError(call)
+                if call.io_error.kind() == std::io::ErrorKind::ArgumentListTooLong =>
+            {
+                GateError::Full { cgroup, capacity: self.max_cgroups }
+            }
+            _ => GateError::Refused { cgroup, source: std::io::Error::other(error) },
+        }
+    }
+
     /// Takes the programs off their hooks. The rings and counters stay readable.
     pub fn detach(&mut self) {
-        let names: Vec<String> = self.programs.programs().map(|(name, _)| name.to_owned()).collect();
+        let names: Vec<String> =
+            self.programs.programs().map(|(name, _)| name.to_owned()).collect();
         for name in names {
             let unloaded = match self.programs.program_mut(&name) {
                 Some(Program::TracePoint(program)) => program.unload(),
@@ -261,12 +277,12 @@ impl Gate for Kernel {
     fn trace(&mut self, cgroup: CgroupId) -> Result<(), GateError> {
         const NO_EXIST: u64 = 1;
         let zero = aya::maps::PerCpuValues::try_from(vec![[0; counter::COUNT]; self.cpus])
-            .map_err(|source| GateError { cgroup, source })?;
+            .map_err(|source| GateError::Refused { cgroup, source })?;
         match self.traced.insert(cgroup.0, zero, NO_EXIST) {
             Ok(()) => Ok(()),
             // The programs began to trace it by themselves, and its counters run.
             Err(_) if self.traced.get(&cgroup.0, 0).is_ok() => Ok(()),
-            Err(error) => Err(GateError { cgroup, source: std::io::Error::other(error) }),
+            Err(error) => Err(self.gate_error(cgroup, error)),
         }
     }
 
@@ -276,9 +292,7 @@ impl Gate for Kernel {
     }
 
     fn watch(&mut self, cgroup: CgroupId) -> Result<(), GateError> {
-        self.watched
-            .insert(cgroup.0, 1, 0)
-            .map_err(|error| GateError { cgroup, source: std::io::Error::other(error) })
+        self.watched.insert(cgroup.0, 1, 0).map_err(|error| self.gate_error(cgroup, error))
     }
 
     fn unwatch(&mut self, cgroup: CgroupId) {
@@ -343,4 +357,3 @@ fn ask_own_cgroup(
         .map_err(|error| StartError::Map { name: "CONTROL", source: Some(Box::new(error)) })?;
     Ok(CgroupId(id))
 }
-

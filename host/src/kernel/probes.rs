@@ -57,8 +57,21 @@ const fn old_exit(program: &'static str, syscall: &'static str) -> Hook {
 
 /// What every file access is made of.
 const FILE_STRUCTURES: &[&str] = &[
-    "task_struct", "files_struct", "fdtable", "fs_struct", "file", "path", "dentry", "qstr",
-    "vfsmount", "mount", "inode", "super_block", "nsproxy", "pt_regs", "linux_binprm",
+    "task_struct",
+    "files_struct",
+    "fdtable",
+    "fs_struct",
+    "file",
+    "path",
+    "dentry",
+    "qstr",
+    "vfsmount",
+    "mount",
+    "inode",
+    "super_block",
+    "nsproxy",
+    "pt_regs",
+    "linux_binprm",
 ];
 
 const CGROUP_STRUCTURES: &[&str] =
@@ -131,8 +144,7 @@ impl Probe {
         if let Some(member) = layout.first_absent(self.structures) {
             return Err(format!("this kernel's BTF has no {member}"));
         }
-        let attached =
-            self.hooks.iter().try_for_each(|hook| hook.attach(programs, tracefs));
+        let attached = self.hooks.iter().try_for_each(|hook| hook.attach(programs, tracefs));
         if attached.is_err() {
             // Half a probe would look like a whole one: take the rest of it off as well.
             for hook in self.hooks {
@@ -207,7 +219,8 @@ fn load_once(loaded: Result<(), ProgramError>, name: &str) -> Result<(), String>
 }
 
 fn hook_refused(hook: &str, error: &ProgramError) -> String {
-    let cause = std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"));
+    let cause =
+        std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"));
     format!("the kernel lets nothing hang on {hook}: {error}{cause}")
 }
 

@@ -7,8 +7,8 @@ use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
-use rustix::event::epoll;
 use rustix::event::Timespec;
+use rustix::event::epoll;
 
 /// The rings of the loaded programs.
 pub(crate) struct Rings {
@@ -30,8 +30,10 @@ impl Rings {
     }
 
     pub(crate) fn wait(&mut self, at_most: Duration) {
-        let mut events: [epoll::Event; 2] =
-            std::array::from_fn(|_| epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) });
+        let mut events: [epoll::Event; 2] = std::array::from_fn(|_| epoll::Event {
+            flags: epoll::EventFlags::empty(),
+            data: epoll::EventData::new_u64(0),
+        });
         let timeout = Timespec {
             tv_sec: at_most.as_secs() as i64,
             tv_nsec: i64::from(at_most.subsec_nanos()),

@@ -36,11 +36,7 @@ pub enum CgroupError {
 impl CgroupError {
     fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CgroupError {
         let path = path.to_owned();
-        move |source| CgroupError::Io {
-            action,
-            path,
-            source,
-        }
+        move |source| CgroupError::Io { action, path, source }
     }
 }
 
@@ -78,16 +74,11 @@ impl Hierarchies {
                 _ => {}
             }
         }
-        Some(Hierarchies {
-            unified: unified?,
-            legacy,
-        })
+        Some(Hierarchies { unified: unified?, legacy })
     }
 
     fn all(&self) -> impl Iterator<Item = &Path> {
-        std::iter::once(&self.unified)
-            .chain(&self.legacy)
-            .map(PathBuf::as_path)
+        std::iter::once(&self.unified).chain(&self.legacy).map(PathBuf::as_path)
     }
 }
 
@@ -96,9 +87,7 @@ impl Hierarchies {
 static SHARED_PARENTS: Mutex<()> = Mutex::new(());
 
 fn lock_shared_parents() -> MutexGuard<'static, ()> {
-    SHARED_PARENTS
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
+    SHARED_PARENTS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A folder in the cgroup v2 hierarchy. Dropped, it and everything below go away, its processes
@@ -113,10 +102,7 @@ pub struct Cgroup {
 impl Cgroup {
     /// Makes a cgroup, with its parents. `relative` has no leading slash.
     pub fn make(relative: impl Into<PathBuf>) -> Result<Cgroup, CgroupError> {
-        let cgroup = Cgroup {
-            hierarchies: Hierarchies::find()?,
-            relative: relative.into(),
-        };
+        let cgroup = Cgroup { hierarchies: Hierarchies::find()?, relative: relative.into() };
         let _parents = lock_shared_parents();
         // In every hierarchy: an empty parent that only runc made could go while runc fills it.
         for root in cgroup.hierarchies.all() {
@@ -160,10 +146,7 @@ impl Drop for Cgroup {
 
 /// The id of the cgroup with this folder: its inode number.
 pub fn cgroup_id(folder: &Path) -> Result<u64, CgroupError> {
-    Ok(folder
-        .metadata()
-        .map_err(CgroupError::io("look at the cgroup", folder))?
-        .ino())
+    Ok(folder.metadata().map_err(CgroupError::io("look at the cgroup", folder))?.ino())
 }
 
 /// Moves a process, with all its threads, to the cgroup with this folder.
@@ -203,11 +186,7 @@ fn remove_once(folder: &Path) {
         return;
     }
     let pids = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
-    for pid in pids
-        .lines()
-        .filter_map(|line| line.parse().ok())
-        .filter_map(Pid::from_raw)
-    {
+    for pid in pids.lines().filter_map(|line| line.parse().ok()).filter_map(Pid::from_raw) {
         // It may be gone by itself between the reading and now.
         let _ = kill_process(pid, Signal::KILL);
     }

@@ -69,11 +69,7 @@ pub enum ContainerError {
 impl ContainerError {
     fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ContainerError {
         let path = path.to_owned();
-        move |source| ContainerError::Io {
-            action,
-            path,
-            source,
-        }
+        move |source| ContainerError::Io { action, path, source }
     }
 }
 
@@ -109,22 +105,10 @@ pub struct ContainerBuilder {
 
 #[derive(Debug)]
 enum Content {
-    File {
-        path: PathBuf,
-        bytes: Vec<u8>,
-        mode: u32,
-    },
-    Copy {
-        from: PathBuf,
-        path: PathBuf,
-    },
-    Symlink {
-        path: PathBuf,
-        target: PathBuf,
-    },
-    Folder {
-        path: PathBuf,
-    },
+    File { path: PathBuf, bytes: Vec<u8>, mode: u32 },
+    Copy { from: PathBuf, path: PathBuf },
+    Symlink { path: PathBuf, target: PathBuf },
+    Folder { path: PathBuf },
 }
 
 impl ContainerBuilder {
@@ -144,10 +128,7 @@ impl ContainerBuilder {
 
     /// The program that it runs, with its arguments. Without, it sleeps.
     pub fn program<S: AsRef<str>>(mut self, arguments: &[S]) -> Self {
-        self.program = arguments
-            .iter()
-            .map(|argument| argument.as_ref().to_owned())
-            .collect();
+        self.program = arguments.iter().map(|argument| argument.as_ref().to_owned()).collect();
         self
     }
 
@@ -179,9 +160,7 @@ impl ContainerBuilder {
 
     /// Adds an empty folder that everybody may write.
     pub fn folder(mut self, path: impl AsRef<Path>) -> Self {
-        self.content.push(Content::Folder {
-            path: path.as_ref().to_owned(),
-        });
+        self.content.push(Content::Folder { path: path.as_ref().to_owned() });
         self
     }
 
@@ -197,11 +176,7 @@ impl ContainerBuilder {
 
     fn bind_with(mut self, source: &Path, destination: &Path, writable: bool) -> Self {
         let (source, destination) = (source.to_owned(), destination.to_owned());
-        self.binds.push(Bind {
-            source,
-            destination,
-            writable,
-        });
+        self.binds.push(Bind { source, destination, writable });
         self
     }
 
@@ -248,9 +223,7 @@ impl ContainerBuilder {
             .stderr(log("stderr")?)
             // An interrupt from the keyboard is for whoever runs the containers, who then ends them.
             .process_group(0);
-        let mut monitor = runc
-            .spawn()
-            .map_err(ContainerError::io("run", Path::new("runc")))?;
+        let mut monitor = runc.spawn().map_err(ContainerError::io("run", Path::new("runc")))?;
         let stdin = monitor.stdin.take();
         let mut container = Container {
             cgroup_folder: self.pod.cgroup_folder().join(&self.id),
@@ -297,10 +270,7 @@ impl ContainerBuilder {
         }
         allow(&root, 0o755)?;
         allow(&root.join("tmp"), 0o1777)?;
-        let missing = ContainerError::Missing {
-            program: "busybox",
-            package: "busybox-static",
-        };
+        let missing = ContainerError::Missing { program: "busybox", package: "busybox-static" };
         let busybox = find_program("busybox").ok_or(missing)?;
         copy(&busybox, &root.join("bin/busybox"))?;
         for applet in APPLETS {
@@ -319,11 +289,8 @@ impl ContainerBuilder {
 
     /// The OCI configuration.
     fn configuration(&self) -> Value {
-        let environment: Vec<String> = self
-            .environment
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
+        let environment: Vec<String> =
+            self.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let mut mounts = vec![
             json!({ "destination": "/proc", "type": "proc", "source": "proc" }),
             json!({
@@ -345,10 +312,8 @@ impl ContainerBuilder {
         if self.private_cgroup_namespace {
             namespaces.push("cgroup");
         }
-        let namespaces: Vec<Value> = namespaces
-            .into_iter()
-            .map(|kind| json!({ "type": kind }))
-            .collect();
+        let namespaces: Vec<Value> =
+            namespaces.into_iter().map(|kind| json!({ "type": kind })).collect();
         json!({
             "ociVersion": "1.0.2",
             "process": {
@@ -542,11 +507,7 @@ impl Container {
     /// Sends a signal, such as `TERM`, to its first process.
     pub fn kill(&self, signal: &str) -> Result<(), ContainerError> {
         let output = self.runc("kill", &[&self.id, signal])?;
-        if output.status.success() {
-            Ok(())
-        } else {
-            Err(self.refused("kill", &output.stderr))
-        }
+        if output.status.success() { Ok(()) } else { Err(self.refused("kill", &output.stderr)) }
     }
 
     /// Kills what still runs in it and removes it, cgroups included.
@@ -561,19 +522,13 @@ impl Container {
         // A container that was never quite started has no state: its cgroup may be there all the same.
         cgroup::remove_tree(&self.cgroup_folder);
         self.wait()?;
-        if output.status.success() {
-            Ok(())
-        } else {
-            Err(self.refused("delete", &output.stderr))
-        }
+        if output.status.success() { Ok(()) } else { Err(self.refused("delete", &output.stderr)) }
     }
 
     fn await_pid(&mut self, pid_file: &Path) -> Result<u32, ContainerError> {
         let found = wait_for(PATIENCE, || {
             // runc puts the file there by renaming it: it is whole as soon as it is there.
-            let pid = fs::read_to_string(pid_file)
-                .ok()
-                .and_then(|text| text.trim().parse().ok());
+            let pid = fs::read_to_string(pid_file).ok().and_then(|text| text.trim().parse().ok());
             match pid {
                 Some(pid) => Some(Some(pid)),
                 None if self.is_running() => None,
@@ -598,19 +553,11 @@ impl Container {
 
     fn refused(&self, command: &'static str, stderr: &[u8]) -> ContainerError {
         let message = String::from_utf8_lossy(stderr).trim().replace('\n', "; ");
-        ContainerError::Runc {
-            command,
-            id: self.id.clone(),
-            message,
-        }
+        ContainerError::Runc { command, id: self.id.clone(), message }
     }
 
     fn timed_out(&self, what: String) -> ContainerError {
-        ContainerError::TimedOut {
-            id: self.id.clone(),
-            what,
-            after: PATIENCE,
-        }
+        ContainerError::TimedOut { id: self.id.clone(), what, after: PATIENCE }
     }
 }
 
@@ -640,10 +587,7 @@ pub struct Finished {
 
 /// `runc` with a folder for its state that no other pod shares.
 fn runc(pod: &Pod) -> Result<Command, ContainerError> {
-    let missing = ContainerError::Missing {
-        program: "runc",
-        package: "runc",
-    };
+    let missing = ContainerError::Missing { program: "runc", package: "runc" };
     let mut command = Command::new(find_program("runc").ok_or(missing)?);
     command.arg("--root").arg(pod.folder().join("runc"));
     Ok(command)
@@ -665,7 +609,5 @@ fn copy(from: &Path, to: &Path) -> Result<(), ContainerError> {
 }
 
 fn read_lossy(path: &Path) -> String {
-    fs::read(path)
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        .unwrap_or_default()
+    fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }

@@ -78,11 +78,7 @@ pub enum DaemonError {
 impl DaemonError {
     fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DaemonError {
         let path = path.to_owned();
-        move |source| DaemonError::Io {
-            action,
-            path,
-            source,
-        }
+        move |source| DaemonError::Io { action, path, source }
     }
 }
 
@@ -93,22 +89,14 @@ pub fn binary() -> Result<PathBuf, DaemonError> {
         Some(named) => PathBuf::from(named),
         None => built_binary(),
     };
-    if path.is_file() {
-        Ok(path)
-    } else {
-        Err(DaemonError::NoBinary(path))
-    }
+    if path.is_file() { Ok(path) } else { Err(DaemonError::NoBinary(path)) }
 }
 
 /// Programs and tests of this workspace are built to `<profile>/` and `<profile>/deps/` below the
 /// folder of the target.
 fn built_binary() -> PathBuf {
     let profile = std::env::current_exe().ok().and_then(|program| {
-        program
-            .ancestors()
-            .skip(1)
-            .find(|folder| !folder.ends_with("deps"))
-            .map(Path::to_owned)
+        program.ancestors().skip(1).find(|folder| !folder.ends_with("deps")).map(Path::to_owned)
     });
     profile.unwrap_or_default().join("whodunit")
 }
@@ -234,12 +222,7 @@ impl DaemonConfig {
 
     /// The excluded prefixes, instead of the defaults.
     pub fn exclude<S: AsRef<str>>(mut self, prefixes: &[S]) -> Self {
-        self.exclude = Some(
-            prefixes
-                .iter()
-                .map(|prefix| prefix.as_ref().to_owned())
-                .collect(),
-        );
+        self.exclude = Some(prefixes.iter().map(|prefix| prefix.as_ref().to_owned()).collect());
         self
     }
 
@@ -282,10 +265,7 @@ impl DaemonConfig {
 
     /// A program, with its arguments, that executes the daemon in its own place, such as `setpriv`.
     pub fn wrapped<S: AsRef<str>>(mut self, wrapper: &[S]) -> Self {
-        self.wrapper = wrapper
-            .iter()
-            .map(|argument| argument.as_ref().into())
-            .collect();
+        self.wrapper = wrapper.iter().map(|argument| argument.as_ref().into()).collect();
         self
     }
 
@@ -342,26 +322,14 @@ impl DaemonConfig {
             line(format!("dedup_capacity = {entries}"));
         }
         line("\n[daemon]".into());
-        line(format!(
-            "state_dir = {}",
-            quoted_path(&self.folder().join("state"))
-        ));
-        line(format!(
-            "cache_dir = {}",
-            quoted_path(&self.folder().join("cache"))
-        ));
-        line(format!(
-            "interval = {}",
-            quoted(&milliseconds(self.interval))
-        ));
+        line(format!("state_dir = {}", quoted_path(&self.folder().join("state"))));
+        line(format!("cache_dir = {}", quoted_path(&self.folder().join("cache"))));
+        line(format!("interval = {}", quoted(&milliseconds(self.interval))));
         line("\n[[plugin]]".into());
         line("name = \"report\"".into());
         line("source = \"builtin:report-json\"".into());
         line("[plugin.outputs]".into());
-        line(format!(
-            "report = {{ file = {} }}",
-            quoted_path(&self.report)
-        ));
+        line(format!("report = {{ file = {} }}", quoted_path(&self.report)));
         if !self.report_limits.is_empty() {
             line(format!("[plugin.limits]\n{}", self.report_limits));
         }
@@ -394,11 +362,7 @@ impl DaemonConfig {
             }
             Placement::Sidecar => self.spawn_sidecar(arguments)?,
         };
-        Ok(Daemon {
-            config: self,
-            process,
-            log,
-        })
+        Ok(Daemon { config: self, process, log })
     }
 
     /// Runs it to its end, for configurations that it must refuse.
@@ -521,10 +485,7 @@ fn complaint(line: &str) -> Option<String> {
 
 /// The message of a log line, which stands at the top or among its fields.
 fn message(entry: &Value) -> &str {
-    entry["message"]
-        .as_str()
-        .or_else(|| entry["fields"]["message"].as_str())
-        .unwrap_or_default()
+    entry["message"].as_str().or_else(|| entry["fields"]["message"].as_str()).unwrap_or_default()
 }
 
 /// The daemon's process, or the container that it is.
@@ -576,9 +537,7 @@ impl Daemon<'_> {
             // Asked first: what an ended process wrote is all there.
             let ended = self.ended();
             let stderr = self.stderr();
-            let mut entries = stderr
-                .lines()
-                .filter_map(|line| serde_json::from_str(line).ok());
+            let mut entries = stderr.lines().filter_map(|line| serde_json::from_str(line).ok());
             match (entries.any(|entry| fits(&entry)), ended) {
                 (true, _) => Some(Ok(())),
                 (false, Some(status)) => Some(Err(Box::new(Exit { status, stderr }))),
@@ -589,10 +548,7 @@ impl Daemon<'_> {
             Some(Ok(())) => Ok(()),
             Some(Err(exit)) => Err(DaemonError::Ended { exit }),
             None => Err(DaemonError::TimedOut {
-                what: format!(
-                    "a log line of the daemon: {what}; its log is {}",
-                    self.stderr()
-                ),
+                what: format!("a log line of the daemon: {what}; its log is {}", self.stderr()),
                 after: PATIENCE,
             }),
         }
@@ -633,10 +589,7 @@ impl Daemon<'_> {
                     true => Some(Ok(())),
                     false => self.ended().map(|status| {
                         Err(DaemonError::Ended {
-                            exit: Box::new(Exit {
-                                status,
-                                stderr: self.stderr(),
-                            }),
+                            exit: Box::new(Exit { status, stderr: self.stderr() }),
                         })
                     }),
                 }
@@ -682,10 +635,7 @@ impl Daemon<'_> {
     /// Waits for its end.
     pub fn await_end(mut self) -> Result<Exit, DaemonError> {
         match wait_for(PATIENCE, || self.ended()) {
-            Some(status) => Ok(Exit {
-                status,
-                stderr: self.stderr(),
-            }),
+            Some(status) => Ok(Exit { status, stderr: self.stderr() }),
             None => Err(DaemonError::TimedOut {
                 what: format!("the end of the daemon; its log is {}", self.stderr()),
                 after: PATIENCE,
@@ -743,14 +693,8 @@ mod tests {
             assert_eq!(complaint(line).as_deref(), expected, "{line}");
         };
         check(r#"{"level":"INFO","fields":{"message":"ready"}}"#, None);
-        check(
-            r#"{"level":"ERROR","fields":{"message":"disk full"}}"#,
-            Some("disk full"),
-        );
-        check(
-            r#"{"level":"ERROR","message":"disk full"}"#,
-            Some("disk full"),
-        );
+        check(r#"{"level":"ERROR","fields":{"message":"disk full"}}"#, Some("disk full"));
+        check(r#"{"level":"ERROR","message":"disk full"}"#, Some("disk full"));
         check("whodunit: no such file", Some("whodunit: no such file"));
         check("", None);
     }

@@ -29,9 +29,7 @@ pub fn why_not() -> Option<String> {
     }
     for (program, package) in [("runc", "runc"), ("busybox", "busybox-static")] {
         if find_program(program).is_none() {
-            return Some(format!(
-                "there is no {program}; install the Debian package {package}"
-            ));
+            return Some(format!("there is no {program}; install the Debian package {package}"));
         }
     }
     Hierarchies::find().err().map(|error| error.to_string())

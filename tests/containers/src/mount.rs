@@ -27,18 +27,8 @@ impl Tmpfs {
         let path = path.into();
         let options = CString::new(format!("size={size_bytes},mode=0755"))
             .expect("a number holds no NUL byte");
-        mount(
-            "tmpfs",
-            &path,
-            "tmpfs",
-            MountFlags::NODEV | MountFlags::NOSUID,
-            options.as_c_str(),
-        )
-        .map_err(|source| MountError {
-            action: "mount",
-            path: path.clone(),
-            source,
-        })?;
+        mount("tmpfs", &path, "tmpfs", MountFlags::NODEV | MountFlags::NOSUID, options.as_c_str())
+            .map_err(|source| MountError { action: "mount", path: path.clone(), source })?;
         Ok(Tmpfs { path })
     }
 
@@ -59,11 +49,7 @@ impl Tmpfs {
 
     /// Fills it with a file of this name until not one more byte fits.
     pub fn fill(&self, name: &str) -> Result<(), MountError> {
-        let error = |source| MountError {
-            action: "fill",
-            path: self.path.clone(),
-            source,
-        };
+        let error = |source| MountError { action: "fill", path: self.path.clone(), source };
         let flags =
             rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CREATE | rustix::fs::OFlags::APPEND;
         let file = rustix::fs::open(self.path.join(name), flags, Mode::from_raw_mode(0o644))

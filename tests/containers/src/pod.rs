@@ -42,13 +42,7 @@ impl Pod {
                 path: std::env::temp_dir(),
                 source,
             })?;
-        Ok(Pod {
-            shared: Arc::new(Shared {
-                name: name.to_owned(),
-                cgroup,
-                folder,
-            }),
-        })
+        Ok(Pod { shared: Arc::new(Shared { name: name.to_owned(), cgroup, folder }) })
     }
 
     /// Its name, as given.

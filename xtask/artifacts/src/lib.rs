@@ -23,6 +23,7 @@ pub const ARTIFACTS_DIR_VARIABLE: &str = "WHODUNIT_ARTIFACTS_DIR";
 /// Cargo profile of the kernel programs in the workspace's `Cargo.toml`.
 const KERNEL_PROFILE: &str = "kernel";
 /// Cargo profile of the plugins in the workspace's `Cargo.toml`.
+#[cfg(feature = "components")]
 const PLUGIN_PROFILE: &str = "plugin";
 
 /// Why an artifact could not be built.
@@ -45,10 +46,7 @@ pub enum BuildError {
         cause: io::Error,
     },
     /// The nested cargo ended with an error.
-    #[error(
-        "building {what} failed ({}); the compiler's messages are above",
-        command
-    )]
+    #[error("building {what} failed ({}); the compiler's messages are above", command)]
     Failed {
         /// What was to be built.
         what: String,
@@ -95,18 +93,12 @@ impl Workshop {
         let workspace = manifest_dir.parent().unwrap_or(&manifest_dir).to_owned();
         let artifacts = std::env::var_os(ARTIFACTS_DIR_VARIABLE)
             .map_or_else(|| target_dir_above(&out_dir, &target), PathBuf::from);
-        Ok(Workshop {
-            workspace,
-            artifacts,
-        })
+        Ok(Workshop { workspace, artifacts })
     }
 
     /// A workshop for the workspace at `workspace` that builds below `artifacts`.
     pub fn new(workspace: PathBuf, artifacts: PathBuf) -> Workshop {
-        Workshop {
-            workspace,
-            artifacts,
-        }
+        Workshop { workspace, artifacts }
     }
 
     /// The files and folders that the kernel programs are built from.
@@ -164,10 +156,8 @@ impl Workshop {
         let goal = Goal::plugin();
         let found = toolchain::find(&goal)?;
         let linker = toolchain::find_wasm_linker(&found)?;
-        let rustflags: Vec<String> = linker
-            .iter()
-            .map(|path| format!("-Clinker={}", path.display()))
-            .collect();
+        let rustflags: Vec<String> =
+            linker.iter().map(|path| format!("-Clinker={}", path.display())).collect();
         let built = NestedBuild {
             what: &format!("the plugin {package}"),
             found: &found,
@@ -176,32 +166,21 @@ impl Workshop {
             target: goal.target,
             profile: PLUGIN_PROFILE,
             rustflags: &rustflags,
-            subcommand: &[
-                "rustc",
-                &format!("--package={package}"),
-                "--lib",
-                "--crate-type=cdylib",
-            ],
+            subcommand: &["rustc", &format!("--package={package}"), "--lib", "--crate-type=cdylib"],
         }
         .run()?;
         let module = built.join(format!("{}.wasm", package.replace('-', "_")));
         let component = built.join(format!("{package}.component.wasm"));
         let bytes = read(&module)?;
-        let encoded = encode(&bytes).map_err(|cause| BuildError::Component {
-            module: module.clone(),
-            cause,
-        })?;
+        let encoded = encode(&bytes)
+            .map_err(|cause| BuildError::Component { module: module.clone(), cause })?;
         write_if_new(&component, &encoded)?;
         Ok(component)
     }
 
     fn sources(&self, folders: &[&str]) -> Vec<PathBuf> {
         let shared = ["Cargo.toml", "Cargo.lock", ".cargo/config.toml"];
-        shared
-            .iter()
-            .chain(folders)
-            .map(|name| self.workspace.join(name))
-            .collect()
+        shared.iter().chain(folders).map(|name| self.workspace.join(name)).collect()
     }
 }
 
@@ -244,9 +223,7 @@ fn write_if_new(path: &Path, bytes: &[u8]) -> Result<(), BuildError> {
 }
 
 fn build_script_path(variable: &'static str) -> Result<PathBuf, BuildError> {
-    std::env::var_os(variable)
-        .map(PathBuf::from)
-        .ok_or(BuildError::NotABuildScript(variable))
+    std::env::var_os(variable).map(PathBuf::from).ok_or(BuildError::NotABuildScript(variable))
 }
 
 /// The target folder that `out_dir` lies in: `<target>/[<triple>/]<profile>/build/<package>/out`.
@@ -279,27 +256,18 @@ mod tests {
 
     fn check(out_dir: &str, expected: &str) {
         let target = Path::new("x86_64-unknown-linux-gnu");
-        assert_eq!(
-            target_dir_above(Path::new(out_dir), target),
-            Path::new(expected)
-        );
+        assert_eq!(target_dir_above(Path::new(out_dir), target), Path::new(expected));
     }
 
     #[test]
     fn the_target_folder_is_found_with_and_without_a_triple() {
-        check(
-            "/w/target/x86_64-unknown-linux-gnu/release/build/whodunit-1f/out",
-            "/w/target",
-        );
+        check("/w/target/x86_64-unknown-linux-gnu/release/build/whodunit-1f/out", "/w/target");
         check("/w/target/release/build/whodunit-1f/out", "/w/target");
     }
 
     #[test]
     fn a_folder_named_build_above_the_target_folder_does_not_mislead() {
-        check(
-            "/build/t/x86_64-unknown-linux-gnu/debug/build/whodunit-1f/out",
-            "/build/t",
-        );
+        check("/build/t/x86_64-unknown-linux-gnu/debug/build/whodunit-1f/out", "/build/t");
     }
 
     #[test]
@@ -310,12 +278,7 @@ mod tests {
         let file = folder.join("file");
         write_if_new(&file, b"one").unwrap();
         let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1);
-        fs::File::options()
-            .write(true)
-            .open(&file)
-            .unwrap()
-            .set_modified(long_ago)
-            .unwrap();
+        fs::File::options().write(true).open(&file).unwrap().set_modified(long_ago).unwrap();
         write_if_new(&file, b"one").unwrap();
         assert_eq!(fs::metadata(&file).unwrap().modified().unwrap(), long_ago);
         write_if_new(&file, b"two").unwrap();

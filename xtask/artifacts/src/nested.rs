@@ -35,11 +35,7 @@ pub(crate) struct NestedBuild<'a> {
 impl NestedBuild<'_> {
     /// Runs it and gives the folder of the finished files.
     pub(crate) fn run(self) -> Result<PathBuf, BuildError> {
-        let Found {
-            toolchain,
-            build_std,
-            bootstrap,
-        } = self.found;
+        let Found { toolchain, build_std, bootstrap } = self.found;
         let mut command = Command::new(&toolchain.cargo);
         command
             .args(self.subcommand)
@@ -114,9 +110,7 @@ fn is_inherited(name: &str) -> bool {
 
 fn path_with_first(folder: Option<&Path>) -> OsString {
     let path = env::var_os("PATH").unwrap_or_default();
-    let folder = folder
-        .filter(|folder| folder.is_absolute())
-        .map(Path::to_owned);
+    let folder = folder.filter(|folder| folder.is_absolute()).map(Path::to_owned);
     let folders = folder.into_iter().chain(env::split_paths(&path));
     // Only a folder with a colon in its name cannot be joined; PATH cannot hold such a folder anyway.
     env::join_paths(folders).unwrap_or(path)
@@ -124,10 +118,7 @@ fn path_with_first(folder: Option<&Path>) -> OsString {
 
 fn words(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words
-        .map(|word| word.to_string_lossy())
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

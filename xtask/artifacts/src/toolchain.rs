@@ -29,11 +29,7 @@ impl Goal {
     /// The kernel programs.
     pub fn kernel(big_endian: bool) -> Goal {
         Goal {
-            target: if big_endian {
-                "bpfeb-unknown-none"
-            } else {
-                "bpfel-unknown-none"
-            },
+            target: if big_endian { "bpfeb-unknown-none" } else { "bpfel-unknown-none" },
             library: "core",
             what: "the kernel programs",
             build_std: "-Zbuild-std=core",
@@ -115,18 +111,10 @@ pub enum Missing {
 ///
 /// `Missing::Toolchain` where there is none.
 pub fn find(goal: &Goal) -> Result<Found, Missing> {
-    let candidates: Vec<Toolchain> = candidates()
-        .into_iter()
-        .filter(|toolchain| toolchain.answers())
-        .collect();
-    let ready_made = candidates
-        .iter()
-        .find(|toolchain| toolchain.has_ready_made(goal));
-    let from_source = || {
-        candidates
-            .iter()
-            .find(|toolchain| toolchain.has_source(goal))
-    };
+    let candidates: Vec<Toolchain> =
+        candidates().into_iter().filter(|toolchain| toolchain.answers()).collect();
+    let ready_made = candidates.iter().find(|toolchain| toolchain.has_ready_made(goal));
+    let from_source = || candidates.iter().find(|toolchain| toolchain.has_source(goal));
     let (toolchain, build_std) = match ready_made {
         Some(toolchain) => (toolchain, None),
         None => match from_source() {
@@ -165,9 +153,7 @@ pub fn find_wasm_linker(found: &Found) -> Result<Option<PathBuf>, Missing> {
     }
     // An object of a newer LLVM may hold what an older linker does not know: the newest goes first.
     let newest = found.toolchain.llvm_major().unwrap_or_default();
-    let versioned = (newest..newest + 3)
-        .rev()
-        .map(|major| format!("wasm-ld-{major}"));
+    let versioned = (newest..newest + 3).rev().map(|major| format!("wasm-ld-{major}"));
     let mut names = versioned.chain(["wasm-ld".to_owned()]);
     candidates()
         .iter()
@@ -192,17 +178,12 @@ pub fn cargo_bin() -> PathBuf {
 /// The first file of this name in a folder of PATH.
 pub fn in_path(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
-    env::split_paths(&path)
-        .map(|folder| folder.join(program))
-        .find(|file| file.is_file())
+    env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
 /// The distribution's toolchain.
 pub fn distribution() -> Toolchain {
-    Toolchain {
-        cargo: PathBuf::from("/usr/bin/cargo"),
-        rustc: PathBuf::from("/usr/bin/rustc"),
-    }
+    Toolchain { cargo: PathBuf::from("/usr/bin/cargo"), rustc: PathBuf::from("/usr/bin/rustc") }
 }
 
 /// The toolchain that the outer cargo belongs to, or else the one in PATH.
@@ -210,22 +191,13 @@ pub fn current() -> Toolchain {
     // Cargo names itself to everything that it runs, and its compiler to build scripts. The compiler of
     // `cargo run` is the one beside cargo: a proxy in PATH may stand for another toolchain.
     let cargo = env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
-    let beside = cargo
-        .parent()
-        .map(|folder| folder.join("rustc"))
-        .filter(|rustc| rustc.is_file());
+    let beside = cargo.parent().map(|folder| folder.join("rustc")).filter(|rustc| rustc.is_file());
     let rustc = env::var_os("RUSTC").map(PathBuf::from).or(beside);
-    Toolchain {
-        cargo,
-        rustc: rustc.unwrap_or_else(|| PathBuf::from("rustc")),
-    }
+    Toolchain { cargo, rustc: rustc.unwrap_or_else(|| PathBuf::from("rustc")) }
 }
 
 fn candidates() -> Vec<Toolchain> {
-    [Some(current()), rustup_nightly(), Some(distribution())]
-        .into_iter()
-        .flatten()
-        .collect()
+    [Some(current()), rustup_nightly(), Some(distribution())].into_iter().flatten().collect()
 }
 
 /// Rustup's nightly, where it is installed. Asking for its path installs nothing.
@@ -234,33 +206,20 @@ fn rustup_nightly() -> Option<Toolchain> {
     let which = |program: &str| {
         let mut command = Command::new("rustup");
         // The proxy of an outer toolchain would pass on its name.
-        command
-            .env_remove("RUSTUP_TOOLCHAIN")
-            .env("RUSTUP_AUTO_INSTALL", "0");
+        command.env_remove("RUSTUP_TOOLCHAIN").env("RUSTUP_AUTO_INSTALL", "0");
         line_of(command.args(["which", "--toolchain", "nightly", program])).map(PathBuf::from)
     };
-    Some(Toolchain {
-        cargo: which("cargo")?,
-        rustc: which("rustc")?,
-    })
+    Some(Toolchain { cargo: which("cargo")?, rustc: which("rustc")? })
 }
 
 fn missing(goal: &Goal, asked: &[Toolchain]) -> Missing {
-    let versions: Vec<String> = asked
-        .iter()
-        .filter_map(|toolchain| toolchain.version())
-        .collect();
+    let versions: Vec<String> = asked.iter().filter_map(|toolchain| toolchain.version()).collect();
     let asked = match versions.as_slice() {
         [] => "no rustc that runs, which".to_owned(),
         [only] => only.clone(),
         several => format!("none of {}", several.join(", ")),
     };
-    Missing::Toolchain {
-        what: goal.what,
-        target: goal.target,
-        library: goal.library,
-        asked,
-    }
+    Missing::Toolchain { what: goal.what, target: goal.target, library: goal.library, asked }
 }
 
 impl Toolchain {
@@ -273,9 +232,7 @@ impl Toolchain {
     /// The major version of the LLVM that its compiler is made with.
     pub fn llvm_major(&self) -> Option<u32> {
         let text = output_of(Command::new(&self.rustc).arg("-vV"))?;
-        let version = text
-            .lines()
-            .find_map(|line| line.strip_prefix("LLVM version: "))?;
+        let version = text.lines().find_map(|line| line.strip_prefix("LLVM version: "))?;
         version.split('.').next()?.parse().ok()
     }
 
@@ -294,17 +251,16 @@ impl Toolchain {
     /// Whether the library for the target is there in compiled form.
     fn has_ready_made(&self, goal: &Goal) -> bool {
         let prefix = format!("lib{}-", goal.library);
-        self.print("target-libdir", Some(goal.target))
-            .is_some_and(|folder| {
-                fs::read_dir(folder).is_ok_and(|entries| {
-                    entries.flatten().any(|entry| {
-                        let name = entry.file_name();
-                        let path = Path::new(&name);
-                        path.extension() == Some(OsStr::new("rlib"))
-                            && name.to_string_lossy().starts_with(&prefix)
-                    })
+        self.print("target-libdir", Some(goal.target)).is_some_and(|folder| {
+            fs::read_dir(folder).is_ok_and(|entries| {
+                entries.flatten().any(|entry| {
+                    let name = entry.file_name();
+                    let path = Path::new(&name);
+                    path.extension() == Some(OsStr::new("rlib"))
+                        && name.to_string_lossy().starts_with(&prefix)
                 })
             })
+        })
     }
 
     /// Whether the standard library's source is there, so that cargo can build it.
@@ -318,16 +274,16 @@ impl Toolchain {
             && library.join("Cargo.lock").is_file()
     }
 
+    /// The folder of the programs that rustup ships with a toolchain: a linker, tools of LLVM.
+    pub fn shipped_tools(&self) -> Option<PathBuf> {
+        let libraries = self.print("sysroot", None)?.join("lib/rustlib");
+        let folders = fs::read_dir(libraries).ok()?.flatten().map(|entry| entry.path());
+        folders.map(|folder| folder.join("bin")).find(|folder| folder.is_dir())
+    }
+
     /// The linker that rustup ships with a toolchain.
     fn rust_lld(&self) -> Option<PathBuf> {
-        let libraries = self.print("sysroot", None)?.join("lib/rustlib");
-        let folders = fs::read_dir(libraries)
-            .ok()?
-            .flatten()
-            .map(|entry| entry.path());
-        folders
-            .map(|folder| folder.join("bin/rust-lld"))
-            .find(|linker| linker.is_file())
+        Some(self.shipped_tools()?.join("rust-lld")).filter(|linker| linker.is_file())
     }
 
     fn print(&self, what: &str, target: Option<&str>) -> Option<PathBuf> {
@@ -342,18 +298,12 @@ impl Toolchain {
 
 fn output_of(command: &mut Command) -> Option<String> {
     let output = command.stderr(Stdio::null()).output().ok()?;
-    output
-        .status
-        .success()
-        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn line_of(command: &mut Command) -> Option<String> {
     let text = output_of(command)?;
-    text.lines()
-        .next()
-        .map(|line| line.trim().to_owned())
-        .filter(|line| !line.is_empty())
+    text.lines().next().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty())
 }
 
 #[cfg(test)]
@@ -373,15 +323,8 @@ mod tests {
     #[test]
     fn the_current_toolchain_has_the_library_of_its_own_machine() {
         let triple = output_of(Command::new(current().rustc).arg("-vV")).unwrap();
-        let host = triple
-            .lines()
-            .find_map(|line| line.strip_prefix("host: "))
-            .unwrap()
-            .to_owned();
-        let goal = Goal {
-            target: Box::leak(host.into_boxed_str()),
-            ..Goal::plugin()
-        };
+        let host = triple.lines().find_map(|line| line.strip_prefix("host: ")).unwrap().to_owned();
+        let goal = Goal { target: Box::leak(host.into_boxed_str()), ..Goal::plugin() };
         assert!(current().has_ready_made(&goal));
     }
 

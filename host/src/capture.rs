@@ -1,0 +1,334 @@
+//! The capture thread: from the rings to dispatch.
+//!
+//! Owns the kernel room, discovery and the pipeline, all on one thread, so that an event meets no lock.
+//! Takes commands, gives batches and ticks to the dispatcher. Never waits for anybody but the kernel.
+
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::{Duration, Instant};
+
+use crate::attribute::WaitingRoom;
+use crate::decode::{Observation, decode};
+use crate::discovery::{CgroupMade, Change, Discovery, DiscoveryError, Owner};
+use crate::dispatch::Dispatcher;
+use crate::event::{CgroupId, ContainerId, ContainerTotals, Counter, Tick, TickCause, UnixNanos};
+use crate::kernel::gate::Gate as _;
+use crate::kernel::{Kernel, KernelCounters, boot_time_ns, real_time_ns};
+use crate::pipeline::Pipeline;
+
+/// The shortest time between two looks at the rings, while events flow. A wakeup for each event would
+/// cost more than the event; in this time the fastest producer fills a small part of the ring.
+const BUSY_WAIT: Duration = Duration::from_millis(1);
+/// The longest time between two looks at the rings. A ring that fills up wakes the thread earlier, and
+/// so does a cgroup.
+const IDLE_WAIT: Duration = Duration::from_millis(50);
+/// File records taken at once, before cgroups are looked at again.
+const FILES_AT_ONCE: usize = 4096;
+/// How often the kernel programs are told that nobody is in setup.
+const SETTLE_EVERY: Duration = Duration::from_millis(100);
+/// How often the tree is read at most, for records whose cgroup is not known.
+const REPAIR_EVERY: Duration = Duration::from_millis(200);
+/// How often the dedup is restarted at most, for plugins that lost events.
+const FORGET_EVERY: Duration = Duration::from_secs(5);
+
+/// What the capture thread can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Hand out totals.
+    Tick(TickCause),
+    /// Take the programs off their hooks, hand out what is left and the last totals, and end.
+    Stop,
+}
+
+/// The state of the capture thread.
+pub struct Capture {
+    kernel: Kernel,
+    discovery: Discovery,
+    pipeline: Pipeline,
+    dispatcher: Dispatcher,
+    waiting: WaitingRoom,
+    rescan: Duration,
+    next_scan: Instant,
+    next_repair: Instant,
+    next_settle: Instant,
+    next_forget: Instant,
+    /// Cgroups that were removed, whose last records may still be in the ring.
+    departing: Vec<CgroupId>,
+    /// Last totals of the containers that ended since the last tick.
+    ended: Vec<ContainerTotals>,
+    undecodable: u64,
+    scan_failing: bool,
+}
+
+impl Capture {
+    /// Finds what is in scope and begins to trace it.
+    ///
+    /// # Errors
+    ///
+    /// If the hierarchy cannot be read, or if there is nothing to watch where there must be something.
+    pub fn new(
+        mut kernel: Kernel,
+        mut discovery: Discovery,
+        mut pipeline: Pipeline,
+        dispatcher: Dispatcher,
+        rescan: Duration,
+    ) -> Result<Capture, DiscoveryError> {
+        let now = UnixNanos(real_time_ns());
+        for change in discovery.scan(&mut kernel, now)? {
+            if let Change::Started(container) = change {
+                pipeline.started(container, now);
+            }
+        }
+        let begin = Instant::now();
+        Ok(Capture {
+            kernel,
+            discovery,
+            pipeline,
+            dispatcher,
+            waiting: WaitingRoom::default(),
+            rescan,
+            next_scan: begin + rescan,
+            next_repair: begin,
+            next_settle: begin,
+            next_forget: begin,
+            departing: Vec::new(),
+            ended: Vec::new(),
+            undecodable: 0,
+            scan_failing: false,
+        })
+    }
+
+    /// How many containers are watched.
+    pub fn containers(&self) -> usize {
+        self.pipeline.containers().count()
+    }
+
+    /// Runs until it is told to stop, or until nobody can tell it anything any more.
+    pub fn run(mut self, commands: &Receiver<Command>) {
+        let mut wait = BUSY_WAIT;
+        loop {
+            self.kernel.wait(wait);
+            let events = self.turn();
+            wait = if events > 0 { BUSY_WAIT } else { (wait * 2).min(IDLE_WAIT) };
+            match commands.try_recv() {
+                Ok(Command::Tick(cause)) => self.tick(cause),
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => break,
+                Err(TryRecvError::Empty) => {}
+            }
+        }
+        self.kernel.detach();
+        self.turn();
+        self.tick(TickCause::Stop);
+    }
+
+    /// One look at everything. Returns how many file records there were.
+    fn turn(&mut self) -> usize {
+        let mut drained = 0;
+        // Bounded, so that a flood of files cannot keep commands waiting.
+        for _ in 0..16 {
+            self.cgroups();
+            let files = self.files();
+            self.let_in();
+            self.depart();
+            drained += files;
+            if files < FILES_AT_ONCE {
+                break;
+            }
+        }
+        self.flush();
+        self.now_and_then();
+        drained
+    }
+
+    fn cgroups(&mut self) {
+        let mut made: Vec<(CgroupId, CgroupId, Box<[u8]>)> = Vec::new();
+        self.kernel.drain_lifecycle(|record| match decode(record) {
+            Ok(Observation::CgroupMade { cgroup, parent, path }) => {
+                made.push((cgroup, parent, path.into()));
+            }
+            Ok(Observation::CgroupGone { cgroup }) => self.departing.push(cgroup),
+            Ok(Observation::File(_)) | Err(_) => self.undecodable += 1,
+        });
+        let now = UnixNanos(real_time_ns());
+        for (id, parent, path) in made {
+            let made = CgroupMade { id, parent, path: &path };
+            let changes = self.discovery.made(&made, &mut self.kernel, now);
+            self.apply(changes, now);
+        }
+        if self.discovery.scan_due() {
+            self.scan(now);
+        }
+    }
+
+    fn scan(&mut self, now: UnixNanos) {
+        self.next_scan = Instant::now() + self.rescan;
+        match self.discovery.scan(&mut self.kernel, now) {
+            Ok(changes) => {
+                self.scan_failing = false;
+                self.apply(changes, now);
+            }
+            // Once, and not every time: what is known stays known meanwhile.
+            Err(error) if !self.scan_failing => {
+                self.scan_failing = true;
+                tracing::error!(%error, "the cgroup hierarchy cannot be read");
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn files(&mut self) -> usize {
+        let Capture { kernel, discovery, pipeline, dispatcher, waiting, undecodable, .. } = self;
+        let now = Instant::now();
+        let epoch_ns = boot_epoch_ns();
+        kernel.drain_files(FILES_AT_ONCE, |record| {
+            let Ok(Observation::File(access)) = decode(record) else {
+                *undecodable += 1;
+                return;
+            };
+            match discovery.owner(access.cgroup) {
+                Owner::Container(container) => {
+                    let time = UnixNanos(epoch_ns + access.time_ns);
+                    pipeline.file(container, &access, time);
+                    if pipeline.batch_is_full() {
+                        pipeline.take_batch().into_iter().for_each(|batch| dispatcher.batch(batch));
+                    }
+                }
+                Owner::Ignored => {}
+                Owner::Unknown => waiting.enter(access.cgroup, record, now),
+            }
+        })
+    }
+
+    /// Lets in what waited for its cgroup.
+    fn let_in(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let epoch_ns = boot_epoch_ns();
+        let discovery = &self.discovery;
+        let known = |cgroup| discovery.owner(cgroup) != Owner::Unknown;
+        for record in self.waiting.leave(Instant::now(), known) {
+            if let Ok(Observation::File(access)) = decode(&record)
+                && let Owner::Container(container) = self.discovery.owner(access.cgroup)
+            {
+                self.pipeline.file(container, &access, UnixNanos(epoch_ns + access.time_ns));
+            }
+        }
+        if !self.waiting.is_empty() && Instant::now() >= self.next_repair {
+            // Its cgroup's record was lost, or is late: the tree itself knows.
+            self.next_repair = Instant::now() + REPAIR_EVERY;
+            self.scan(UnixNanos(real_time_ns()));
+        }
+    }
+
+    /// Ends the removed cgroups. Their last records were in the ring before the record of their
+    /// removal, so by now they have passed.
+    fn depart(&mut self) {
+        let now = UnixNanos(real_time_ns());
+        for cgroup in std::mem::take(&mut self.departing) {
+            let changes = self.discovery.gone(cgroup, now);
+            self.apply(changes, now);
+            self.kernel.untrace(cgroup);
+            self.kernel.unwatch(cgroup);
+        }
+    }
+
+    fn apply(&mut self, changes: Vec<Change>, now: UnixNanos) {
+        for change in changes {
+            match change {
+                Change::Started(container) => {
+                    self.pipeline.started(container, now);
+                    self.say(container, "container found");
+                }
+                Change::Ended(container) => {
+                    self.say(container, "container ended");
+                    let own = self.discovery.cgroups_of(container).first().copied();
+                    let counters =
+                        own.map_or_else(KernelCounters::default, |own| self.kernel.counters(own));
+                    self.ended.extend(self.pipeline.ended(container, counters, now));
+                    own.into_iter().for_each(|own| self.kernel.untrace(own));
+                }
+                Change::Nested(..) => {}
+                Change::NestedGone(cgroup, container) => {
+                    let counters = self.kernel.counters(cgroup);
+                    self.pipeline.retire(container, &counters);
+                    self.kernel.untrace(cgroup);
+                }
+            }
+        }
+    }
+
+    fn say(&self, container: ContainerId, what: &'static str) {
+        if let Some(known) = self.pipeline.known(container) {
+            tracing::info!(
+                container = known.name,
+                cgroup_id = known.cgroup.0,
+                cgroup_path = %String::from_utf8_lossy(&known.cgroup_path),
+                runtime = known.runtime,
+                "{what}"
+            );
+        }
+    }
+
+    fn flush(&mut self) {
+        self.pipeline.take_batch().into_iter().for_each(|batch| self.dispatcher.batch(batch));
+    }
+
+    fn now_and_then(&mut self) {
+        let now = Instant::now();
+        if now >= self.next_settle {
+            self.next_settle = now + SETTLE_EVERY;
+            self.kernel.settle();
+        }
+        if now >= self.next_scan {
+            self.scan(UnixNanos(real_time_ns()));
+        }
+        if now >= self.next_forget && self.dispatcher.lost_since() > 0 {
+            // A plugin lost events that would never come again: let each be news once more.
+            self.next_forget = now + FORGET_EVERY;
+            self.kernel.forget_repeats();
+            self.pipeline.forget_repeats();
+        }
+    }
+
+    /// Hands out the totals. What they count was handed out before: the counters are read first, and
+    /// whatever they count is in the rings by then.
+    fn tick(&mut self, cause: TickCause) {
+        let counters: Vec<(ContainerId, KernelCounters)> = self
+            .pipeline
+            .containers()
+            .map(|container| {
+                let mut sum = KernelCounters::default();
+                for cgroup in self.discovery.cgroups_of(container) {
+                    sum.add(&self.kernel.counters(*cgroup));
+                }
+                (container, sum)
+            })
+            .collect();
+        let machine = self.kernel.machine_counters();
+        self.turn();
+        let now = UnixNanos(real_time_ns());
+        let mut containers = std::mem::take(&mut self.ended);
+        for (container, counters) in counters {
+            // One that ended in this turn is among the ended already.
+            containers.extend(self.pipeline.totals(container, counters, now));
+        }
+        containers.sort_by_key(|totals| totals.container);
+        let daemon = [
+            ("lost.unattributed", self.waiting.unattributed()),
+            ("lost.undecodable", self.undecodable),
+            ("lost.cgroup-records", machine.lifecycle_lost),
+            ("untraced.cgroups-full", machine.cgroups_full),
+        ];
+        let counters = daemon
+            .into_iter()
+            .filter(|(_, value)| *value != 0)
+            .map(|(name, value)| Counter { name, value })
+            .collect();
+        self.dispatcher.tick(std::sync::Arc::new(Tick { time: now, cause, containers, counters }));
+    }
+}
+
+/// The moment of boot, in nanoseconds since the Unix epoch, as the clocks stand now.
+fn boot_epoch_ns() -> u64 {
+    real_time_ns().saturating_sub(boot_time_ns())
+}

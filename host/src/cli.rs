@@ -1,0 +1,487 @@
+//! The command line: commands, flags, and what the user gets to read.
+//!
+//! Takes arguments and environment, loads the configuration, calls the command, and turns its error
+//! into one sentence and an exit code. The commands that need a kernel are given by `main`. Reads
+//! neither arguments nor environment of the process by itself, so that tests can give their own.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+use crate::config::{self, Config, LoadError, Loaded, Override, Setting, Sources};
+use crate::exit::{Exit, Exits, Failure};
+use crate::logging;
+
+/// The environment variable that names the configuration file.
+pub const FILE_VARIABLE: &str = "WHODUNIT_CONFIG";
+
+/// The plugin contract that this daemon speaks.
+pub const CONTRACT: &str = "whodunit:plugin@0.1.0";
+
+/// The commands that touch the machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Commands {
+    /// Watches containers until it is told to stop.
+    pub run: fn(&Config) -> Result<(), Failure>,
+    /// Writes what this machine can do, and says how the process ends.
+    pub doctor: fn(&Config, FindingsFormat, &mut dyn Write) -> Result<Exit, Failure>,
+}
+
+/// What the command line is connected to.
+pub struct Console<'a> {
+    /// Looks up an environment variable.
+    pub variable: &'a dyn Fn(&str) -> Option<OsString>,
+    /// The configuration file that is read where no other is named.
+    pub standard_file: &'a Path,
+    /// Standard output.
+    pub out: &'a mut dyn Write,
+    /// Standard error.
+    pub err: &'a mut dyn Write,
+    /// Whether standard error is a terminal.
+    pub err_is_terminal: bool,
+}
+
+/// How `doctor` writes its findings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FindingsFormat {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// Runs the command that the arguments name. `arguments` starts with the name of the program.
+pub fn execute(
+    arguments: impl IntoIterator<Item = OsString>,
+    commands: &Commands,
+    console: &mut Console<'_>,
+) -> Exit {
+    let parsed = CommandLine::command()
+        .try_get_matches_from(arguments)
+        .and_then(|matches| CommandLine::from_arg_matches(&matches));
+    let result = match parsed {
+        Ok(CommandLine { command }) => command.execute(commands, console),
+        Err(error) => return say_usage(&error, console),
+    };
+    match result {
+        Ok(exit) => exit,
+        Err(failure) => {
+            // Where standard error is gone there is nobody left to tell.
+            let _ = say_failure(&failure, console);
+            failure.exit()
+        }
+    }
+}
+
+/// The command line itself, for the documentation.
+pub fn command_line() -> clap::Command {
+    CommandLine::command()
+}
+
+/// Watches containers with eBPF and hands what happens to sandboxed Wasm plugins.
+#[derive(Debug, Parser)]
+#[command(name = "whodunit", version, arg_required_else_help = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Watch containers until SIGTERM or Ctrl-C
+    Run(ConfigurationFlags),
+    /// Check the configuration and print the one in force
+    Check {
+        #[command(flatten)]
+        flags: ConfigurationFlags,
+        /// How the configuration is printed
+        #[arg(long, value_enum, default_value = "toml", value_name = "FORMAT")]
+        output: ConfigurationFormat,
+    },
+    /// Say what this machine can do: kernel, BTF, capabilities, probes
+    Doctor {
+        #[command(flatten)]
+        flags: ConfigurationFlags,
+        /// How the findings are printed
+        #[arg(long, value_enum, default_value = "table", value_name = "FORMAT")]
+        output: FindingsFormat,
+    },
+    /// Print the version of the daemon and of its plugin contract
+    Version,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ConfigurationFormat {
+    /// TOML that can be loaded again.
+    Toml,
+    /// A JSON object with the names of the TOML.
+    Json,
+}
+
+/// Every flag here has an environment variable of its name: `--log-level` is `WHODUNIT_LOG_LEVEL`.
+/// Values are texts for clap: the rules of the TOML apply to them, wherever they come from.
+#[derive(Debug, Args)]
+struct ConfigurationFlags {
+    /// The configuration file, instead of /etc/whodunit/whodunit.toml [env: WHODUNIT_CONFIG]
+    #[arg(short = 'c', long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// What is watched: auto, pod, node or cgroups [env: WHODUNIT_SCOPE]
+    #[arg(long, value_name = "SCOPE")]
+    scope: Option<OsString>,
+    /// Where the cgroup v2 hierarchy is mounted [env: WHODUNIT_CGROUP_ROOT]
+    #[arg(long, value_name = "FOLDER")]
+    cgroup_root: Option<OsString>,
+    /// How often reports are written, such as 30s [env: WHODUNIT_INTERVAL]
+    #[arg(long, value_name = "DURATION")]
+    interval: Option<OsString>,
+    /// Folder for the lock and for what must survive a restart [env: WHODUNIT_STATE_DIR]
+    #[arg(long, value_name = "FOLDER")]
+    state_dir: Option<OsString>,
+    /// Where the output `report` of the plugin `report` goes; - is standard output [env: WHODUNIT_REPORT]
+    #[arg(long, value_name = "FILE", allow_hyphen_values = true)]
+    report: Option<OsString>,
+    /// The least urgent messages: error, warn, info, debug or trace [env: WHODUNIT_LOG_LEVEL]
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<OsString>,
+    /// How messages look: text or json [env: WHODUNIT_LOG_FORMAT]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<OsString>,
+}
+
+impl ConfigurationFlags {
+    fn load(&self, console: &Console<'_>) -> Result<Loaded, LoadError> {
+        let flag = |setting| {
+            let text = match setting {
+                Setting::Scope => &self.scope,
+                Setting::CgroupRoot => &self.cgroup_root,
+                Setting::Interval => &self.interval,
+                Setting::StateDir => &self.state_dir,
+                Setting::Report => &self.report,
+                Setting::LogLevel => &self.log_level,
+                Setting::LogFormat => &self.log_format,
+            };
+            text.clone()
+        };
+        let named = (console.variable)(FILE_VARIABLE).filter(|file| !file.is_empty());
+        let file = self.config.clone().or(named.map(PathBuf::from));
+        config::load(Sources {
+            file: file.as_deref(),
+            standard_file: console.standard_file,
+            overrides: &Override::collect(flag, console.variable),
+        })
+    }
+}
+
+impl Command {
+    fn execute(self, commands: &Commands, console: &mut Console<'_>) -> Result<Exit, Failure> {
+        match self {
+            Command::Run(flags) => {
+                let loaded = flags.load(console)?;
+                logging::start(loaded.config.log, console.wants_colours())?;
+                tracing::info!(from = %provenance(&loaded), "configuration read");
+                (commands.run)(&loaded.config)?;
+            }
+            Command::Check { flags, output } => {
+                let loaded = flags.load(console)?;
+                let text = match output {
+                    ConfigurationFormat::Toml => {
+                        format!("# From {}.\n{}", provenance(&loaded), loaded.config.to_toml())
+                    }
+                    ConfigurationFormat::Json => loaded.config.to_json() + "\n",
+                };
+                written(console.out.write_all(text.as_bytes()))?;
+            }
+            Command::Doctor { flags, output } => {
+                let loaded = flags.load(console)?;
+                return (commands.doctor)(&loaded.config, output, console.out);
+            }
+            Command::Version => written(console.out.write_all(version().as_bytes()))?,
+        }
+        Ok(Exit::Success)
+    }
+}
+
+impl Console<'_> {
+    /// Whether standard error shows colours: <https://no-color.org>.
+    fn wants_colours(&self) -> bool {
+        let set = |name| (self.variable)(name).filter(|value| !value.is_empty());
+        let dumb = set("TERM").is_some_and(|term| term == OsStr::new("dumb"));
+        self.err_is_terminal && set("NO_COLOR").is_none() && !dumb
+    }
+}
+
+/// What a command prints cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write to standard output: {0}")]
+struct OutputError(#[source] io::Error);
+
+impl Exits for OutputError {
+    fn exit(&self) -> Exit {
+        Exit::Failure
+    }
+}
+
+/// A reader that has seen enough, such as `head`, is no error.
+fn written(result: io::Result<()>) -> Result<(), OutputError> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.map_err(OutputError),
+    }
+}
+
+/// clap's own text: help and version on standard output, a wrong command line on standard error.
+fn say_usage(error: &clap::Error, console: &mut Console<'_>) -> Exit {
+    let text = error.render();
+    let written = match (error.use_stderr(), console.wants_colours()) {
+        (true, true) => write!(console.err, "{}", text.ansi()),
+        (true, false) => write!(console.err, "{text}"),
+        (false, _) => write!(console.out, "{text}"),
+    };
+    match (error.use_stderr(), written) {
+        (false, Ok(())) => Exit::Success,
+        (false, Err(_)) => Exit::Failure,
+        (true, _) => Exit::Usage,
+    }
+}
+
+fn say_failure(failure: &Failure, console: &mut Console<'_>) -> io::Result<()> {
+    match failure.cause() {
+        Some(LoadError::Invalid(invalid)) if console.wants_colours() => {
+            write!(console.err, "{}", invalid.picture())
+        }
+        Some(LoadError::Invalid(invalid)) => writeln!(console.err, "{invalid}"),
+        _ => writeln!(console.err, "whodunit: error: {}", failure.sentence()),
+    }
+}
+
+/// What a configuration was made of, such as `/etc/whodunit/whodunit.toml, --scope`.
+fn provenance(loaded: &Loaded) -> String {
+    let base = match &loaded.file {
+        Some(path) => path.display().to_string(),
+        None => String::from("defaults"),
+    };
+    let origins = loaded.origins.iter().map(|origin| format!(", {origin}"));
+    base + &origins.collect::<String>()
+}
+
+fn version() -> String {
+    let linked = if cfg!(target_feature = "crt-static") { "static" } else { "dynamic" };
+    let machine = format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS);
+    let target = option_env!("WHODUNIT_TARGET").unwrap_or(&machine);
+    let mut text = format!(
+        "whodunit {}\ntarget: {target} ({linked})\nplugin contract: {CONTRACT}\n",
+        env!("CARGO_PKG_VERSION"),
+    );
+    if let Some(compiler) = option_env!("WHODUNIT_RUSTC") {
+        text.push_str(&format!("compiler: {compiler}\n"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What one run of the program gives its user.
+    #[derive(Debug)]
+    struct Told {
+        exit: Exit,
+        out: String,
+        err: String,
+    }
+
+    fn run_that_fails(config: &Config) -> Result<(), Failure> {
+        let cause = format!("no permission to watch {}", config.discovery.scope.name());
+        Err(Failure::new(Exit::Permission, cause))
+    }
+
+    fn doctor_that_finds(
+        _: &Config,
+        format: FindingsFormat,
+        out: &mut dyn Write,
+    ) -> Result<Exit, Failure> {
+        written(writeln!(out, "{format:?}"))?;
+        Ok(Exit::Failure)
+    }
+
+    const COMMANDS: Commands = Commands { run: run_that_fails, doctor: doctor_that_finds };
+
+    fn told_at(
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+        err_is_terminal: bool,
+        standard_file: &Path,
+    ) -> Told {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let variable = |name: &str| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| OsString::from(value))
+        };
+        let mut console = Console {
+            variable: &variable,
+            standard_file,
+            out: &mut out,
+            err: &mut err,
+            err_is_terminal,
+        };
+        let arguments = std::iter::once("whodunit").chain(arguments.iter().copied());
+        let exit = execute(arguments.map(OsString::from), &COMMANDS, &mut console);
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Told { exit, out: text(out), err: text(err) }
+    }
+
+    fn told(arguments: &[&str], variables: &[(&str, &str)]) -> Told {
+        told_at(arguments, variables, false, Path::new("/nonexistent/whodunit.toml"))
+    }
+
+    fn broken_file() -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "[daemon]\nintervall = \"30s\"\n").unwrap();
+        file
+    }
+
+    #[test]
+    fn check_prints_the_configuration_in_force_and_what_it_was_made_of() {
+        let told = told(&["check", "--scope", "node"], &[("WHODUNIT_INTERVAL", "5s")]);
+        assert_eq!(told.exit, Exit::Success, "{told:?}");
+        assert_eq!(told.err, "");
+        assert!(told.out.starts_with("# From defaults, --scope, WHODUNIT_INTERVAL.\n"), "{told:?}");
+        assert!(told.out.contains("\nscope = \"node\"\n"), "{told:?}");
+        assert!(told.out.contains("\ninterval = \"5s\"\n"), "{told:?}");
+    }
+
+    #[test]
+    fn check_prints_json_for_programs() {
+        let told = told(&["check", "--output", "json", "--log-level", "debug"], &[]);
+        let config: serde_json::Value = serde_json::from_str(&told.out).unwrap();
+        assert_eq!(config["log"]["level"], "debug");
+        assert_eq!(
+            config["plugin"][0]["outputs"]["report"]["file"],
+            "/var/lib/whodunit/report.json"
+        );
+    }
+
+    #[test]
+    fn a_broken_file_is_one_line_a_problem_for_logs_and_a_picture_for_a_terminal() {
+        let file = broken_file();
+        let path = file.path().to_str().unwrap();
+        let line =
+            format!("{path}:2:1: unknown key `daemon.intervall`: did you mean `interval`?\n");
+        for variables in [vec![], vec![("TERM", "xterm")]] {
+            let told = told(&["check", "-c", path], &variables);
+            assert_eq!((told.exit, told.out.as_str()), (Exit::Configuration, ""));
+            assert_eq!(told.err, line);
+        }
+        let nowhere = Path::new("/nonexistent/whodunit.toml");
+        for plain in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+            assert_eq!(told_at(&["run", "-c", path], &[plain], true, nowhere).err, line);
+        }
+        let picture = told_at(&["run", "-c", path], &[("NO_COLOR", "")], true, nowhere);
+        assert_eq!(picture.exit, Exit::Configuration);
+        assert!(picture.err.contains("\u{1b}["), "{}", picture.err);
+        assert!(picture.err.contains("did you mean `interval`?"), "{}", picture.err);
+    }
+
+    #[test]
+    fn the_file_is_named_by_the_flag_or_else_by_the_variable() {
+        let file = broken_file();
+        let path = file.path().to_str().unwrap();
+        let by_variable = told(&["check"], &[(FILE_VARIABLE, path)]);
+        assert_eq!(by_variable.exit, Exit::Configuration);
+        let by_flag = told(&["check", "--config", path], &[(FILE_VARIABLE, "/nonexistent")]);
+        assert_eq!(by_flag.err, by_variable.err);
+        let empty = told(&["check"], &[(FILE_VARIABLE, "")]);
+        assert_eq!(empty.exit, Exit::Success);
+        let standard = told_at(&["check"], &[], false, file.path());
+        assert_eq!(standard.err, by_variable.err);
+    }
+
+    #[test]
+    fn a_missing_file_is_one_sentence_and_78() {
+        let told = told(&["run", "-c", "/nonexistent/a.toml"], &[]);
+        assert_eq!(told.exit.code(), 78);
+        assert_eq!(
+            told.err,
+            "whodunit: error: the configuration file /nonexistent/a.toml does not exist: \
+             create it, or name another with --config\n"
+        );
+    }
+
+    #[test]
+    fn a_wrong_value_is_a_fault_of_usage_by_flag_and_of_configuration_by_variable() {
+        let by_flag = told(&["check", "--scope", "nod"], &[]);
+        assert_eq!(by_flag.exit.code(), 2);
+        assert!(by_flag.err.starts_with("whodunit: error: --scope is \"nod\""), "{}", by_flag.err);
+        let by_variable = told(&["check"], &[("WHODUNIT_SCOPE", "nod")]);
+        assert_eq!(by_variable.exit.code(), 78);
+        assert!(by_variable.err.starts_with("whodunit: error: WHODUNIT_SCOPE is \"nod\""));
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_2_and_help_is_0() {
+        for arguments in [&["chekc"][..], &["check", "--scoop", "pod"], &["check", "--cgroup", "x"]]
+        {
+            let told = told(arguments, &[]);
+            assert_eq!((told.exit.code(), told.out.as_str()), (2, ""), "{told:?}");
+            assert!(told.err.starts_with("error: "), "{told:?}");
+        }
+        for arguments in [&["help"][..], &["--help"], &["help", "run"], &["--version"]] {
+            let told = told(arguments, &[]);
+            assert_eq!((told.exit.code(), told.err.as_str()), (0, ""), "{told:?}");
+            assert!(told.out.contains("whodunit"), "{told:?}");
+        }
+        assert_eq!(told(&[], &[]).exit.code(), 2);
+    }
+
+    #[test]
+    fn a_command_that_fails_says_one_sentence_and_ends_with_its_code() {
+        let told = told(&["run", "--scope", "node", "--log-level", "error"], &[]);
+        assert_eq!(told.exit.code(), 77);
+        assert_eq!(told.err, "whodunit: error: no permission to watch node\n");
+        assert_eq!(told.out, "");
+    }
+
+    #[test]
+    fn doctor_writes_in_the_format_that_was_asked_for_and_decides_the_exit() {
+        let table = told(&["doctor"], &[]);
+        assert_eq!((table.exit, table.out.as_str()), (Exit::Failure, "Table\n"));
+        assert_eq!(told(&["doctor", "--output", "json"], &[]).out, "Json\n");
+    }
+
+    #[test]
+    fn version_names_the_daemon_its_target_and_its_contract() {
+        let told = told(&["version"], &[]);
+        let mut lines = told.out.lines();
+        assert_eq!(lines.next(), Some(concat!("whodunit ", env!("CARGO_PKG_VERSION"))));
+        assert!(lines.next().unwrap().starts_with("target: "));
+        assert_eq!(lines.next(), Some("plugin contract: whodunit:plugin@0.1.0"));
+    }
+
+    #[test]
+    fn the_contract_is_that_of_the_wit_package() {
+        let wit = include_str!("../../wit/types.wit");
+        let package = wit.lines().find_map(|line| line.strip_prefix("package "));
+        assert_eq!(package.map(|it| it.trim_end_matches(';')), Some(CONTRACT));
+    }
+
+    #[test]
+    fn the_help_of_every_flag_names_its_variable() {
+        for setting in Setting::ALL {
+            let command = command_line();
+            let run = command.find_subcommand("run").unwrap();
+            let flag = run.get_arguments().find(|it| it.get_long() == Some(setting.flag()));
+            let help = flag.unwrap().get_help().unwrap().to_string();
+            assert!(help.contains(&format!("[env: {}]", setting.variable())), "{help}");
+        }
+    }
+
+    #[test]
+    fn a_reader_that_has_left_is_no_error_and_a_full_disk_is() {
+        assert!(written(Err(io::ErrorKind::BrokenPipe.into())).is_ok());
+        let error = written(Err(io::ErrorKind::StorageFull.into())).unwrap_err();
+        assert_eq!(error.exit(), Exit::Failure);
+        assert_eq!(error.to_string(), "cannot write to standard output: no storage space");
+    }
+}

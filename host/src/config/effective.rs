@@ -1,0 +1,78 @@
+//! The configuration in force, written down: as TOML that can be loaded again, or as JSON.
+//!
+//! Takes a checked `Config` and gives text with the names and units of the TOML. The field names stand
+//! beside the fields in `mod.rs`; what is here is how a value is written. Never changes a value.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+
+use super::{Config, LogFormat, LogLevel, Output, PluginSource, Scope, values};
+
+/// The prefix of a source that is shipped inside the binary.
+pub(super) const BUILTIN_PREFIX: &str = "builtin:";
+
+impl Config {
+    /// The configuration as TOML. Loaded again, it gives the same configuration.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self)
+            .expect("every path, name and number of a checked configuration fits TOML")
+    }
+
+    /// The configuration as a JSON object with the names of the TOML.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("a checked configuration holds only JSON values")
+    }
+}
+
+pub(super) fn duration<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&values::duration_text(*value))
+}
+
+pub(super) fn size<T: Copy + TryInto<u64>, S: Serializer>(
+    value: &T,
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    let bytes = (*value).try_into().unwrap_or(u64::MAX);
+    to.serialize_str(&values::size_text(bytes))
+}
+
+impl Serialize for Scope {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.name())
+    }
+}
+
+impl Serialize for LogLevel {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.name())
+    }
+}
+
+impl Serialize for LogFormat {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.name())
+    }
+}
+
+impl Serialize for PluginSource {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            PluginSource::Builtin(name) => to.collect_str(&format_args!("{BUILTIN_PREFIX}{name}")),
+            PluginSource::File(path) => path.serialize(to),
+        }
+    }
+}
+
+impl Serialize for Output {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut map = to.serialize_map(Some(1))?;
+        match self {
+            Output::File(path) => map.serialize_entry::<_, PathBuf>("file", path)?,
+            Output::Stdout => map.serialize_entry("stdout", &true)?,
+        }
+        map.end()
+    }
+}

@@ -1,0 +1,360 @@
+//! Every key of the TOML, once: its name, what it holds, its limits and its meaning.
+//!
+//! The reader takes from here what it expects and what it suggests, and `docs/configuration.md` is
+//! generated from it. The defaults stand in the `Default` implementations of `mod.rs`.
+
+use std::time::Duration;
+
+use super::values;
+use super::{LogFormat, LogLevel, Scope};
+
+/// One key.
+#[derive(Debug)]
+pub struct Key {
+    /// Its name in its table.
+    pub name: &'static str,
+    /// What it holds.
+    pub shape: Shape,
+    /// Whether the table is incomplete without it.
+    pub required: bool,
+    /// What it means, as a sentence of Markdown without its full stop.
+    pub meaning: &'static str,
+}
+
+/// What a key holds.
+#[derive(Debug)]
+pub enum Shape {
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// A duration.
+    Duration {
+        /// The shortest.
+        least: Duration,
+        /// The longest.
+        most: Duration,
+    },
+    /// A number of bytes.
+    Size {
+        /// The smallest, in bytes.
+        least: u64,
+        /// The largest, in bytes.
+        most: u64,
+        /// Whether it has to be a power of two.
+        power_of_two: bool,
+    },
+    /// A whole number.
+    Count {
+        /// The smallest.
+        least: u64,
+        /// The largest.
+        most: u64,
+    },
+    /// `true`; the key is left out otherwise.
+    True,
+    /// A path. A relative one starts at the folder of the TOML file.
+    Path,
+    /// A list of absolute path prefixes.
+    Prefixes,
+    /// A list of cgroup paths.
+    Subtrees,
+    /// The name of a plugin or an output.
+    Name,
+    /// Where a component comes from.
+    Source,
+    /// A table with these keys.
+    Table(&'static [Key]),
+    /// A list of tables with these keys.
+    Tables(&'static [Key]),
+    /// A table whose keys are names, each with a table of these keys.
+    Named(&'static [Key]),
+    /// A table that is not looked into.
+    Free,
+}
+
+/// What an output's or a plugin's name is made of, to stand behind `expected`.
+pub const NAME_RULE: &str = "1 to 63 lower case letters, digits and hyphens";
+
+impl Shape {
+    /// What is expected, to stand behind the word `expected`, and in the documentation.
+    pub fn expected(&self) -> String {
+        match self {
+            Shape::Word(words) => values::expected_word(words),
+            Shape::Duration { least, most } => values::expected_duration(*least, *most),
+            Shape::Size { least, most, power_of_two } => {
+                values::expected_size(*least, *most, *power_of_two)
+            }
+            Shape::Count { least, most } => format!("a whole number from {least} to {most}"),
+            Shape::True => String::from("true, or no such key"),
+            Shape::Path => String::from("a path"),
+            Shape::Prefixes => String::from("a list of absolute paths such as [\"/proc/\"]"),
+            Shape::Subtrees => String::from(
+                "a list of cgroups below the root, such as [\"system.slice/nginx.service\"]",
+            ),
+            Shape::Name => String::from(NAME_RULE),
+            Shape::Source => String::from("\"builtin:NAME\" or the path of a component file"),
+            Shape::Table(_) | Shape::Free => String::from("a table"),
+            Shape::Tables(_) => String::from("a list of tables"),
+            Shape::Named(_) => {
+                String::from("a table of names, such as report = { file = \"report.json\" }")
+            }
+        }
+    }
+
+    /// The keys of the tables inside.
+    pub fn keys(&self) -> Option<&'static [Key]> {
+        match self {
+            Shape::Table(keys) | Shape::Tables(keys) | Shape::Named(keys) => Some(keys),
+            Shape::Word(_)
+            | Shape::Duration { .. }
+            | Shape::Size { .. }
+            | Shape::Count { .. }
+            | Shape::True
+            | Shape::Path
+            | Shape::Prefixes
+            | Shape::Subtrees
+            | Shape::Name
+            | Shape::Source
+            | Shape::Free => None,
+        }
+    }
+}
+
+/// The key of that dotted path, such as `daemon.interval`.
+///
+/// # Panics
+///
+/// Where there is no such key: paths come from this program, never from a user.
+pub fn key(path: &str) -> &'static Key {
+    let mut keys = ROOT;
+    let mut found = None;
+    for name in path.split('.') {
+        let key = keys.iter().find(|key| key.name == name);
+        let key = key.unwrap_or_else(|| panic!("there is no configuration key {path}"));
+        keys = key.shape.keys().unwrap_or(&[]);
+        found = Some(key);
+    }
+    found.expect("a path has at least one name")
+}
+
+/// Calls `each` with the dotted path of its table and the key, for every key: a whole table, then the
+/// tables in it. Names that the user chooses are `NAME` in the path.
+pub fn walk(each: &mut dyn FnMut(&str, &'static Key)) {
+    fn descend(path: &str, keys: &'static [Key], each: &mut dyn FnMut(&str, &'static Key)) {
+        for key in keys {
+            each(path, key);
+        }
+        for key in keys {
+            let Some(inner) = key.shape.keys() else {
+                continue;
+            };
+            let dot = if path.is_empty() { "" } else { "." };
+            let any_name = if matches!(key.shape, Shape::Named(_)) { ".NAME" } else { "" };
+            descend(&format!("{path}{dot}{}{any_name}", key.name), inner, each);
+        }
+    }
+    descend("", ROOT, each);
+}
+
+const fn optional(name: &'static str, shape: Shape, meaning: &'static str) -> Key {
+    Key { name, shape, required: false, meaning }
+}
+
+const fn required(name: &'static str, shape: Shape, meaning: &'static str) -> Key {
+    Key { name, shape, required: true, meaning }
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// The tables at the top of the file.
+pub static ROOT: &[Key] = &[
+    optional("discovery", Shape::Table(DISCOVERY), "Which containers are watched"),
+    optional("files", Shape::Table(FILES), "Which file events are admitted"),
+    optional("capture", Shape::Table(CAPTURE), "Sizes of the kernel's maps and rings"),
+    optional("daemon", Shape::Table(DAEMON), "Where the daemon keeps what is its own"),
+    optional("log", Shape::Table(LOG), "What the daemon says on standard error"),
+    optional(
+        "plugin",
+        Shape::Tables(PLUGIN),
+        "The plugins, one `[[plugin]]` each. Where there is none, `builtin:report-json` runs under \
+         the name `report` and writes `report.json` in `daemon.state_dir`",
+    ),
+];
+
+static DISCOVERY: &[Key] = &[
+    optional(
+        "scope",
+        Shape::Word(&[
+            Scope::Auto.name(),
+            Scope::Pod.name(),
+            Scope::Node.name(),
+            Scope::Cgroups.name(),
+        ]),
+        "What is watched: `pod` is the other containers of the daemon's own pod, `node` is every \
+         container of the machine, `cgroups` is the subtrees of `discovery.cgroups`, and `auto` is \
+         `pod` inside a container and `node` elsewhere",
+    ),
+    optional(
+        "cgroup_root",
+        Shape::Path,
+        "Where the cgroup v2 hierarchy is mounted. Without it, it is looked up in \
+         `/proc/self/mountinfo`",
+    ),
+    optional(
+        "cgroups",
+        Shape::Subtrees,
+        "The subtrees to watch, relative to the cgroup root. Required with the scope `cgroups` and \
+         refused with every other",
+    ),
+    optional(
+        "rescan",
+        Shape::Duration { least: Duration::from_secs(1), most: DAY },
+        "How often the whole cgroup tree is read again, to repair what the live events missed",
+    ),
+];
+
+static FILES: &[Key] = &[
+    optional(
+        "exclude",
+        Shape::Prefixes,
+        "Files whose resolved path starts with one of these are counted and left out. The list \
+         replaces the default",
+    ),
+    optional(
+        "dedup_capacity",
+        Shape::Count { least: 1, most: 10_000_000 },
+        "Entries of each container's cache of files that plugins know already. A file that falls \
+         out of the cache stays in the report",
+    ),
+];
+
+static CAPTURE: &[Key] = &[
+    optional(
+        "ring",
+        Shape::Size { least: 64 * KIB, most: GIB, power_of_two: true },
+        "Size of the ring between the kernel and the daemon for file events. Kernel memory",
+    ),
+    optional(
+        "kernel_dedup_entries",
+        Shape::Count { least: 1_024, most: 16_777_216 },
+        "Entries of the kernel's map of files seen already, shared by all containers",
+    ),
+    optional(
+        "max_cgroups",
+        Shape::Count { least: 16, most: 1_048_576 },
+        "How many cgroups can be watched at once, nested ones included",
+    ),
+];
+
+static DAEMON: &[Key] = &[
+    optional(
+        "state_dir",
+        Shape::Path,
+        "Folder for the lock and for what must survive a restart. Made with mode 0750 where it is \
+         missing",
+    ),
+    optional(
+        "cache_dir",
+        Shape::Path,
+        "Folder for compiled plugins. Only root may be able to write it",
+    ),
+    optional(
+        "interval",
+        Shape::Duration { least: Duration::from_millis(100), most: DAY },
+        "How often plugins get exact totals, which is how often reports are written",
+    ),
+];
+
+static LOG: &[Key] = &[
+    optional(
+        "level",
+        Shape::Word(&[
+            LogLevel::Error.name(),
+            LogLevel::Warn.name(),
+            LogLevel::Info.name(),
+            LogLevel::Debug.name(),
+            LogLevel::Trace.name(),
+        ]),
+        "The least urgent messages that are written",
+    ),
+    optional(
+        "format",
+        Shape::Word(&[LogFormat::Text.name(), LogFormat::Json.name()]),
+        "A line for people, or a JSON object a line",
+    ),
+];
+
+static PLUGIN: &[Key] = &[
+    required("name", Shape::Name, "Unique among the plugins; a label in the log and in metrics"),
+    required(
+        "source",
+        Shape::Source,
+        "A plugin that is shipped inside the binary (`builtin:NAME`), or the path of a component",
+    ),
+    optional("limits", Shape::Table(LIMITS), "What the plugin may use"),
+    optional(
+        "outputs",
+        Shape::Named(OUTPUT),
+        "Where the documents of the plugin go, by the names that it gives them",
+    ),
+    optional("config", Shape::Free, "The plugin's own settings, handed to it as JSON"),
+];
+
+static LIMITS: &[Key] = &[
+    optional(
+        "call",
+        Shape::Duration { least: Duration::from_millis(10), most: Duration::from_secs(60) },
+        "Time for one call. A call that takes longer costs the plugin its instance",
+    ),
+    optional(
+        "memory",
+        Shape::Size { least: MIB, most: 4 * GIB, power_of_two: false },
+        "Linear memory and tables of the plugin",
+    ),
+    optional(
+        "queue",
+        Shape::Count { least: 1_024, most: 16_777_216 },
+        "Events that wait for the plugin at most. Newer ones are dropped and counted",
+    ),
+    optional(
+        "output",
+        Shape::Size { least: KIB, most: GIB, power_of_two: false },
+        "Size of one document that the plugin hands over",
+    ),
+    optional(
+        "log_per_second",
+        Shape::Count { least: 0, most: 100_000 },
+        "Messages that the plugin may log in a second. More are dropped and counted",
+    ),
+];
+
+static OUTPUT: &[Key] = &[
+    optional("file", Shape::Path, "The file that holds the newest document, replaced whole"),
+    optional("stdout", Shape::True, "Standard output gets one document after the other"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_a_key_are_those_of_its_type() {
+        for (path, names) in [
+            ("discovery.scope", Scope::ALL.map(Scope::name).to_vec()),
+            ("log.level", LogLevel::ALL.map(LogLevel::name).to_vec()),
+            ("log.format", LogFormat::ALL.map(LogFormat::name).to_vec()),
+        ] {
+            let Shape::Word(words) = key(path).shape else { panic!("{path} holds words") };
+            assert_eq!(words, names);
+        }
+    }
+
+    #[test]
+    fn no_table_has_a_key_twice() {
+        let mut seen = std::collections::BTreeSet::new();
+        walk(&mut |table, key| assert!(seen.insert((table.to_owned(), key.name)), "{}", key.name));
+        assert!(seen.contains(&(String::from("plugin.outputs.NAME"), "file")));
+    }
+}

@@ -1,0 +1,178 @@
+//! The text of a configuration file, read against the table of keys.
+//!
+//! Takes TOML and the folder that relative paths start from. Gives a draft of the configuration with
+//! the places that later checks point at, and every problem that it finds, not the first one alone.
+//! A value that cannot be used is replaced by its default, so that reading goes on; a draft with
+//! problems is never used. Looks at the file system only to see whether a plugin's file is there.
+
+mod plugins;
+mod section;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+
+use toml::de::DeTable;
+
+use self::section::{Reader, Section};
+use super::diagnostic::Problem;
+use super::keys;
+use super::values::{Mismatch, quoted};
+use super::{Capture, Config, Daemon, Discovery, Files, Log, LogFormat, LogLevel, Plugin, Scope};
+
+/// A configuration file that was read, but not yet joined with flags and environment.
+#[derive(Debug)]
+pub(in crate::config) struct Draft {
+    /// Everything but the plugins.
+    pub(in crate::config) config: Config,
+    /// None where the file does not speak of plugins.
+    pub(in crate::config) plugins: Option<Vec<Plugin>>,
+    /// Where the values stand that are checked against each other.
+    pub(in crate::config) places: Places,
+}
+
+/// Where the values stand that are checked against each other.
+#[derive(Debug, Default)]
+pub(in crate::config) struct Places {
+    pub(in crate::config) scope: Option<Range<usize>>,
+    pub(in crate::config) cgroups: Option<Range<usize>>,
+    /// By the plugin's position and the output's name.
+    pub(in crate::config) outputs: BTreeMap<(usize, String), Range<usize>>,
+}
+
+/// Reads the text of a configuration file. `folder` is absolute.
+pub(in crate::config) fn read(text: &str, folder: &Path) -> (Draft, Vec<Problem>) {
+    let (document, errors) = DeTable::parse_recoverable(text);
+    let mut reader = Reader { folder, problems: Vec::new() };
+    let empty = DeTable::new();
+    let table = if errors.is_empty() {
+        document.get_ref()
+    } else {
+        // What follows from a syntax error is not worth reading.
+        reader.problems = errors.iter().map(|error| not_toml(text, error)).collect();
+        &empty
+    };
+    let draft = reader.draft(table);
+    (draft, reader.problems)
+}
+
+fn not_toml(text: &str, error: &toml::de::Error) -> Problem {
+    let span = error.span().unwrap_or(text.len()..text.len());
+    let wrong = match error.message() {
+        "duplicate key" => {
+            let name = text.get(span.clone()).unwrap_or_default();
+            format!("`{}` is defined twice", name.escape_debug())
+        }
+        message => format!("this is not TOML: {message}"),
+    };
+    Problem { span, wrong, expected: None, advice: None }
+}
+
+impl Reader<'_> {
+    fn draft(&mut self, table: &DeTable<'_>) -> Draft {
+        let root = self.open(String::new(), keys::ROOT, Some(table), 0..0);
+        let discovery = self.table(&root, "discovery");
+        let mut places = Places {
+            scope: discovery.span_of("scope"),
+            cgroups: discovery.span_of("cgroups"),
+            outputs: BTreeMap::new(),
+        };
+        let files = self.table(&root, "files");
+        let capture = self.table(&root, "capture");
+        let daemon = self.table(&root, "daemon");
+        let log = self.table(&root, "log");
+        let config = Config {
+            discovery: self.discovery(&discovery),
+            files: self.files(&files),
+            capture: self.capture(&capture),
+            daemon: self.daemon(&daemon),
+            log: self.log(&log),
+            plugins: Vec::new(),
+        };
+        let plugins = self.plugins(&root, &mut places);
+        Draft { config, plugins, places }
+    }
+
+    fn discovery(&mut self, section: &Section<'_>) -> Discovery {
+        let default = Discovery::default();
+        Discovery {
+            scope: self.word(section, "scope", &Scope::ALL, Scope::name).unwrap_or(default.scope),
+            cgroup_root: self.path(section, "cgroup_root"),
+            cgroups: self.list(section, "cgroups", subtree).unwrap_or(default.cgroups),
+            rescan: self.duration(section, "rescan").unwrap_or(default.rescan),
+        }
+    }
+
+    fn files(&mut self, section: &Section<'_>) -> Files {
+        let default = Files::default();
+        Files {
+            exclude: self.list(section, "exclude", prefix).unwrap_or(default.exclude),
+            dedup_capacity: self.count(section, "dedup_capacity").unwrap_or(default.dedup_capacity),
+        }
+    }
+
+    fn capture(&mut self, section: &Section<'_>) -> Capture {
+        let default = Capture::default();
+        Capture {
+            ring_bytes: self.size(section, "ring").unwrap_or(default.ring_bytes),
+            kernel_dedup_entries: self
+                .count(section, "kernel_dedup_entries")
+                .unwrap_or(default.kernel_dedup_entries),
+            max_cgroups: self.count(section, "max_cgroups").unwrap_or(default.max_cgroups),
+        }
+    }
+
+    fn daemon(&mut self, section: &Section<'_>) -> Daemon {
+        let default = Daemon::default();
+        Daemon {
+            state_dir: self.path(section, "state_dir").unwrap_or(default.state_dir),
+            cache_dir: self.path(section, "cache_dir").unwrap_or(default.cache_dir),
+            interval: self.duration(section, "interval").unwrap_or(default.interval),
+        }
+    }
+
+    fn log(&mut self, section: &Section<'_>) -> Log {
+        let default = Log::default();
+        Log {
+            level: self
+                .word(section, "level", &LogLevel::ALL, LogLevel::name)
+                .unwrap_or(default.level),
+            format: self
+                .word(section, "format", &LogFormat::ALL, LogFormat::name)
+                .unwrap_or(default.format),
+        }
+    }
+}
+
+/// Prefixes are compared with paths that the kernel resolved: these have no `.`, no `..` and no `//`.
+fn prefix(text: &str) -> Result<(), Mismatch> {
+    if !text.starts_with('/') {
+        let meant = (!text.is_empty()).then(|| quoted(&format!("/{text}")));
+        return Err(Mismatch { expected: String::from("an absolute path"), meant });
+    }
+    if text == "/" {
+        return Err(Mismatch::expected("a prefix that does not cover every file"));
+    }
+    let mut parts = text[1..].split('/').rev();
+    let last_is_ordinary = parts.next().is_some_and(|last| !matches!(last, "." | ".."));
+    if text.contains('\0') || !last_is_ordinary || !parts.all(is_ordinary) {
+        return Err(Mismatch::expected("an absolute path without `.`, `..` and empty parts"));
+    }
+    Ok(())
+}
+
+fn subtree(text: &str) -> Result<(), Mismatch> {
+    let trimmed = text.trim_matches('/');
+    let usable = !trimmed.contains('\0') && trimmed.split('/').all(is_ordinary);
+    if usable && trimmed == text {
+        return Ok(());
+    }
+    Err(Mismatch {
+        expected: String::from("a cgroup below the root, without a `/` at its start or end"),
+        meant: usable.then(|| quoted(trimmed)),
+    })
+}
+
+fn is_ordinary(part: &str) -> bool {
+    !matches!(part, "" | "." | "..")
+}

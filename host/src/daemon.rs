@@ -1,0 +1,252 @@
+//! The daemon: starts everything in order, waits for signals, stops everything in reverse.
+//!
+//! Owns the life of the process between the first check and the last report. Does nothing itself.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::MissedTickBehavior;
+
+use crate::capture::{Capture, Command};
+use crate::config::{Config, Scope};
+use crate::directory::Directory;
+use crate::discovery::root::{CgroupRoot, RootError};
+use crate::discovery::{Discovery, DiscoveryError};
+use crate::event::{TickCause, UnixNanos};
+use crate::exit::{Exit, Exits, Failure};
+use crate::kernel::{Kernel, ProbeStatus, StartError, real_time_ns};
+use crate::lock::Lock;
+use crate::pipeline::Pipeline;
+use crate::plugin::{LoadError, PluginHost, Probe, Surroundings, World};
+use crate::sink::{self, SinkError, Sinks};
+
+/// How many processes are remembered by name.
+const PROCESSES: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
+/// How long plugins get, after the last tick, to hand out their last documents.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+impl Exits for StartError {
+    fn exit(&self) -> Exit {
+        match self {
+            StartError::Permission(_) => Exit::Permission,
+            StartError::Layout(_)
+            | StartError::Load(_)
+            | StartError::Map { .. }
+            | StartError::OwnCgroup(_)
+            | StartError::Wait(_) => Exit::Failure,
+        }
+    }
+}
+
+impl Exits for RootError {
+    fn exit(&self) -> Exit {
+        match self {
+            RootError::NotMounted | RootError::Mounts { .. } => Exit::Failure,
+            RootError::Unreadable { .. } | RootError::NotCgroup2 { .. } => Exit::Configuration,
+        }
+    }
+}
+
+impl Exits for DiscoveryError {
+    fn exit(&self) -> Exit {
+        match self {
+            DiscoveryError::NoSubtrees | DiscoveryError::Subtree { .. } => Exit::Configuration,
+            DiscoveryError::PrivateNamespace { .. }
+            | DiscoveryError::OwnNotFound { .. }
+            | DiscoveryError::NoPod
+            | DiscoveryError::OnlyUs
+            | DiscoveryError::Read { .. } => Exit::Failure,
+        }
+    }
+}
+
+impl Exits for LoadError {
+    fn exit(&self) -> Exit {
+        match self {
+            LoadError::Engine { .. } | LoadError::NoThread { .. } => Exit::Failure,
+            // Everything else is a plugin, a folder or a table that the TOML names.
+            _ => Exit::Configuration,
+        }
+    }
+}
+
+impl Exits for SinkError {
+    fn exit(&self) -> Exit {
+        match self {
+            SinkError::SamePath { .. } => Exit::Configuration,
+            // The TOML may be right and the machine not ready.
+            SinkError::NoFolder { .. }
+            | SinkError::NotAFolder { .. }
+            | SinkError::NotAFile { .. }
+            | SinkError::NotWritable { .. }
+            | SinkError::NoThread(_) => Exit::Failure,
+        }
+    }
+}
+
+/// Something that the daemon asks of the system and does not get.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} cannot be set up: {source}")]
+struct SystemError {
+    what: &'static str,
+    source: std::io::Error,
+}
+
+impl Exits for SystemError {
+    fn exit(&self) -> Exit {
+        Exit::Failure
+    }
+}
+
+/// Runs until SIGTERM or SIGINT, then writes the last reports.
+///
+/// # Errors
+///
+/// If it cannot start. Once it runs, nothing but a signal ends it.
+pub fn run(config: &Config) -> Result<(), Failure> {
+    let started = UnixNanos(real_time_ns());
+    let _lock = Lock::take(&config.daemon.state_dir)?;
+    let root = CgroupRoot::open(config.discovery.cgroup_root.as_deref())?;
+    let kernel = Kernel::start(&config.capture)?;
+    say_coverage(kernel.probes());
+
+    let directory = Arc::new(Directory::new(PROCESSES));
+    let discovery = Discovery::new(
+        root,
+        config.discovery.scope,
+        config.discovery.cgroups.clone(),
+        kernel.own_cgroup(),
+        Arc::clone(&directory),
+    )?;
+    let sinks = Sinks::start(sink::outputs_of(&config.plugins))?;
+    let world = World {
+        directory: Arc::clone(&directory),
+        surroundings: surroundings(discovery.scope(), started),
+        probes: kernel.probes().iter().map(Probe::from).collect(),
+    };
+    let plugins = PluginHost::load(&config.plugins, &config.daemon.cache_dir, world, &sinks)?;
+    let pipeline = Pipeline::new(&config.files, directory);
+    let scope = discovery.scope();
+    let capture =
+        Capture::new(kernel, discovery, pipeline, plugins.dispatcher(), config.discovery.rescan)?;
+
+    tracing::info!(
+        scope = scope.name(),
+        containers = capture.containers(),
+        plugins = config.plugins.len(),
+        "ready"
+    );
+    let (commands, inbox) = channel();
+    let thread = std::thread::Builder::new()
+        .name("capture".to_owned())
+        .spawn(move || capture.run(&inbox))
+        .map_err(|source| SystemError { what: "the capture thread", source })?;
+    let until_signal = wait_for_signal(config.daemon.interval, &commands, &thread);
+    // Also where waiting failed: what was captured is reported in any case.
+    let _ = commands.send(Command::Stop);
+    let capture_ended = thread.join();
+    report_end(plugins, sinks);
+    until_signal.map_err(|source| SystemError { what: "waiting for signals", source })?;
+    capture_ended.map_err(|_| {
+        Failure::new(Exit::Failure, "the capture thread ended early; its last message says why")
+    })
+}
+
+/// Ticks every interval, until SIGTERM, SIGINT, or the end of the capture thread.
+fn wait_for_signal(
+    interval: Duration,
+    commands: &Sender<Command>,
+    capture: &JoinHandle<()>,
+) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut terminate: Signal = signal(SignalKind::terminate())?;
+        let mut interrupt: Signal = signal(SignalKind::interrupt())?;
+        // The first document is there at once: whoever waits for a report sees that there is one.
+        let mut ticks = tokio::time::interval(interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {
+                    tracing::info!(signal = "SIGTERM", "stopping");
+                    return Ok(());
+                }
+                _ = interrupt.recv() => {
+                    tracing::info!(signal = "SIGINT", "stopping");
+                    return Ok(());
+                }
+                _ = ticks.tick() => {
+                    let told = commands.send(Command::Tick(TickCause::Interval));
+                    if told.is_err() || capture.is_finished() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    })
+}
+
+/// Lets plugins and sinks finish, and says what did not end well.
+fn report_end(plugins: PluginHost, sinks: Sinks) {
+    for plugin in plugins.stop(LAST_WORDS) {
+        tracing::info!(
+            plugin = plugin.name,
+            events = plugin.events,
+            dropped = plugin.dropped,
+            instances = plugin.instance,
+            last_error = plugin.last_error,
+            "plugin ended"
+        );
+    }
+    for sink in sinks.stop() {
+        tracing::info!(
+            plugin = sink.sink.plugin(),
+            output = sink.sink.output(),
+            writes = sink.writes,
+            failures = sink.failures,
+            last_error = sink.last_error,
+            "output closed"
+        );
+    }
+}
+
+fn say_coverage(probes: &[ProbeStatus]) {
+    for probe in probes {
+        match &probe.reason {
+            None => tracing::info!(probe = probe.name, sees = probe.sees, "probe live"),
+            Some(reason) => {
+                tracing::warn!(probe = probe.name, unseen = probe.sees, reason, "probe not live")
+            }
+        }
+    }
+}
+
+impl From<&ProbeStatus> for Probe {
+    fn from(probe: &ProbeStatus) -> Probe {
+        Probe {
+            name: probe.name.to_owned(),
+            live: probe.live(),
+            reason: probe.reason.clone().unwrap_or_default(),
+        }
+    }
+}
+
+fn surroundings(scope: Scope, started: UnixNanos) -> Surroundings {
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let node_name = variable("NODE_NAME")
+        .unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
+    Surroundings {
+        pod_name: variable("POD_NAME"),
+        namespace: variable("POD_NAMESPACE"),
+        node_name,
+        boot_id: boot_id.trim().to_owned(),
+        scope: scope.name().to_owned(),
+        daemon_version: env!("CARGO_PKG_VERSION").to_owned(),
+        started,
+    }
+}

@@ -1,0 +1,15 @@
+//! The plugins that are shipped inside the binary.
+
+/// Their names and components, as the build script left them.
+const BUILTINS: [(&str, &[u8]); 1] =
+    [("report-json", include_bytes!(concat!(env!("OUT_DIR"), "/report-json.wasm")))];
+
+/// The component of that name.
+pub(super) fn component(name: &str) -> Option<&'static [u8]> {
+    BUILTINS.iter().find(|(known, _)| *known == name).map(|(_, component)| *component)
+}
+
+/// The names that may stand behind `builtin:`.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    BUILTINS.iter().map(|(name, _)| *name)
+}

@@ -1,0 +1,152 @@
+//! What some bytes are, as far as plugins go, without compiling them.
+
+use wasmparser::{Encoding, Parser, Payload};
+
+/// The package of the contract and its version, as `CONTRACT` has them.
+const PACKAGE: &str = "whodunit:plugin";
+/// Versions of the contract that this daemon speaks begin with this.
+const SPOKEN: &str = "0.1.";
+
+/// What some bytes are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Nature {
+    /// A component for a role that this daemon runs, with nothing more to say against it.
+    Reporter,
+    /// A component for a role of the contract that this daemon does not run yet.
+    OtherRole(&'static str),
+    /// A component for another version of the contract.
+    OtherVersion(String),
+    /// A component that has nothing to do with the contract, with the names of what it exports.
+    Stranger(Vec<String>),
+    /// A component that wants what the daemon does not give.
+    Demanding(Vec<String>),
+    /// A core module.
+    CoreModule,
+    /// WebAssembly in its text format.
+    Text,
+    /// No WebAssembly.
+    Garbage,
+    /// WebAssembly that breaks off or is damaged.
+    Damaged(String),
+}
+
+/// Looks at some bytes.
+pub(super) fn inspect(bytes: &[u8]) -> Nature {
+    if !bytes.starts_with(b"\0asm") {
+        let start = bytes.trim_ascii_start();
+        let is_text = start.starts_with(b"(component") || start.starts_with(b"(module");
+        return if is_text { Nature::Text } else { Nature::Garbage };
+    }
+    match names(bytes) {
+        Ok(Some(names)) => names.nature(),
+        Ok(None) => Nature::CoreModule,
+        Err(error) => Nature::Damaged(error.message().to_owned()),
+    }
+}
+
+/// The names at the outside of a component.
+#[derive(Default)]
+struct Names {
+    imports: Vec<String>,
+    exports: Vec<String>,
+}
+
+fn names(bytes: &[u8]) -> Result<Option<Names>, wasmparser::BinaryReaderError> {
+    let mut names = Names::default();
+    // Sections of what is inside the component come between its own.
+    let mut depth = 0_usize;
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload? {
+            Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => return Ok(None),
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::ComponentImportSection(imports) if depth == 0 => {
+                for import in imports {
+                    names.imports.push(import?.name.name.to_owned());
+                }
+            }
+            Payload::ComponentExportSection(exports) if depth == 0 => {
+                for export in exports {
+                    names.exports.push(export?.name.name.to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(Some(names))
+}
+
+impl Names {
+    fn nature(self) -> Nature {
+        let contract = |name: &String| interface(name).map(|(_, version)| version.to_owned());
+        let all = || self.exports.iter().chain(&self.imports);
+        let other_version = all().filter_map(contract).find(|version| !version.starts_with(SPOKEN));
+        if let Some(version) = other_version {
+            return Nature::OtherVersion(version);
+        }
+        let exports = |role| {
+            self.exports.iter().filter_map(|name| interface(name)).any(|(name, _)| name == role)
+        };
+        if !exports("reporter") {
+            return match ["filter", "explainer"].into_iter().find(|role| exports(role)) {
+                Some(role) => Nature::OtherRole(role),
+                None => Nature::Stranger(self.exports),
+            };
+        }
+        let foreign = |name: &String| interface(name).is_none();
+        let foreign: Vec<_> = self.imports.into_iter().filter(foreign).collect();
+        if foreign.is_empty() { Nature::Reporter } else { Nature::Demanding(foreign) }
+    }
+}
+
+/// Interface and version in a name such as `whodunit:plugin/reporter@0.1.0`.
+fn interface(name: &str) -> Option<(&str, &str)> {
+    name.strip_prefix(PACKAGE)?.strip_prefix('/')?.split_once('@')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(wat: &str, nature: Nature) {
+        assert_eq!(inspect(&wat::parse_str(wat).unwrap()), nature, "{wat}");
+    }
+
+    #[test]
+    fn natures_are_told_apart() {
+        let export =
+            |name: &str| format!(r#"(component (instance $i) (export "{name}" (instance $i)))"#);
+        check("(module)", Nature::CoreModule);
+        check("(component)", Nature::Stranger(vec![]));
+        check("(component (core module))", Nature::Stranger(vec![]));
+        check(&export("a:b/c@1.0.0"), Nature::Stranger(vec!["a:b/c@1.0.0".into()]));
+        check(&export("whodunit:plugin/reporter@0.1.0"), Nature::Reporter);
+        check(&export("whodunit:plugin/reporter@0.1.7"), Nature::Reporter);
+        check(&export("whodunit:plugin/filter@0.1.0"), Nature::OtherRole("filter"));
+        check(&export("whodunit:plugin/explainer@0.1.0"), Nature::OtherRole("explainer"));
+        check(&export("whodunit:plugin/reporter@0.2.0"), Nature::OtherVersion("0.2.0".into()));
+        check(
+            r#"(component
+                (import "wasi:cli/stdout@0.2.0" (instance))
+                (instance $i)
+                (export "whodunit:plugin/reporter@0.1.0" (instance $i)))"#,
+            Nature::Demanding(vec!["wasi:cli/stdout@0.2.0".into()]),
+        );
+        // What is inside does not count as the component's own.
+        check(
+            r#"(component (component (import "wasi:cli/stdout@0.2.0" (instance))))"#,
+            Nature::Stranger(vec![]),
+        );
+    }
+
+    #[test]
+    fn bytes_that_are_no_component_are_told_apart() {
+        assert_eq!(inspect(b""), Nature::Garbage);
+        assert_eq!(inspect(b"#!/bin/sh"), Nature::Garbage);
+        assert_eq!(inspect(b"  (component)"), Nature::Text);
+        assert!(matches!(inspect(b"\0asm"), Nature::Damaged(_)));
+        let mut component = wat::parse_str("(component (core module (func)))").unwrap();
+        component.truncate(component.len() - 2);
+        assert!(matches!(inspect(&component), Nature::Damaged(_)));
+    }
+}

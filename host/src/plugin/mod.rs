@@ -1,0 +1,112 @@
+//! The plugin host: loads, checks and runs components. The only user of wasmtime.
+//!
+//! Each plugin has a worker thread and a bounded queue of its own. Takes batches and ticks through
+//! [`Dispatcher`](crate::dispatch::Dispatcher), gives documents to the sinks. A guest that traps, runs
+//! on or grows without end costs its own instance and nothing else: capture never waits for a plugin,
+//! and a trapped instance is never entered again.
+
+#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
+mod bindings;
+mod builtin;
+mod engine;
+mod imports;
+mod inspect;
+mod load;
+mod queue;
+mod status;
+mod worker;
+mod world;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::config;
+use crate::dispatch::Dispatcher;
+use crate::sink::Sinks;
+use engine::Engine;
+use worker::{RestartPolicy, Worker};
+
+pub use builtin::names as builtin_names;
+pub use engine::CacheDirError;
+pub use load::LoadError;
+pub(crate) use queue::Queue;
+pub use status::{Faults, PluginState, PluginStatus};
+pub use world::{Probe, Surroundings, World};
+
+/// Name and version of the contract that this daemon speaks.
+pub const CONTRACT: &str = "whodunit:plugin@0.1.0";
+
+/// The running plugins.
+pub struct PluginHost {
+    workers: Vec<Worker>,
+}
+
+impl PluginHost {
+    /// Loads, checks and starts every plugin.
+    ///
+    /// # Errors
+    ///
+    /// A sentence about the first plugin that is no plugin, or that refuses its configuration. One
+    /// that merely dies in its start is no error: it is started again, later, as it would be at any
+    /// other time.
+    pub fn load(
+        plugins: &[config::Plugin],
+        cache_dir: &Path,
+        world: World,
+        sinks: &Sinks,
+    ) -> Result<PluginHost, LoadError> {
+        PluginHost::load_with(plugins, cache_dir, world, sinks, RestartPolicy::default())
+    }
+
+    fn load_with(
+        plugins: &[config::Plugin],
+        cache_dir: &Path,
+        world: World,
+        sinks: &Sinks,
+        policy: RestartPolicy,
+    ) -> Result<PluginHost, LoadError> {
+        let engine = Arc::new(Engine::new(cache_dir)?);
+        let world = Arc::new(world);
+        let loaded = plugins.iter().map(|plugin| load::load(&engine, plugin));
+        let loaded: Vec<_> = loaded.collect::<Result<_, _>>()?;
+        let workers = plugins.iter().zip(loaded).map(|(plugin, loaded)| {
+            Worker::spawn(&engine, plugin, loaded, Arc::clone(&world), sinks.outlet(), policy)
+        });
+        let mut workers: Vec<_> = workers.collect::<Result<_, _>>()?;
+        for worker in &mut workers {
+            worker.wait_for_first_start()?;
+        }
+        Ok(PluginHost { workers })
+    }
+
+    /// Loads and checks every plugin without starting one.
+    ///
+    /// # Errors
+    ///
+    /// A sentence about the first plugin that is no plugin.
+    pub fn check(plugins: &[config::Plugin], cache_dir: &Path) -> Result<(), LoadError> {
+        let engine = Arc::new(Engine::new(cache_dir)?);
+        plugins.iter().try_for_each(|plugin| load::load(&engine, plugin).map(drop))
+    }
+
+    /// A hand that gives batches and ticks to every plugin.
+    pub fn dispatcher(&self) -> Dispatcher {
+        Dispatcher::new(self.workers.iter().map(Worker::queue).collect())
+    }
+
+    /// What became of each plugin so far, in the order of the TOML.
+    pub fn status(&self) -> Vec<PluginStatus> {
+        self.workers.iter().map(Worker::status).collect()
+    }
+
+    /// Lets every plugin finish what waits for it, for at most that long together, and ends them.
+    pub fn stop(self, at_most: Duration) -> Vec<PluginStatus> {
+        let deadline = Instant::now() + at_most;
+        self.workers.iter().for_each(Worker::finish);
+        self.workers.into_iter().map(|worker| worker.join(deadline)).collect()
+    }
+}

@@ -1,0 +1,560 @@
+//! Sinks: where documents go. One thread writes them; the newest document of an output wins.
+//!
+//! Takes whole documents from the plugin workers and never makes them wait for a disk. A document
+//! that could not be written is kept and tried again, until it is written or a newer one replaces
+//! it. Knows nothing of what is in a document.
+
+mod file;
+mod stdout;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::config;
+use file::FileSink;
+use stdout::StdoutSink;
+
+/// How long after a failure a document is tried again, unless a newer one comes before.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// An output of a plugin.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SinkId {
+    plugin: Arc<str>,
+    output: Arc<str>,
+}
+
+impl SinkId {
+    /// The output of that name of the plugin of that name.
+    pub fn new(plugin: &str, output: &str) -> SinkId {
+        SinkId { plugin: plugin.into(), output: output.into() }
+    }
+
+    /// Name of the plugin.
+    pub fn plugin(&self) -> &str {
+        &self.plugin
+    }
+
+    /// Name of the output.
+    pub fn output(&self) -> &str {
+        &self.output
+    }
+}
+
+impl fmt::Display for SinkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.plugin, self.output)
+    }
+}
+
+/// Every output that the plugins are configured with.
+pub fn outputs_of(plugins: &[config::Plugin]) -> impl Iterator<Item = (SinkId, config::Output)> {
+    plugins.iter().flat_map(|plugin| {
+        let outputs = plugin.outputs.iter();
+        outputs.map(|(name, output)| (SinkId::new(&plugin.name, name), output.clone()))
+    })
+}
+
+/// Why an output cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// The folder is not there.
+    #[error("the folder {} of output `{sink}` does not exist: make it, or change the output's path", folder.display())]
+    NoFolder {
+        /// The output.
+        sink: SinkId,
+        /// The folder that its file would be in.
+        folder: PathBuf,
+    },
+    /// What should be the folder is something else.
+    #[error("{} of output `{sink}` is not a folder: change the output's path", folder.display())]
+    NotAFolder {
+        /// The output.
+        sink: SinkId,
+        /// What should be a folder.
+        folder: PathBuf,
+    },
+    /// The path names no file.
+    #[error("the path {} of output `{sink}` is a folder: name a file in it", path.display())]
+    NotAFile {
+        /// The output.
+        sink: SinkId,
+        /// What should be a file.
+        path: PathBuf,
+    },
+    /// No file can be written there.
+    #[error(
+        "no file can be written in the folder {} of output `{sink}` ({cause}): let the daemon write there, or change the output's path",
+        folder.display()
+    )]
+    NotWritable {
+        /// The output.
+        sink: SinkId,
+        /// The folder.
+        folder: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// Two outputs would overwrite each other.
+    #[error("the outputs `{first}` and `{second}` both go to {}: give each a file of its own", path.display())]
+    SamePath {
+        /// One of them.
+        first: SinkId,
+        /// The other.
+        second: SinkId,
+        /// Their file.
+        path: PathBuf,
+    },
+    /// The system gave no thread.
+    #[error("the thread that writes documents cannot be started ({0}): raise the limit of threads")]
+    NoThread(io::Error),
+}
+
+/// What became of an output so far.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SinkStatus {
+    /// The output.
+    pub sink: SinkId,
+    /// When a document was last written.
+    pub last_write: Option<SystemTime>,
+    /// Size of that document, in bytes.
+    pub last_bytes: usize,
+    /// Documents that were written.
+    pub writes: u64,
+    /// Attempts that failed.
+    pub failures: u64,
+    /// Why the newest attempt failed, in one sentence. None after one that did not.
+    pub last_error: Option<String>,
+}
+
+/// The running sinks.
+pub struct Sinks {
+    outlet: Outlet,
+    writer: JoinHandle<()>,
+}
+
+/// A hand that gives documents to the sinks. Each plugin worker has one.
+#[derive(Clone)]
+pub struct Outlet(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+struct State {
+    slots: BTreeMap<SinkId, Slot>,
+    stopping: bool,
+}
+
+struct Slot {
+    target: Arc<Target>,
+    /// The newest document, until it is written.
+    waiting: Option<Arc<Vec<u8>>>,
+    /// The document that is being written.
+    writing: Option<Arc<Vec<u8>>>,
+    /// Not before then, unless a newer document comes.
+    retry_at: Option<Instant>,
+    status: SinkStatus,
+}
+
+enum Target {
+    File(FileSink),
+    Stdout(StdoutSink),
+}
+
+impl Target {
+    fn write(&self, body: &[u8]) -> io::Result<()> {
+        match self {
+            Target::File(file) => file.write(body),
+            Target::Stdout(stdout) => stdout.write(body),
+        }
+    }
+
+    fn read(&self, at_most: usize) -> Option<Vec<u8>> {
+        match self {
+            Target::File(file) => file.read(at_most),
+            Target::Stdout(_) => None,
+        }
+    }
+}
+
+impl Sinks {
+    /// Checks that every output can be written, by really trying, and starts the writing thread.
+    pub fn start(
+        outputs: impl Iterator<Item = (SinkId, config::Output)>,
+    ) -> Result<Sinks, SinkError> {
+        let mut slots = BTreeMap::new();
+        let mut paths: BTreeMap<PathBuf, SinkId> = BTreeMap::new();
+        for (sink, output) in outputs {
+            let target = match output {
+                config::Output::File(path) => {
+                    let file = FileSink::open(&sink, &path)?;
+                    if let Some(first) = paths.insert(file.path().to_owned(), sink.clone()) {
+                        return Err(SinkError::SamePath { first, second: sink, path });
+                    }
+                    Target::File(file)
+                }
+                config::Output::Stdout => Target::Stdout(StdoutSink),
+            };
+            slots.insert(sink.clone(), Slot::new(sink, target));
+        }
+        let state = Mutex::new(State { slots, stopping: false });
+        let shared = Arc::new(Shared { state, wake: Condvar::new() });
+        let outlet = Outlet(Arc::clone(&shared));
+        let writer = thread::Builder::new()
+            .name("sinks".to_owned())
+            .spawn(move || shared.write_until_stopped())
+            .map_err(SinkError::NoThread)?;
+        Ok(Sinks { outlet, writer })
+    }
+
+    /// Hands over a document, which replaces one of the same output that is not written yet.
+    pub fn put(&self, sink: SinkId, body: Vec<u8>) {
+        self.outlet.put(&sink, body);
+    }
+
+    /// The newest document of an output. None where there is none, where it is larger than
+    /// `at_most` bytes, and where the sink cannot be read.
+    pub fn read(&self, sink: SinkId, at_most: usize) -> Option<Vec<u8>> {
+        self.outlet.read(&sink, at_most)
+    }
+
+    /// What became of each output so far.
+    pub fn status(&self) -> Vec<SinkStatus> {
+        self.outlet.0.lock().slots.values().map(|slot| slot.status.clone()).collect()
+    }
+
+    /// A hand that gives documents to these sinks.
+    pub fn outlet(&self) -> Outlet {
+        self.outlet.clone()
+    }
+
+    /// Ends the writing thread after everything that was put is written, or was tried once more.
+    pub fn stop(self) -> Vec<SinkStatus> {
+        self.outlet.0.lock().stopping = true;
+        self.outlet.0.wake.notify_all();
+        if self.writer.join().is_err() {
+            tracing::error!("the thread that writes documents ended early");
+        }
+        self.outlet.0.lock().slots.values().map(|slot| slot.status.clone()).collect()
+    }
+}
+
+impl Outlet {
+    /// See [`Sinks::put`]. A document for an output that there is not goes nowhere.
+    pub fn put(&self, sink: &SinkId, body: Vec<u8>) {
+        if let Some(slot) = self.0.lock().slots.get_mut(sink) {
+            slot.waiting = Some(Arc::new(body));
+            slot.retry_at = None;
+            self.0.wake.notify_all();
+        }
+    }
+
+    /// See [`Sinks::read`].
+    pub fn read(&self, sink: &SinkId, at_most: usize) -> Option<Vec<u8>> {
+        let (newest, target) = {
+            let state = self.0.lock();
+            let slot = state.slots.get(sink)?;
+            let newest = slot.waiting.as_ref().or(slot.writing.as_ref()).cloned();
+            (newest, Arc::clone(&slot.target))
+        };
+        match newest {
+            // Not from what cannot be read back once it is written.
+            Some(body) if matches!(*target, Target::File(_)) => {
+                (body.len() <= at_most).then(|| body.to_vec())
+            }
+            Some(_) | None => target.read(at_most),
+        }
+    }
+}
+
+impl Slot {
+    fn new(sink: SinkId, target: Target) -> Slot {
+        Slot {
+            target: Arc::new(target),
+            waiting: None,
+            writing: None,
+            retry_at: None,
+            status: SinkStatus {
+                sink,
+                last_write: None,
+                last_bytes: 0,
+                writes: 0,
+                failures: 0,
+                last_error: None,
+            },
+        }
+    }
+
+    fn is_due(&self, now: Instant, stopping: bool) -> bool {
+        let later = self.retry_at.is_some_and(|at| at > now);
+        self.waiting.is_some() && (stopping || !later)
+    }
+
+    /// Notes how a write ended. A document that was not written waits again, if no newer one does.
+    fn settle(&mut self, result: io::Result<()>, stopping: bool) {
+        let Some(body) = self.writing.take() else {
+            return;
+        };
+        let sink = &self.status.sink;
+        match result {
+            Ok(()) => {
+                if self.status.last_error.take().is_some() {
+                    tracing::info!(%sink, "documents can be written again");
+                }
+                self.retry_at = None;
+                self.status.last_write = Some(SystemTime::now());
+                self.status.last_bytes = body.len();
+                self.status.writes += 1;
+            }
+            Err(cause) => {
+                self.status.failures += 1;
+                let sentence =
+                    format!("a document of {} bytes was not written: {cause}", body.len());
+                // Said once, not at every attempt.
+                if self.status.last_error.is_none() {
+                    tracing::error!(%sink, "{sentence}; it is kept and tried again");
+                }
+                self.status.last_error = Some(sentence);
+                if stopping {
+                    self.waiting = None;
+                } else if self.waiting.is_none() {
+                    self.waiting = Some(body);
+                    self.retry_at = Some(Instant::now() + RETRY_AFTER);
+                }
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder of this lock panics")
+    }
+
+    fn write_until_stopped(&self) {
+        let mut state = self.lock();
+        loop {
+            let (now, stopping) = (Instant::now(), state.stopping);
+            let due = state.slots.values_mut().find(|slot| slot.is_due(now, stopping));
+            if let Some(slot) = due {
+                let sink = slot.status.sink.clone();
+                let target = Arc::clone(&slot.target);
+                slot.writing = slot.waiting.take();
+                let body = slot.writing.clone().unwrap_or_default();
+                drop(state);
+                let result = target.write(&body);
+                state = self.lock();
+                let stopping = state.stopping;
+                if let Some(slot) = state.slots.get_mut(&sink) {
+                    slot.settle(result, stopping);
+                }
+            } else if stopping {
+                return;
+            } else {
+                let waiting = state.slots.values().filter(|slot| slot.waiting.is_some());
+                let next = waiting.filter_map(|slot| slot.retry_at).min();
+                state = match next {
+                    Some(at) => {
+                        let timeout = at.saturating_duration_since(now);
+                        self.wake.wait_timeout(state, timeout).expect("no holder panics").0
+                    }
+                    None => self.wake.wait(state).expect("no holder panics"),
+                };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    fn sinks(path: &Path) -> (Sinks, SinkId) {
+        let sink = SinkId::new("p", "report");
+        let output = config::Output::File(path.to_owned());
+        (Sinks::start([(sink.clone(), output)].into_iter()).unwrap(), sink)
+    }
+
+    fn wait_for(sinks: &Sinks, condition: impl Fn(&SinkStatus) -> bool) -> SinkStatus {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let status = sinks.status().remove(0);
+            if condition(&status) {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the condition never held: {status:?}");
+            thread::yield_now();
+        }
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn stop_writes_the_newest_document_and_leaves_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("report.json");
+        let (sinks, sink) = sinks(&path);
+        for number in 0..100 {
+            sinks.put(sink.clone(), format!("document {number}").into_bytes());
+        }
+        let status = sinks.stop().remove(0);
+        assert_eq!(fs::read(&path).unwrap(), b"document 99");
+        assert_eq!(names(folder.path()), ["report.json"]);
+        assert!(status.writes >= 1 && status.last_bytes == 11 && status.last_error.is_none());
+    }
+
+    #[test]
+    fn what_was_put_is_read_back_before_and_after_it_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("report.json");
+        fs::write(&path, "from the run before").unwrap();
+        let (sinks, sink) = sinks(&path);
+        assert_eq!(sinks.read(sink.clone(), 100).unwrap(), b"from the run before");
+        assert_eq!(sinks.read(sink.clone(), 10), None, "larger than asked for");
+        sinks.put(sink.clone(), b"new".to_vec());
+        assert_eq!(sinks.read(sink.clone(), 100).unwrap(), b"new");
+        wait_for(&sinks, |status| status.writes == 1);
+        assert_eq!(sinks.read(sink.clone(), 100).unwrap(), b"new");
+        assert_eq!(sinks.read(SinkId::new("p", "other"), 100), None);
+        sinks.stop();
+    }
+
+    #[test]
+    fn a_vanished_folder_is_survived_and_the_document_comes_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("inner");
+        fs::create_dir(&inner).unwrap();
+        let path = inner.join("report.json");
+        let (sinks, sink) = sinks(&path);
+        fs::remove_dir(&inner).unwrap();
+        sinks.put(sink.clone(), b"first".to_vec());
+        let status = wait_for(&sinks, |status| status.failures > 0);
+        assert!(status.last_error.unwrap().contains("was not written"));
+        assert_eq!(sinks.read(sink.clone(), 100).unwrap(), b"first", "it is kept");
+        fs::create_dir(&inner).unwrap();
+        // A newer document is tried at once; the old one alone would be, some seconds later.
+        sinks.put(sink.clone(), b"second".to_vec());
+        let status = wait_for(&sinks, |status| status.writes == 1);
+        assert_eq!(status.last_error, None);
+        assert_eq!(fs::read(&path).unwrap(), b"second");
+        sinks.stop();
+    }
+
+    #[test]
+    fn a_kept_document_is_written_when_stopping() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("inner");
+        fs::create_dir(&inner).unwrap();
+        let (sinks, sink) = sinks(&inner.join("report.json"));
+        fs::remove_dir(&inner).unwrap();
+        sinks.put(sink.clone(), b"only".to_vec());
+        wait_for(&sinks, |status| status.failures > 0);
+        fs::create_dir(&inner).unwrap();
+        assert_eq!(sinks.stop().remove(0).writes, 1);
+        assert_eq!(fs::read(inner.join("report.json")).unwrap(), b"only");
+    }
+
+    #[test]
+    fn a_full_disk_leaves_the_old_document_and_no_temporary_file() {
+        // `/dev/full` refuses every byte, and a file system of one page is full at once.
+        let folder = tempfile::tempdir().unwrap();
+        let Ok(_mount) = SmallDisk::mount(folder.path()) else {
+            eprintln!("skipped: this test mounts a tmpfs, which needs root");
+            return;
+        };
+        let path = folder.path().join("report.json");
+        fs::write(&path, "old").unwrap();
+        let (sinks, sink) = sinks(&path);
+        sinks.put(sink.clone(), vec![b'x'; 1 << 20]);
+        let status = wait_for(&sinks, |status| status.failures > 0);
+        assert!(status.last_error.unwrap().contains("No space left"));
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(names(folder.path()), ["report.json"]);
+        sinks.put(sink, b"fits".to_vec());
+        wait_for(&sinks, |status| status.writes == 1);
+        assert_eq!(fs::read(&path).unwrap(), b"fits");
+        sinks.stop();
+    }
+
+    struct SmallDisk<'a>(&'a Path);
+
+    impl SmallDisk<'_> {
+        fn mount(path: &Path) -> io::Result<SmallDisk<'_>> {
+            let flags = rustix::mount::MountFlags::NOSUID;
+            rustix::mount::mount("whodunit-test", path, "tmpfs", flags, c"size=64k")?;
+            Ok(SmallDisk(path))
+        }
+    }
+
+    impl Drop for SmallDisk<'_> {
+        fn drop(&mut self) {
+            let flags = rustix::mount::UnmountFlags::DETACH;
+            rustix::mount::unmount(self.0, flags).expect("what was mounted can be unmounted");
+        }
+    }
+
+    #[test]
+    fn stale_temporary_files_of_ours_are_removed_and_no_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let others = [
+            ".other.json.whodunit-1-1.tmp",
+            ".report.json.whodunit-1-x.tmp",
+            ".report.json.whodunit-1.tmp",
+            "report.json.tmp",
+        ];
+        for name in others.iter().chain(&[".report.json.whodunit-4711-3.tmp"]) {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        let (sinks, _) = sinks(&folder.path().join("report.json"));
+        assert_eq!(names(folder.path()), others);
+        sinks.stop();
+    }
+
+    #[test]
+    fn an_output_that_cannot_be_written_is_refused_in_one_sentence() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        let check = |path: &Path, sentence: &str| {
+            let output = config::Output::File(path.to_owned());
+            let outputs = [(SinkId::new("p", "report"), output)];
+            let error = Sinks::start(outputs.into_iter()).err().expect("it is refused").to_string();
+            assert!(error.contains(sentence), "{error}");
+            assert!(error.contains("`p.report`"), "{error}");
+        };
+        check(&folder.path().join("none/report.json"), "does not exist");
+        check(&file.join("report.json"), "is not a folder");
+        check(folder.path(), "is a folder");
+        check(Path::new("/proc/self/report.json"), "no file can be written");
+        assert_eq!(names(folder.path()), ["file"]);
+    }
+
+    #[test]
+    fn two_outputs_do_not_share_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("report.json");
+        let other = folder.path().join(".").join("report.json");
+        let outputs = [
+            (SinkId::new("a", "report"), config::Output::File(path)),
+            (SinkId::new("b", "report"), config::Output::File(other)),
+        ];
+        let error = Sinks::start(outputs.into_iter()).err().expect("it is refused");
+        assert!(matches!(error, SinkError::SamePath { .. }), "{error}");
+    }
+}

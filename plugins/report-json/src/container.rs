@@ -1,0 +1,215 @@
+//! One container of the report: who it is, its totals over every run of the daemon, its paths.
+
+use std::collections::BTreeMap;
+
+use whodunit_sdk::directory::Container as Known;
+use whodunit_sdk::{ContainerTotals, Event, Flags, Kind, Outcome};
+
+use crate::paths::{Marks, Paths, Taken};
+
+/// The counters of a container, by the names of the contract and of the document.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Counters {
+    pub(crate) received: u64,
+    pub(crate) setup: u64,
+    pub(crate) admitted: u64,
+    pub(crate) excluded: u64,
+    pub(crate) duplicate: u64,
+    pub(crate) evicted: u64,
+}
+
+/// Numbers of lost events by reason.
+pub(crate) type Lost = BTreeMap<String, u64>;
+
+/// Exact totals.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Totals {
+    pub(crate) counters: Counters,
+    pub(crate) lost: Lost,
+}
+
+impl Totals {
+    fn of(totals: &ContainerTotals) -> Totals {
+        Totals {
+            counters: Counters {
+                received: totals.counter("received"),
+                setup: totals.counter("setup"),
+                admitted: totals.counter("admitted"),
+                excluded: totals.counter("excluded"),
+                duplicate: totals.counter("duplicate"),
+                evicted: totals.counter("evicted"),
+            },
+            lost: lost_of(totals.counters()),
+        }
+    }
+
+    /// The sums of both.
+    pub(crate) fn plus(&self, other: &Totals) -> Totals {
+        let (a, b) = (self.counters, other.counters);
+        Totals {
+            counters: Counters {
+                received: a.received + b.received,
+                setup: a.setup + b.setup,
+                admitted: a.admitted + b.admitted,
+                excluded: a.excluded + b.excluded,
+                duplicate: a.duplicate + b.duplicate,
+                evicted: a.evicted + b.evicted,
+            },
+            lost: lost_plus(&self.lost, &other.lost),
+        }
+    }
+
+    /// Events that were lost for any reason.
+    pub(crate) fn lost_total(&self) -> u64 {
+        self.lost.values().sum()
+    }
+}
+
+/// The counters whose names begin with `lost.`, by what follows, without zeros.
+pub(crate) fn lost_of<'a>(counters: impl Iterator<Item = (&'a str, u64)>) -> Lost {
+    let lost = counters
+        .filter(|(_, value)| *value > 0)
+        .filter_map(|(name, value)| Some((name.strip_prefix("lost.")?.to_owned(), value)));
+    lost.collect()
+}
+
+/// The sums by reason.
+pub(crate) fn lost_plus(left: &Lost, right: &Lost) -> Lost {
+    let mut sum = left.clone();
+    for (reason, count) in right {
+        *sum.entry(reason.clone()).or_default() += count;
+    }
+    sum
+}
+
+/// Who a container is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) name: String,
+    pub(crate) name_source: String,
+    pub(crate) id: String,
+    pub(crate) runtime: String,
+    pub(crate) cgroup_id: String,
+    pub(crate) cgroup_path: String,
+}
+
+impl Identity {
+    pub(crate) fn of(known: Known) -> Identity {
+        Identity {
+            name: known.name,
+            name_source: known.name_source,
+            id: known.runtime_id,
+            runtime: known.runtime,
+            cgroup_id: known.cgroup_id.to_string(),
+            cgroup_path: known.cgroup_path,
+        }
+    }
+
+    /// Of a container that the directory does not know any more.
+    pub(crate) fn unknown(number: u32) -> Identity {
+        Identity {
+            name: format!("container-{number}"),
+            name_source: "unknown".to_owned(),
+            id: String::new(),
+            runtime: String::new(),
+            cgroup_id: "0".to_owned(),
+            cgroup_path: String::new(),
+        }
+    }
+
+    /// Whether both are the same container of the same boot: names may arrive late.
+    pub(crate) fn is_same_cgroup(&self, other: &Identity) -> bool {
+        self.cgroup_id == other.cgroup_id && self.cgroup_path == other.cgroup_path
+    }
+}
+
+/// A container of the report.
+#[derive(Debug)]
+pub(crate) struct Container {
+    pub(crate) identity: Identity,
+    /// RFC 3339, as are all times here.
+    pub(crate) watched_since: String,
+    pub(crate) from_birth: bool,
+    pub(crate) first_exec_seen: bool,
+    /// How often no daemon watched it since `watched_since`.
+    pub(crate) gaps: u32,
+    pub(crate) last_event_at: Option<String>,
+    pub(crate) ended_at: Option<String>,
+    /// Of the runs of the daemon before this one.
+    pub(crate) earlier_runs: Totals,
+    /// Of this run, as of the last tick.
+    pub(crate) this_run: Totals,
+    /// Accesses of files that found no room.
+    pub(crate) truncated: u64,
+    pub(crate) paths: Paths,
+}
+
+impl Container {
+    pub(crate) fn new(identity: Identity, now: String, paths: Paths) -> Container {
+        Container {
+            identity,
+            watched_since: now,
+            from_birth: false,
+            first_exec_seen: false,
+            gaps: 0,
+            last_event_at: None,
+            ended_at: None,
+            earlier_runs: Totals::default(),
+            this_run: Totals::default(),
+            truncated: 0,
+            paths,
+        }
+    }
+
+    /// The totals of every run.
+    pub(crate) fn totals(&self) -> Totals {
+        self.earlier_runs.plus(&self.this_run)
+    }
+
+    /// Takes one file event.
+    pub(crate) fn take(&mut self, event: &Event<'_>) {
+        let flags = event.flags();
+        if flags.contains(Flags::DETACHED) {
+            return;
+        }
+        let path = if event.path().is_empty() { event.requested() } else { event.path() };
+        let unresolved =
+            event.path().is_empty() || flags.intersects(Flags::UNRESOLVED.with(Flags::TRUNCATED));
+        let setup = flags.contains(Flags::SETUP);
+        let executed = event.kind() == Kind::Exec;
+        let (marks, errno) = match event.outcome() {
+            // What a runtime looked for in vain, or by an unsure path, says nothing about the
+            // container.
+            Outcome::Used if setup && !unresolved => (Marks::SETUP, 0),
+            _ if setup => return,
+            Outcome::Used if unresolved => (Marks::UNRESOLVED, 0),
+            Outcome::Used if executed => (Marks::USED.with(Marks::EXECUTED), 0),
+            Outcome::Used => (Marks::USED, 0),
+            Outcome::Missing => (Marks::MISSING, 0),
+            Outcome::Refused(errno) => (Marks::REFUSED, u8::try_from(errno).unwrap_or(u8::MAX)),
+            Outcome::Interrupted => return,
+        };
+        self.mark(path, marks, errno);
+    }
+
+    /// Adds marks to a path, or counts what found no room.
+    pub(crate) fn mark(&mut self, path: &[u8], marks: Marks, errno: u8) {
+        if !path.is_empty() && self.paths.mark(path, marks, errno) == Taken::Full {
+            self.truncated += 1;
+        }
+    }
+
+    /// Takes the totals of this run. What is known from before this run stays.
+    pub(crate) fn take_totals(&mut self, totals: &ContainerTotals) {
+        if self.gaps == 0 {
+            self.watched_since = crate::report::rfc3339(totals.watched_since());
+            self.from_birth = totals.from_birth();
+            self.first_exec_seen = totals.first_exec_seen();
+        }
+        if let Some(time) = totals.last_event() {
+            self.last_event_at = Some(crate::report::rfc3339(time));
+        }
+        self.ended_at = totals.ended().map(crate::report::rfc3339);
+        self.this_run = Totals::of(totals);
+    }
+}

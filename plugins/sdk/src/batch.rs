@@ -1,0 +1,320 @@
+//! Events as a plugin reads them: views into a batch's flat records. Nothing is copied.
+
+use std::borrow::Cow;
+
+use crate::bindings::whodunit::plugin::types as raw;
+use crate::escape::escape;
+
+/// Events in the order in which they were admitted.
+#[derive(Debug)]
+pub struct Batch(raw::Batch);
+
+impl Batch {
+    pub(crate) fn new(batch: raw::Batch) -> Batch {
+        Batch(batch)
+    }
+
+    /// The events.
+    pub fn events(&self) -> Events<'_> {
+        Events { batch: &self.0, events: self.0.events.iter() }
+    }
+
+    /// How many events there are.
+    pub fn len(&self) -> usize {
+        self.0.events.len()
+    }
+
+    /// Whether there are no events. A batch without any tells of dropped ones.
+    pub fn is_empty(&self) -> bool {
+        self.0.events.is_empty()
+    }
+
+    /// How many events for this plugin were dropped since the batch before this one.
+    pub fn dropped(&self) -> u64 {
+        self.0.dropped
+    }
+}
+
+impl<'a> IntoIterator for &'a Batch {
+    type Item = Event<'a>;
+    type IntoIter = Events<'a>;
+
+    fn into_iter(self) -> Events<'a> {
+        self.events()
+    }
+}
+
+/// The events of a batch, one after the other.
+#[derive(Clone, Debug)]
+pub struct Events<'a> {
+    batch: &'a raw::Batch,
+    events: std::slice::Iter<'a, raw::Event>,
+}
+
+impl<'a> Iterator for Events<'a> {
+    type Item = Event<'a>;
+
+    fn next(&mut self) -> Option<Event<'a>> {
+        self.events.next().map(|event| Event { batch: self.batch, event })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.events.size_hint()
+    }
+}
+
+impl ExactSizeIterator for Events<'_> {}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A container was found, or its cgroup was made. The path is its cgroup path.
+    ContainerStarted,
+    /// A container's cgroup is gone. The path is its cgroup path.
+    ContainerEnded,
+    /// A file was opened, or was meant to be.
+    Open,
+    /// A program was executed, or was meant to be.
+    Exec,
+    /// A kind that this version of the SDK has no name for. Skip it.
+    Other(u16),
+}
+
+impl Kind {
+    fn of(code: u16) -> Kind {
+        match code {
+            1 => Kind::ContainerStarted,
+            2 => Kind::ContainerEnded,
+            16 => Kind::Open,
+            17 => Kind::Exec,
+            other => Kind::Other(other),
+        }
+    }
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// It worked: the file was used.
+    Used,
+    /// There is no such file: `ENOENT` or `ENOTDIR`.
+    Missing,
+    /// The call was interrupted (`EINTR`, or one of the kernel's own `ERESTART` numbers) and says
+    /// nothing about the file.
+    Interrupted,
+    /// Anything else that failed, with its errno as a positive number.
+    Refused(u16),
+}
+
+impl Outcome {
+    const EINTR: u32 = 4;
+    const ENOENT: u32 = 2;
+    const ENOTDIR: u32 = 20;
+    /// `ERESTARTSYS` in `include/linux/errno.h`: from there on, numbers that user space never sees.
+    const FIRST_KERNEL_ERRNO: u32 = 512;
+
+    fn of(outcome: i32) -> Outcome {
+        match outcome.unsigned_abs() {
+            _ if outcome >= 0 => Outcome::Used,
+            Outcome::ENOENT | Outcome::ENOTDIR => Outcome::Missing,
+            Outcome::EINTR | Outcome::FIRST_KERNEL_ERRNO.. => Outcome::Interrupted,
+            errno => Outcome::Refused(errno as u16),
+        }
+    }
+}
+
+/// Properties of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Flags(
+    /// The bits of the contract.
+    pub u16,
+);
+
+impl Flags {
+    /// Done by the container runtime before the container's program was executed.
+    pub const SETUP: Flags = Flags(1 << 0);
+    /// The path was joined by its text only; symbolic links were not followed.
+    pub const UNRESOLVED: Flags = Flags(1 << 1);
+    /// A path did not fit and was cut.
+    pub const TRUNCATED: Flags = Flags(1 << 2);
+    /// Opened for writing.
+    pub const WRITE: Flags = Flags(1 << 3);
+    /// The file is a directory.
+    pub const DIRECTORY: Flags = Flags(1 << 4);
+    /// The file is reachable from no mount of the container: a pipe, a memfd.
+    pub const DETACHED: Flags = Flags(1 << 5);
+
+    /// Whether every bit of `other` is set.
+    pub const fn contains(self, other: Flags) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether any bit of `other` is set.
+    pub const fn intersects(self, other: Flags) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Both sets of bits.
+    #[must_use]
+    pub const fn with(self, other: Flags) -> Flags {
+        Flags(self.0 | other.0)
+    }
+}
+
+/// What an attribute is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AttributeKey {
+    /// Device of the file's file system, as the kernel's `MKDEV` packs it.
+    Device,
+    /// Inode number.
+    Inode,
+    /// Magic number of the file system's type.
+    FileSystem,
+    /// The kernel's id of the mount.
+    Mount,
+    /// A key that this version of the SDK has no name for.
+    Other(u16),
+}
+
+impl AttributeKey {
+    /// The number in the contract.
+    pub const fn code(self) -> u16 {
+        match self {
+            AttributeKey::Device => 1,
+            AttributeKey::Inode => 2,
+            AttributeKey::FileSystem => 3,
+            AttributeKey::Mount => 4,
+            AttributeKey::Other(code) => code,
+        }
+    }
+}
+
+/// One event.
+#[derive(Clone, Copy, Debug)]
+pub struct Event<'a> {
+    batch: &'a raw::Batch,
+    event: &'a raw::Event,
+}
+
+impl<'a> Event<'a> {
+    /// Position in the daemon's stream of admitted events; increases from event to event.
+    pub fn sequence(&self) -> u64 {
+        self.event.sequence
+    }
+
+    /// When, in nanoseconds since the Unix epoch.
+    pub fn time(&self) -> u64 {
+        self.event.time
+    }
+
+    /// Number of the container; see [`crate::directory::container`]. 0 is none.
+    pub fn container(&self) -> u32 {
+        self.event.container
+    }
+
+    /// Number of the process; see [`crate::directory::process`]. 0 is none.
+    pub fn process(&self) -> u32 {
+        self.event.process
+    }
+
+    /// What happened.
+    pub fn kind(&self) -> Kind {
+        Kind::of(self.event.kind)
+    }
+
+    /// Properties.
+    pub fn flags(&self) -> Flags {
+        Flags(self.event.flags)
+    }
+
+    /// What came of it.
+    pub fn outcome(&self) -> Outcome {
+        Outcome::of(self.event.outcome)
+    }
+
+    /// The path as the kernel resolved it, in the container's mount namespace. Empty where it did
+    /// not resolve one.
+    pub fn path(&self) -> &'a [u8] {
+        self.text(self.event.path)
+    }
+
+    /// [`Event::path`] as text, with bytes that are not UTF-8 escaped: see [`mod@crate::escape`].
+    pub fn path_text(&self) -> Cow<'a, str> {
+        escape(self.path())
+    }
+
+    /// The path as the program asked for it.
+    pub fn requested(&self) -> &'a [u8] {
+        self.text(self.event.requested)
+    }
+
+    /// [`Event::requested`] as text, with bytes that are not UTF-8 escaped.
+    pub fn requested_text(&self) -> Cow<'a, str> {
+        escape(self.requested())
+    }
+
+    /// The attribute of that key.
+    pub fn attribute(&self, key: AttributeKey) -> Option<u64> {
+        let first = self.event.attributes_first as usize;
+        let attributes = self.batch.attributes.get(first..)?;
+        let mut own = attributes.iter().take(self.event.attributes_count as usize);
+        own.find(|attribute| attribute.key == key.code()).map(|attribute| attribute.value)
+    }
+
+    /// Empty where the span is not inside the text: the daemon never sends such a batch, and a
+    /// plugin need not die of one.
+    fn text(&self, span: raw::Span) -> &'a [u8] {
+        let start = span.offset as usize;
+        self.batch.text.get(start..start + span.length as usize).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_have_meanings() {
+        let meanings = [
+            (0, Outcome::Used),
+            (-2, Outcome::Missing),
+            (-20, Outcome::Missing),
+            (-4, Outcome::Interrupted),
+            (-512, Outcome::Interrupted),
+            (i32::MIN, Outcome::Interrupted),
+            (-13, Outcome::Refused(13)),
+            (-511, Outcome::Refused(511)),
+        ];
+        for (outcome, meaning) in meanings {
+            assert_eq!(Outcome::of(outcome), meaning, "{outcome}");
+        }
+    }
+
+    #[test]
+    fn unknown_kinds_and_spans_outside_the_text_harm_nobody() {
+        let event = raw::Event {
+            sequence: 1,
+            time: 2,
+            container: 3,
+            process: 0,
+            kind: 999,
+            flags: 0,
+            outcome: 0,
+            path: raw::Span { offset: u32::MAX, length: 7 },
+            requested: raw::Span { offset: 0, length: 4 },
+            attributes_first: 9,
+            attributes_count: u32::MAX,
+        };
+        let batch = Batch::new(raw::Batch {
+            events: vec![event],
+            attributes: Vec::new(),
+            text: b"\xffabc".to_vec(),
+            dropped: 0,
+        });
+        let event = batch.events().next().unwrap();
+        assert_eq!(event.kind(), Kind::Other(999));
+        assert_eq!(event.path(), b"");
+        assert_eq!(event.requested_text(), "\\xffabc");
+        assert_eq!(event.attribute(AttributeKey::Inode), None);
+    }
+}

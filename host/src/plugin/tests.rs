@@ -66,12 +66,7 @@ impl Bench {
             good_life: Duration::from_secs(3600),
             budget: 4,
         };
-        Bench {
-            folder: tempfile::tempdir().unwrap(),
-            directory,
-            plugins: Vec::new(),
-            policy,
-        }
+        Bench { folder: tempfile::tempdir().unwrap(), directory, plugins: Vec::new(), policy }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -132,11 +127,7 @@ impl Bench {
                 daemon_version: "0.1.0".to_owned(),
                 started: NOW,
             },
-            probes: vec![Probe {
-                name: "open".to_owned(),
-                live: true,
-                reason: String::new(),
-            }],
+            probes: vec![Probe { name: "open".to_owned(), live: true, reason: String::new() }],
         }
     }
 
@@ -146,12 +137,7 @@ impl Bench {
         let host = PluginHost::load_with(&self.plugins, &cache, self.world(), &sinks, self.policy);
         let host = host.unwrap_or_else(|error| panic!("{error}"));
         let dispatcher = host.dispatcher();
-        Running {
-            bench: self,
-            host,
-            sinks,
-            dispatcher,
-        }
+        Running { bench: self, host, sinks, dispatcher }
     }
 
     /// The sentence with which the plugins are refused.
@@ -174,11 +160,7 @@ impl Running {
     }
 
     fn status(&self, name: &str) -> PluginStatus {
-        self.host
-            .status()
-            .into_iter()
-            .find(|status| status.name == name)
-            .unwrap()
+        self.host.status().into_iter().find(|status| status.name == name).unwrap()
     }
 
     fn wait_for(&self, name: &str, condition: impl Fn(&PluginStatus) -> bool) -> PluginStatus {
@@ -188,10 +170,7 @@ impl Running {
             if condition(&status) {
                 return status;
             }
-            assert!(
-                Instant::now() < deadline,
-                "it never came to that: {status:#?}"
-            );
+            assert!(Instant::now() < deadline, "it never came to that: {status:#?}");
             thread::sleep(Duration::from_millis(1));
         }
     }
@@ -213,10 +192,7 @@ impl Running {
         assert_eq!(container["total_events"], json!(received));
         assert_eq!(report["dropped_events"], json!(0));
         assert_eq!(container["complete"], json!(true), "{report:#}");
-        statuses
-            .into_iter()
-            .find(|status| status.name == "hostile")
-            .unwrap()
+        statuses.into_iter().find(|status| status.name == "hostile").unwrap()
     }
 }
 
@@ -257,14 +233,8 @@ fn tick(cause: TickCause, received: u64) -> Tick {
             last_event: Some(NOW),
             ended: None,
             counters: vec![
-                Counter {
-                    name: "received",
-                    value: received,
-                },
-                Counter {
-                    name: "admitted",
-                    value: received,
-                },
+                Counter { name: "received", value: received },
+                Counter { name: "admitted", value: received },
             ],
         }],
         counters: Vec::new(),
@@ -283,26 +253,15 @@ struct Hostile {
 impl Hostile {
     fn new() -> Hostile {
         let nothing = String::new;
-        Hostile {
-            on_start: nothing(),
-            on_batch: nothing(),
-            on_tick: nothing(),
-            data: nothing(),
-        }
+        Hostile { on_start: nothing(), on_batch: nothing(), on_tick: nothing(), data: nothing() }
     }
 
     fn on_start(code: &str) -> Hostile {
-        Hostile {
-            on_start: code.to_owned(),
-            ..Hostile::new()
-        }
+        Hostile { on_start: code.to_owned(), ..Hostile::new() }
     }
 
     fn on_batch(code: &str) -> Hostile {
-        Hostile {
-            on_batch: code.to_owned(),
-            ..Hostile::new()
-        }
+        Hostile { on_batch: code.to_owned(), ..Hostile::new() }
     }
 
     fn component(&self) -> Vec<u8> {
@@ -455,19 +414,13 @@ fn the_shipped_reporter_reports_what_it_was_handed() {
     assert_eq!(container["name"], "web");
     assert_eq!(container["cgroup_id"], "4711");
     assert_eq!(container["cgroup_path"], "/kubepods/pod1/web\\xff");
-    assert_eq!(
-        container["files"],
-        json!(["/a", "/b\\\\c", "/etc/passwd", "/later"])
-    );
+    assert_eq!(container["files"], json!(["/a", "/b\\\\c", "/etc/passwd", "/later"]));
     assert_eq!(container["total_events"], 5);
     let status = &statuses[0];
     assert_eq!(status.description.as_ref().unwrap().0, "report-json");
     assert_eq!((status.events, status.dropped, status.instance), (5, 0, 1));
     assert_eq!(status.faults, Faults::default());
-    assert!(
-        matches!(status.state, PluginState::Stopped { .. }),
-        "{status:?}"
-    );
+    assert!(matches!(status.state, PluginState::Stopped { .. }), "{status:?}");
 }
 
 #[test]
@@ -475,32 +428,16 @@ fn a_guest_of_component_text_does_well_if_it_does_nothing() {
     let running = Bench::new().neighbour().hostile(&Hostile::new()).start();
     running.batch(&["/a"]);
     let status = running.stop_and_check_neighbour(&["/a"], 1);
-    assert_eq!(
-        (status.events, status.instance, status.faults),
-        (1, 1, Faults::default())
-    );
+    assert_eq!((status.events, status.instance, status.faults), (1, 1, Faults::default()));
 }
 
 #[test]
 fn a_guest_that_loops_for_ever_is_stopped() {
-    let running = Bench::new()
-        .neighbour()
-        .hostile(&Hostile::on_batch(LOOP))
-        .start();
+    let running = Bench::new().neighbour().hostile(&Hostile::on_batch(LOOP)).start();
     running.batch(&["/a"]);
     let status = running.wait_for("hostile", |status| status.faults.timeout == 1);
-    assert!(
-        status
-            .last_error
-            .unwrap()
-            .contains("took longer than its limit of 200ms")
-    );
-    assert_eq!(
-        running
-            .stop_and_check_neighbour(&["/a"], 1)
-            .lost_with_instance,
-        1
-    );
+    assert!(status.last_error.unwrap().contains("took longer than its limit of 200ms"));
+    assert_eq!(running.stop_and_check_neighbour(&["/a"], 1).lost_with_instance, 1);
 }
 
 #[test]
@@ -519,18 +456,10 @@ fn a_guest_that_loops_in_its_start_harms_nobody() {
 
 #[test]
 fn a_guest_that_grows_for_ever_is_stopped() {
-    let running = Bench::new()
-        .neighbour()
-        .hostile(&Hostile::on_batch(GROW))
-        .start();
+    let running = Bench::new().neighbour().hostile(&Hostile::on_batch(GROW)).start();
     running.batch(&["/a"]);
     let status = running.wait_for("hostile", |status| status.faults.memory == 1);
-    assert!(
-        status
-            .last_error
-            .unwrap()
-            .contains("memory limit of 67108864 bytes")
-    );
+    assert!(status.last_error.unwrap().contains("memory limit of 67108864 bytes"));
     assert_eq!(running.stop_and_check_neighbour(&["/a"], 1).faults.trap, 0);
 }
 
@@ -538,10 +467,7 @@ fn a_guest_that_grows_for_ever_is_stopped() {
 fn a_guest_that_traps_gets_a_fresh_instance() {
     // It traps where its batch has one event, and lives on with two.
     let traps = "(if (i32.eq (local.get 1) (i32.const 1)) (then (unreachable)))";
-    let running = Bench::new()
-        .neighbour()
-        .hostile(&Hostile::on_batch(traps))
-        .start();
+    let running = Bench::new().neighbour().hostile(&Hostile::on_batch(traps)).start();
     running.batch(&["/a"]);
     running.batch(&["/b", "/c"]);
     running.batch(&["/d"]);
@@ -557,19 +483,13 @@ fn a_guest_that_traps_gets_a_fresh_instance() {
 
 #[test]
 fn a_guest_that_always_traps_is_quarantined_and_asked_for_nothing_again() {
-    let mut running = Bench::new()
-        .neighbour()
-        .hostile(&Hostile::on_batch(TRAP))
-        .start();
+    let mut running = Bench::new().neighbour().hostile(&Hostile::on_batch(TRAP)).start();
     for _ in 0..4 {
         running.batch(&["/a"]);
     }
-    let status = running.wait_for("hostile", |status| {
-        matches!(status.state, PluginState::Quarantined { .. })
-    });
-    let PluginState::Quarantined { reason } = &status.state else {
-        unreachable!()
-    };
+    let status = running
+        .wait_for("hostile", |status| matches!(status.state, PluginState::Quarantined { .. }));
+    let PluginState::Quarantined { reason } = &status.state else { unreachable!() };
     assert!(reason.contains("lost 4 instances in a row"), "{reason}");
     assert_eq!((status.faults.trap, status.instance), (4, 4));
     assert_eq!(running.dispatcher.lost_since(), 4);
@@ -582,41 +502,25 @@ fn a_guest_that_always_traps_is_quarantined_and_asked_for_nothing_again() {
 #[test]
 fn a_document_of_1_gb_is_not_taken() {
     // More than its memory holds: the engine finds that out first.
-    let running = Bench::new()
-        .neighbour()
-        .hostile(&Hostile::on_batch(&emit(1 << 30)))
-        .start();
+    let running = Bench::new().neighbour().hostile(&Hostile::on_batch(&emit(1 << 30))).start();
     running.batch(&["/a"]);
-    running.wait_for("hostile", |status| {
-        status.faults.trap + status.faults.oversized == 1
-    });
+    running.wait_for("hostile", |status| status.faults.trap + status.faults.oversized == 1);
     assert_eq!(running.stop_and_check_neighbour(&["/a"], 1).documents, 0);
 }
 
 #[test]
 fn a_document_far_over_the_limit_costs_the_instance() {
-    let running = Bench::new()
-        .neighbour()
-        .hostile(&Hostile::on_batch(&emit(3 << 20)))
-        .start();
+    let running = Bench::new().neighbour().hostile(&Hostile::on_batch(&emit(3 << 20))).start();
     running.batch(&["/a"]);
     let status = running.wait_for("hostile", |status| status.faults.oversized == 1);
-    assert!(
-        status
-            .last_error
-            .unwrap()
-            .contains("more than its limit of 1048576 bytes")
-    );
+    assert!(status.last_error.unwrap().contains("more than its limit of 1048576 bytes"));
     assert_eq!(running.stop_and_check_neighbour(&["/a"], 1).documents, 0);
 }
 
 #[test]
 fn a_document_over_the_limit_is_refused() {
     let code = emit((1 << 20) + 1);
-    let running = Bench::new()
-        .neighbour()
-        .hostile(&Hostile::on_batch(&code))
-        .start();
+    let running = Bench::new().neighbour().hostile(&Hostile::on_batch(&code)).start();
     running.batch(&["/a"]);
     let status = running.wait_for("hostile", |status| status.faults.refused_documents == 1);
     assert_eq!(status.state, PluginState::Running);
@@ -628,18 +532,10 @@ fn a_document_over_the_limit_is_refused() {
 fn a_document_for_an_unknown_output_is_refused() {
     let code =
         "(call $emit (i32.const 1040) (i32.const 7) (i32.const 0) (i32.const 1) (i32.const 64))";
-    let running = Bench::new()
-        .neighbour()
-        .hostile(&Hostile::on_batch(code))
-        .start();
+    let running = Bench::new().neighbour().hostile(&Hostile::on_batch(code)).start();
     running.batch(&["/a"]);
     let status = running.wait_for("hostile", |status| status.faults.refused_documents == 1);
-    assert!(
-        status
-            .last_error
-            .unwrap()
-            .contains("`nowhere`, which is not in the TOML")
-    );
+    assert!(status.last_error.unwrap().contains("`nowhere`, which is not in the TOML"));
     running.stop_and_check_neighbour(&["/a"], 1);
 }
 
@@ -658,10 +554,7 @@ fn a_flood_of_log_messages_is_counted_and_left_out() {
     running.batch(&["/a"]);
     let status = running.wait_for("hostile", |status| status.events == 1);
     // 20 a second pass; the flood takes far less than a minute.
-    assert!(
-        (8_000..10_000).contains(&status.faults.suppressed_log),
-        "{status:?}"
-    );
+    assert!((8_000..10_000).contains(&status.faults.suppressed_log), "{status:?}");
     running.stop_and_check_neighbour(&["/a"], 1);
 }
 
@@ -692,10 +585,7 @@ fn a_loss_is_told_to_the_next_instance_and_to_capture() {
     // It traps in ticks only; in a batch that tells of dropped events, it makes a document.
     let hostile = Hostile {
         on_tick: "(if (i32.eqz (i32.load8_u (i32.const 2048))) (then (unreachable)))".to_owned(),
-        on_batch: format!(
-            "(if (i64.eq (local.get 6) (i64.const 3)) (then {}))",
-            emit(6)
-        ),
+        on_batch: format!("(if (i64.eq (local.get 6) (i64.const 3)) (then {}))", emit(6)),
         data: String::new(),
         on_start: String::new(),
     };
@@ -712,16 +602,11 @@ fn a_loss_is_told_to_the_next_instance_and_to_capture() {
 fn a_replaced_reporter_goes_on_from_its_last_document() {
     // Too little memory for many paths: the instance dies of the large batch and the next one
     // starts with what was written before.
-    let running = Bench::new()
-        .neighbour()
-        .limits(|limits| limits.memory_bytes = 4 << 20)
-        .start();
+    let running = Bench::new().neighbour().limits(|limits| limits.memory_bytes = 4 << 20).start();
     running.batch(&["/early"]);
     running.tick(TickCause::Interval, 1);
     running.wait_for("neighbour", |status| status.documents == 1);
-    let many: Vec<_> = (0..60_000)
-        .map(|number| format!("/many/{number:040}"))
-        .collect();
+    let many: Vec<_> = (0..60_000).map(|number| format!("/many/{number:040}")).collect();
     running.batch(&many.iter().map(String::as_str).collect::<Vec<_>>());
     running.wait_for("neighbour", |status| status.faults.memory == 1);
     running.batch(&["/late"]);
@@ -752,41 +637,20 @@ fn a_plugin_that_is_none_is_refused_in_one_sentence() {
     check(b"", &["is not WebAssembly"]);
     check(b"(component)", &["WebAssembly as text", "wasm-tools parse"]);
     check(b"\0asm\x0d\0\x01\0\xff", &["damaged"]);
-    check(
-        &text("(module)"),
-        &["core module", "wasm-tools component new"],
-    );
-    check(
-        &text("(component)"),
-        &["no plugin of whodunit", "reporter-plugin"],
-    );
+    check(&text("(module)"), &["core module", "wasm-tools component new"]);
+    check(&text("(component)"), &["no plugin of whodunit", "reporter-plugin"]);
     check(
         &other("@0.1.0", "@0.2.0"),
-        &[
-            "built for whodunit:plugin@0.2.0",
-            "speaks whodunit:plugin@0.1.0",
-        ],
+        &["built for whodunit:plugin@0.2.0", "speaks whodunit:plugin@0.1.0"],
     );
+    check(&other("plugin/reporter@", "plugin/filter@"), &["a filter", "does not run yet"]);
+    check(&other("plugin/reporter@", "plugin/explainer@"), &["an explainer"]);
     check(
-        &other("plugin/reporter@", "plugin/filter@"),
-        &["a filter", "does not run yet"],
-    );
-    check(
-        &other("plugin/reporter@", "plugin/explainer@"),
-        &["an explainer"],
-    );
-    check(
-        &other(
-            "(component\n",
-            "(component (import \"wasi:cli/stdout@0.2.0\" (instance))\n",
-        ),
+        &other("(component\n", "(component (import \"wasi:cli/stdout@0.2.0\" (instance))\n"),
         &["wants `wasi:cli/stdout@0.2.0`", "sandbox"],
     );
     // The right names with the wrong types behind them.
-    check(
-        &other("\"on-tick\" (func", "\"on-tock\" (func"),
-        &["not a valid reporter"],
-    );
+    check(&other("\"on-tick\" (func", "\"on-tock\" (func"), &["not a valid reporter"]);
     check(
         &other("(field \"sequence\" u64)", "(field \"sequence\" u32)"),
         &["not a valid reporter"],
@@ -802,10 +666,7 @@ fn a_source_that_is_not_there_is_refused_in_one_sentence() {
         bench.refusal()
     };
     let sentence = refusal(PluginSource::File("/nowhere/plugin.wasm".into()));
-    assert!(
-        sentence.contains("`odd`: /nowhere/plugin.wasm does not exist"),
-        "{sentence}"
-    );
+    assert!(sentence.contains("`odd`: /nowhere/plugin.wasm does not exist"), "{sentence}");
     let sentence = refusal(PluginSource::File("/proc".into()));
     assert!(sentence.contains("cannot be read"), "{sentence}");
     let sentence = refusal(PluginSource::File("/dev/zero".into()));
@@ -819,10 +680,7 @@ fn a_configuration_that_the_plugin_refuses_stops_the_daemon_with_its_sentence() 
     let mut bench = Bench::new().neighbour();
     bench.plugins[0].config = json!({ "max_end": 3 });
     let sentence = bench.refusal();
-    assert!(
-        sentence.contains("plugin `neighbour` does not start"),
-        "{sentence}"
-    );
+    assert!(sentence.contains("plugin `neighbour` does not start"), "{sentence}");
     assert!(sentence.contains("unknown field `max_end`"), "{sentence}");
 }
 

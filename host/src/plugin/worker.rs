@@ -101,10 +101,7 @@ impl Worker {
         thread::Builder::new()
             .name(format!("plugin {}", plugin.name))
             .spawn(move || runner.run(&first_start_sender, alive))
-            .map_err(|cause| LoadError::NoThread {
-                plugin: plugin.name.clone(),
-                cause,
-            })?;
+            .map_err(|cause| LoadError::NoThread { plugin: plugin.name.clone(), cause })?;
         Ok(Worker {
             board,
             queue,
@@ -115,10 +112,7 @@ impl Worker {
 
     /// Waits until the first instance has started, or refused to.
     pub(super) fn wait_for_first_start(&mut self) -> Result<(), LoadError> {
-        let first_start = self
-            .first_start
-            .get_mut()
-            .expect("no holder of this lock panics");
+        let first_start = self.first_start.get_mut().expect("no holder of this lock panics");
         // A thread that ended without a word has said why in the status.
         first_start.recv().unwrap_or(Ok(()))
     }
@@ -139,10 +133,7 @@ impl Worker {
     /// Waits until the thread has ended, or leaves it behind at that time.
     pub(super) fn join(mut self, deadline: Instant) -> PluginStatus {
         let patience = deadline.saturating_duration_since(Instant::now());
-        let running = self
-            .running
-            .get_mut()
-            .expect("no holder of this lock panics");
+        let running = self.running.get_mut().expect("no holder of this lock panics");
         if running.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
             let reason = "it did not finish in the time that there was".to_owned();
             tracing::warn!(plugin = self.board.name(), "{reason}");
@@ -240,11 +231,7 @@ impl Runner {
             }
             Err(Loss::Invalid(cause)) => {
                 let source_name = self.loaded.source_name.clone();
-                let error = LoadError::Invalid {
-                    plugin,
-                    source_name,
-                    cause,
-                };
+                let error = LoadError::Invalid { plugin, source_name, cause };
                 return self.give_up(first_start, error);
             }
             Err(loss) => self.lose(&loss),
@@ -263,9 +250,7 @@ impl Runner {
 
     /// Ends the thread of a plugin that never started.
     fn give_up(self, first_start: &Sender<Result<(), LoadError>>, error: LoadError) {
-        self.board.is(PluginState::Stopped {
-            reason: "it does not start".to_owned(),
-        });
+        self.board.is(PluginState::Stopped { reason: "it does not start".to_owned() });
         self.queue.abandon();
         // Nobody listens where the daemon gave up already.
         let _ = first_start.send(Err(error));
@@ -296,11 +281,8 @@ impl Runner {
     fn deliver_tick(&mut self, tick: &Tick) -> Result<(), Quarantined> {
         for _ in 0..2 {
             self.ensure_instance()?;
-            let told = if self.untold > 0 {
-                self.hand_over_batch(&Batch::default())
-            } else {
-                Ok(())
-            };
+            let told =
+                if self.untold > 0 { self.hand_over_batch(&Batch::default()) } else { Ok(()) };
             match told.and_then(|()| self.hand_over_tick(tick)) {
                 Ok(()) => break,
                 Err(loss) => self.lose(&loss)?,
@@ -326,11 +308,7 @@ impl Runner {
         self.board.instance_is(self.instances);
         let mut store = Store::new(self.engine.wasmtime(), Guest::new(Arc::clone(&self.grants)));
         store.limiter(|guest| &mut guest.memory);
-        store.set_hostcall_fuel(
-            self.limits
-                .output_bytes
-                .saturating_add(HANDOVER_SLACK_BYTES),
-        );
+        store.set_hostcall_fuel(self.limits.output_bytes.saturating_add(HANDOVER_SLACK_BYTES));
         store.set_max_component_handles(MAX_HANDLES);
         let limit = self.limits.call.saturating_mul(START_FACTOR);
         store.set_epoch_deadline(Engine::ticks(limit));
@@ -349,9 +327,7 @@ impl Runner {
         };
         let guest = plugin.whodunit_plugin_lifecycle();
         match guest.call_describe(&mut store) {
-            Ok(description) => self
-                .board
-                .describes_itself(description.name, description.version),
+            Ok(description) => self.board.describes_itself(description.name, description.version),
             Err(error) => return Err(lost(error, &store)),
         }
         let context = lifecycle::Context {
@@ -370,16 +346,8 @@ impl Runner {
         drop(entered);
         self.board.is(PluginState::Running);
         self.board.calls.add(2);
-        tracing::debug!(
-            plugin = self.board.name(),
-            instance = self.instances,
-            "started"
-        );
-        self.instance = Some(Instance {
-            store,
-            plugin,
-            started: Instant::now(),
-        });
+        tracing::debug!(plugin = self.board.name(), instance = self.instances, "started");
+        self.instance = Some(Instance { store, plugin, started: Instant::now() });
         Ok(())
     }
 
@@ -392,8 +360,7 @@ impl Runner {
         self.events.clear();
         self.events.extend(batch.events.iter().map(event_of));
         self.attributes.clear();
-        self.attributes
-            .extend(batch.attributes.iter().map(attribute_of));
+        self.attributes.extend(batch.attributes.iter().map(attribute_of));
         let batch = reporter::Batch {
             events: &self.events,
             attributes: &self.attributes,
@@ -406,10 +373,7 @@ impl Runner {
         let store = &mut instance.store;
         store.set_epoch_deadline(Engine::ticks(self.limits.call));
         let entered = self.engine.enter();
-        let result = instance
-            .plugin
-            .whodunit_plugin_reporter()
-            .call_on_batch(&mut *store, batch);
+        let result = instance.plugin.whodunit_plugin_reporter().call_on_batch(&mut *store, batch);
         drop(entered);
         self.settle(result, "on-batch")?;
         self.board.events.add(events);
@@ -420,11 +384,8 @@ impl Runner {
         let Some(instance) = &mut self.instance else {
             return Ok(());
         };
-        let containers: Vec<Vec<_>> = tick
-            .containers
-            .iter()
-            .map(|totals| counters_of(&totals.counters))
-            .collect();
+        let containers: Vec<Vec<_>> =
+            tick.containers.iter().map(|totals| counters_of(&totals.counters)).collect();
         let containers: Vec<_> = tick
             .containers
             .iter()
@@ -452,10 +413,7 @@ impl Runner {
         let store = &mut instance.store;
         store.set_epoch_deadline(Engine::ticks(self.limits.call));
         let entered = self.engine.enter();
-        let result = instance
-            .plugin
-            .whodunit_plugin_reporter()
-            .call_on_tick(&mut *store, tick);
+        let result = instance.plugin.whodunit_plugin_reporter().call_on_tick(&mut *store, tick);
         drop(entered);
         self.settle(result, "on-tick")?;
         self.since_tick = SinceTick::default();
@@ -480,12 +438,7 @@ impl Runner {
                 let Some(instance) = &self.instance else {
                     return Ok(());
                 };
-                return Err(loss_of(
-                    &error,
-                    &instance.store,
-                    &self.limits,
-                    self.limits.call,
-                ));
+                return Err(loss_of(&error, &instance.store, &self.limits, self.limits.call));
             }
         }
         Ok(())
@@ -504,10 +457,7 @@ impl Runner {
         self.untold += lost.events + lost.told;
         self.board.lost_with_instance.add(lost.events);
         self.queue.lost_with_instance(lost.events);
-        let lived = self
-            .instance
-            .take()
-            .map(|instance| instance.started.elapsed());
+        let lived = self.instance.take().map(|instance| instance.started.elapsed());
         if lived.is_some_and(|lived| lived >= self.policy.good_life) {
             self.losses_in_a_row = 0;
         }
@@ -559,9 +509,7 @@ fn loss_of(
 /// Whether a call was ended because it handed over too much. The engine has no type for that error;
 /// a test holds on to its words.
 fn is_handover_limit(error: &wasmtime::Error) -> bool {
-    error
-        .chain()
-        .any(|cause| cause.to_string().contains("fuel allocated for hostcalls"))
+    error.chain().any(|cause| cause.to_string().contains("fuel allocated for hostcalls"))
 }
 
 fn event_of(event: &event::Event) -> types::Event {
@@ -581,23 +529,15 @@ fn event_of(event: &event::Event) -> types::Event {
 }
 
 fn span_of(span: event::Span) -> types::Span {
-    types::Span {
-        offset: span.offset,
-        length: span.length,
-    }
+    types::Span { offset: span.offset, length: span.length }
 }
 
 fn attribute_of(attribute: &event::Attribute) -> types::Attribute {
-    types::Attribute {
-        key: attribute.key.code(),
-        value: attribute.value,
-    }
+    types::Attribute { key: attribute.key.code(), value: attribute.value }
 }
 
 fn counters_of(counters: &[event::Counter]) -> Vec<types::Counter<'static>> {
-    let counter = |counter: &event::Counter| types::Counter {
-        name: counter.name,
-        value: counter.value,
-    };
+    let counter =
+        |counter: &event::Counter| types::Counter { name: counter.name, value: counter.value };
     counters.iter().map(counter).collect()
 }

@@ -32,10 +32,7 @@ fn validator() -> Validator {
 fn report(harness: &Harness<Report>) -> Value {
     let document = harness.document("report").expect("a report was emitted");
     let report: Value = serde_json::from_slice(&document).unwrap();
-    let errors: Vec<_> = validator()
-        .iter_errors(&report)
-        .map(|error| error.to_string())
-        .collect();
+    let errors: Vec<_> = validator().iter_errors(&report).map(|error| error.to_string()).collect();
     assert!(errors.is_empty(), "{errors:#?}\n{report:#}");
     check_sums(&report);
     report
@@ -44,14 +41,7 @@ fn report(harness: &Harness<Report>) -> Value {
 /// What holds in every report.
 fn check_sums(report: &Value) {
     let number = |value: &Value| value.as_u64().unwrap();
-    let sum = |object: &Value| {
-        object
-            .as_object()
-            .unwrap()
-            .values()
-            .map(number)
-            .sum::<u64>()
-    };
+    let sum = |object: &Value| object.as_object().unwrap().values().map(number).sum::<u64>();
     let (mut events, mut lost) = (0, 0);
     for list in ["containers", "ended_containers"] {
         for container in report[list].as_array().unwrap() {
@@ -59,18 +49,12 @@ fn check_sums(report: &Value) {
             assert_eq!(number(&container["lost_total"]), sum(&container["lost"]));
             let reasons = container["incomplete_reasons"].as_array().unwrap();
             assert_eq!(container["complete"], json!(reasons.is_empty()));
-            assert_eq!(
-                container.get("ended_at").is_some(),
-                list == "ended_containers"
-            );
+            assert_eq!(container.get("ended_at").is_some(), list == "ended_containers");
             events += number(&container["total_events"]);
             lost += number(&container["lost_total"]);
             for paths in ["files", "executed", "setup_files", "missing", "unresolved"] {
                 let paths = container[paths].as_array().unwrap();
-                assert!(
-                    paths.is_sorted_by_key(|path| path.as_str().unwrap()),
-                    "{paths:?}"
-                );
+                assert!(paths.is_sorted_by_key(|path| path.as_str().unwrap()), "{paths:?}");
             }
         }
     }
@@ -143,24 +127,16 @@ fn a_report_has_every_field_of_a_quiet_and_of_a_busy_container() {
     assert_eq!(report["dropped_events"], 0);
     assert_eq!(report["daemon"]["generation"], 1);
     assert_eq!(report["probes"], json!([{ "name": "open", "live": true }]));
-    let [web, db] = report["containers"].as_array().unwrap().as_slice() else {
-        panic!()
-    };
+    let [web, db] = report["containers"].as_array().unwrap().as_slice() else { panic!() };
     assert_eq!(web["name"], "web");
     assert_eq!(web["cgroup_id"], "1001");
     assert_eq!(web["cgroup_path"], "/kubepods/pod1/web");
-    assert_eq!(
-        web["files"],
-        json!(["/etc/nginx/nginx.conf", "/usr/sbin/nginx"])
-    );
+    assert_eq!(web["files"], json!(["/etc/nginx/nginx.conf", "/usr/sbin/nginx"]));
     assert_eq!(web["unique_files"], 2);
     assert_eq!(web["executed"], json!(["/usr/sbin/nginx"]));
     assert_eq!(web["setup_files"], json!(["/lib/libc.so"]));
     assert_eq!(web["missing"], json!(["/etc/hosts/x", "/etc/ssl"]));
-    assert_eq!(
-        web["refused"],
-        json!([{ "path": "/etc/shadow", "errno": 13 }])
-    );
+    assert_eq!(web["refused"], json!([{ "path": "/etc/shadow", "errno": 13 }]));
     assert_eq!(web["unresolved"], json!(["/cut", "/etc/hosts", "relative"]));
     assert_eq!(web["last_event_at"], "2026-01-15T10:00:01Z");
     assert_eq!(web["counters"]["duplicate"], 140);
@@ -175,39 +151,25 @@ fn outside_a_pod_its_name_is_left_out() {
     let mut harness = world().start().unwrap();
     harness.interval().unwrap();
     let report = report(&harness);
-    assert_eq!(
-        (report.get("pod_name"), report.get("namespace")),
-        (None, None)
-    );
+    assert_eq!((report.get("pod_name"), report.get("namespace")), (None, None));
     assert_eq!(report["containers"], json!([]));
 }
 
 #[test]
 fn the_same_file_in_two_containers_is_two_entries() {
     let mut harness = world().start().unwrap();
-    let batch = BatchBuilder::new()
-        .open(1, "/etc/passwd")
-        .open(2, "/etc/passwd");
+    let batch = BatchBuilder::new().open(1, "/etc/passwd").open(2, "/etc/passwd");
     harness.batch(batch.open(1, "/etc/passwd").open(2, "/only/db").build());
     harness.interval().unwrap();
     let report = report(&harness);
     assert_eq!(report["containers"][0]["files"], json!(["/etc/passwd"]));
-    assert_eq!(
-        report["containers"][1]["files"],
-        json!(["/etc/passwd", "/only/db"])
-    );
+    assert_eq!(report["containers"][1]["files"], json!(["/etc/passwd", "/only/db"]));
 }
 
 #[test]
 fn a_file_that_was_missing_and_later_used_is_in_both_lists() {
     let mut harness = world().start().unwrap();
-    harness.batch(
-        BatchBuilder::new()
-            .open(1, "/tmp/x")
-            .failed(2)
-            .open(1, "/tmp/x")
-            .build(),
-    );
+    harness.batch(BatchBuilder::new().open(1, "/tmp/x").failed(2).open(1, "/tmp/x").build());
     harness.interval().unwrap();
     let container = &report(&harness)["containers"][0];
     assert_eq!(container["files"], container["missing"]);
@@ -217,27 +179,15 @@ fn a_file_that_was_missing_and_later_used_is_in_both_lists() {
 fn paths_are_bytes_and_come_out_exactly() {
     let mut harness = world().start().unwrap();
     let long = vec![b'a'; 4095];
-    let paths: [&[u8]; 5] = [
-        b"/\xff",
-        b"/a\nb",
-        b"/back\\slash",
-        "/gr\u{fc}n".as_bytes(),
-        &long,
-    ];
-    let batch = paths
-        .iter()
-        .fold(BatchBuilder::new(), |batch, path| batch.open(1, path));
+    let paths: [&[u8]; 5] = [b"/\xff", b"/a\nb", b"/back\\slash", "/gr\u{fc}n".as_bytes(), &long];
+    let batch = paths.iter().fold(BatchBuilder::new(), |batch, path| batch.open(1, path));
     harness.batch(batch.build());
     harness.interval().unwrap();
     let report = report(&harness);
     let files = report["containers"][0]["files"].as_array().unwrap();
     let mut bytes: Vec<_> = files
         .iter()
-        .map(|file| {
-            whodunit_sdk::escape::unescape(file.as_str().unwrap())
-                .unwrap()
-                .into_owned()
-        })
+        .map(|file| whodunit_sdk::escape::unescape(file.as_str().unwrap()).unwrap().into_owned())
         .collect();
     bytes.sort();
     let mut expected = paths.map(<[u8]>::to_vec);
@@ -247,18 +197,13 @@ fn paths_are_bytes_and_come_out_exactly() {
 
 #[test]
 fn what_speaks_against_completeness_is_said() {
-    let mut harness = world()
-        .probe("exec", false, "this kernel has no such tracepoint")
-        .start()
-        .unwrap();
+    let mut harness =
+        world().probe("exec", false, "this kernel has no such tracepoint").start().unwrap();
     harness.batch(BatchBuilder::new().dropped(4).build());
     harness
         .tick(
             TickBuilder::new()
-                .container(
-                    1,
-                    &[("received", 9), ("lost.ring-full", 3), ("lost.path", 0)],
-                )
+                .container(1, &[("received", 9), ("lost.ring-full", 3), ("lost.path", 0)])
                 .found_running()
                 .counters(&[("lost.unattributed", 2), ("ticks", 7)])
                 .build(),
@@ -284,23 +229,13 @@ fn what_speaks_against_completeness_is_said() {
 
 #[test]
 fn files_beyond_the_limit_are_counted() {
-    let mut harness = world()
-        .config(r#"{"max_files_per_container": 2}"#)
-        .start()
-        .unwrap();
-    let batch = BatchBuilder::new()
-        .open(1, "/a")
-        .open(1, "/b")
-        .open(1, "/c")
-        .open(1, "/a");
+    let mut harness = world().config(r#"{"max_files_per_container": 2}"#).start().unwrap();
+    let batch = BatchBuilder::new().open(1, "/a").open(1, "/b").open(1, "/c").open(1, "/a");
     harness.batch(batch.open(2, "/d").build());
     harness.interval().unwrap();
     let report = report(&harness);
     let web = &report["containers"][0];
-    assert_eq!(
-        (&web["files"], &web["truncated"]),
-        (&json!(["/a", "/b"]), &json!(1))
-    );
+    assert_eq!((&web["files"], &web["truncated"]), (&json!(["/a", "/b"]), &json!(1)));
     assert_eq!(web["complete"], false);
     assert_eq!(report["containers"][1]["truncated"], 0);
 }
@@ -362,31 +297,13 @@ fn an_ended_container_stands_in_the_history_which_is_bounded() {
 #[test]
 fn a_replaced_instance_counts_nothing_twice() {
     let mut harness = world().start().unwrap();
-    harness.batch(
-        BatchBuilder::new()
-            .open(1, "/early")
-            .open(2, "/db")
-            .dropped(1)
-            .build(),
-    );
+    harness.batch(BatchBuilder::new().open(1, "/early").open(2, "/db").dropped(1).build());
     let lost = [("received", 10), ("lost.path", 2)];
-    harness
-        .tick(
-            TickBuilder::new()
-                .container(1, &lost)
-                .container(2, &[])
-                .build(),
-        )
-        .unwrap();
-    let mut harness = harness
-        .replace(Cause::Replaced("it trapped".to_owned()))
-        .unwrap();
+    harness.tick(TickBuilder::new().container(1, &lost).container(2, &[]).build()).unwrap();
+    let mut harness = harness.replace(Cause::Replaced("it trapped".to_owned())).unwrap();
     harness.batch(BatchBuilder::new().open(1, "/late").dropped(3).build());
     let lost = [("received", 15), ("lost.path", 2)];
-    let ended = TickBuilder::new()
-        .container(1, &lost)
-        .container(2, &received(1))
-        .ended(NOW);
+    let ended = TickBuilder::new().container(1, &lost).container(2, &received(1)).ended(NOW);
     harness.tick(ended.build()).unwrap();
     let report = report(&harness);
     assert_eq!(report["reporter_restarts"], 1);
@@ -403,23 +320,9 @@ fn a_replaced_instance_counts_nothing_twice() {
 #[test]
 fn a_restarted_daemon_goes_on_and_its_totals_add_up() {
     let mut harness = world().start().unwrap();
-    let batch = BatchBuilder::new()
-        .open(1, "/early")
-        .open(1, "/no")
-        .failed(2)
-        .open(1, "/x");
-    let batch = batch
-        .failed(13)
-        .exec(1, "/bin/sh")
-        .open(1, "/s")
-        .flags(Flags::SETUP);
-    harness.batch(
-        batch
-            .open(1, b"/\xff\\")
-            .flags(Flags::UNRESOLVED)
-            .open(2, "/db")
-            .build(),
-    );
+    let batch = BatchBuilder::new().open(1, "/early").open(1, "/no").failed(2).open(1, "/x");
+    let batch = batch.failed(13).exec(1, "/bin/sh").open(1, "/s").flags(Flags::SETUP);
+    harness.batch(batch.open(1, b"/\xff\\").flags(Flags::UNRESOLVED).open(2, "/db").build());
     harness
         .tick(
             TickBuilder::new()
@@ -457,49 +360,25 @@ fn a_restarted_daemon_goes_on_and_its_totals_add_up() {
     assert_eq!(second["earlier_runs"]["lost"], json!({ "unattributed": 1 }));
     let web = &second["containers"][0];
     assert_eq!(web["files"], json!(["/bin/sh", "/early", "/late"]));
-    for list in [
-        "executed",
-        "setup_files",
-        "missing",
-        "unresolved",
-        "refused",
-    ] {
+    for list in ["executed", "setup_files", "missing", "unresolved", "refused"] {
         assert_eq!(web[list], first["containers"][0][list], "{list}");
     }
     assert_eq!(web["total_events"], 17);
     assert_eq!(web["lost"], json!({ "path": 3, "ring-full": 4 }));
     assert_eq!(web["earlier_runs"]["counters"]["received"], 10);
-    assert_eq!(
-        (&web["gaps"], &web["from_birth"]),
-        (&json!(1), &json!(true))
-    );
+    assert_eq!((&web["gaps"], &web["from_birth"]), (&json!(1), &json!(true)));
     assert_eq!(web["watched_since"], NOW_TEXT);
     let reasons = web["incomplete_reasons"].as_array().unwrap();
-    assert!(
-        reasons[0].as_str().unwrap().contains("restarted once"),
-        "{reasons:?}"
-    );
+    assert!(reasons[0].as_str().unwrap().contains("restarted once"), "{reasons:?}");
     // The other one went away while no daemon ran.
     let db = &second["ended_containers"][0];
-    assert_eq!(
-        (&db["name"], &db["ended_at"]),
-        (&json!("db"), &json!(NOW_TEXT))
-    );
+    assert_eq!((&db["name"], &db["ended_at"]), (&json!("db"), &json!(NOW_TEXT)));
     assert_eq!(db["total_events"], 5);
 
     // And once more, now replaced in the middle of the second run.
-    let mut harness = harness
-        .replace(Cause::Replaced("it trapped".to_owned()))
-        .unwrap();
+    let mut harness = harness.replace(Cause::Replaced("it trapped".to_owned())).unwrap();
     let totals = [("received", 8), ("lost.path", 1), ("lost.ring-full", 4)];
-    harness
-        .tick(
-            TickBuilder::new()
-                .container(9, &totals)
-                .found_running()
-                .build(),
-        )
-        .unwrap();
+    harness.tick(TickBuilder::new().container(9, &totals).found_running().build()).unwrap();
     let third = report(&harness);
     assert_eq!(third["containers"][0]["total_events"], 18);
     assert_eq!(third["containers"][0]["lost_total"], 7);
@@ -510,18 +389,14 @@ fn a_restarted_daemon_goes_on_and_its_totals_add_up() {
 fn containers_of_an_earlier_boot_are_history() {
     let mut harness = world().start().unwrap();
     harness.batch(BatchBuilder::new().open(1, "/a").build());
-    harness
-        .tick(TickBuilder::new().container(1, &received(1)).build())
-        .unwrap();
+    harness.tick(TickBuilder::new().container(1, &received(1)).build()).unwrap();
     harness.surroundings(|surroundings| {
         surroundings.boot_id = "00000000-0000-0000-0000-000000000002".to_owned();
         surroundings.started += SECOND;
     });
     let mut harness = harness.replace(Cause::Start).unwrap();
     // The same cgroup id and path, by chance or by order of start.
-    harness
-        .tick(TickBuilder::new().container(1, &received(1)).build())
-        .unwrap();
+    harness.tick(TickBuilder::new().container(1, &received(1)).build()).unwrap();
     let report = report(&harness);
     assert_eq!(report["containers"][0]["files"], json!([]));
     assert_eq!(report["containers"][0]["total_events"], 1);
@@ -530,23 +405,9 @@ fn containers_of_an_earlier_boot_are_history() {
 
 #[test]
 fn a_document_that_is_no_report_is_left_behind_and_counted() {
-    for document in [
-        "",
-        "{",
-        "[]",
-        "{}",
-        r#"{"schema_version": 99}"#,
-        r#"{"schema_version": 1}"#,
-    ] {
-        let mut harness = world()
-            .previous("report", document.as_bytes())
-            .start()
-            .unwrap();
-        assert!(
-            harness.log()[0].1.contains("left behind"),
-            "{:?}",
-            harness.log()
-        );
+    for document in ["", "{", "[]", "{}", r#"{"schema_version": 99}"#, r#"{"schema_version": 1}"#] {
+        let mut harness = world().previous("report", document.as_bytes()).start().unwrap();
+        assert!(harness.log()[0].1.contains("left behind"), "{:?}", harness.log());
         harness.interval().unwrap();
         assert_eq!(report(&harness)["unreadable_reports"], 1);
     }
@@ -568,9 +429,7 @@ fn a_container_that_nobody_knows_any_more_is_reported_all_the_same() {
 #[test]
 fn the_schema_refuses_what_it_does_not_know() {
     let mut harness = world().start().unwrap();
-    harness
-        .tick(TickBuilder::new().container(1, &[]).build())
-        .unwrap();
+    harness.tick(TickBuilder::new().container(1, &[]).build()).unwrap();
     let report = report(&harness);
     let validator = validator();
     let check = |change: &dyn Fn(&mut Value)| {
@@ -597,15 +456,9 @@ fn fields(root: &Value, node: &Value, prefix: &str, found: &mut Vec<(String, Str
     }
     for (name, field) in node["properties"].as_object().into_iter().flatten() {
         assert!(node["additionalProperties"] == false, "{prefix} is open");
-        let path = if prefix.is_empty() {
-            name.clone()
-        } else {
-            format!("{prefix}.{name}")
-        };
+        let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
         let description = field["description"].as_str().unwrap_or_else(|| {
-            let reference = field["$ref"]
-                .as_str()
-                .unwrap_or_else(|| panic!("{path} has none"));
+            let reference = field["$ref"].as_str().unwrap_or_else(|| panic!("{path} has none"));
             let target = root.pointer(reference.strip_prefix('#').unwrap()).unwrap();
             target["description"].as_str().unwrap()
         });

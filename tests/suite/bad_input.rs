@@ -203,6 +203,7 @@ fn another_user() -> Outcome {
     for path in ["", "state", "cache", "out", "whodunit"] {
         std::os::unix::fs::chown(config.folder().join(path), Some(65534), Some(65534))?;
     }
+    let config = config.binary(binary);
     let exit = config.run()?;
     check_refusal(&config, &exit, NO_PERMISSION, &["root"])
 }

@@ -2,7 +2,6 @@
 
 use std::sync::OnceLock;
 
-use whodunit_containers::daemon;
 use whodunit_containers::{DaemonConfig, DaemonError, Pod};
 
 /// The exit code of the daemon where the kernel does not let it do its work.
@@ -11,7 +10,7 @@ const NO_PERMISSION: i32 = 77;
 /// What is missing for containers.
 pub(crate) fn lacks_for_containers() -> Option<&'static str> {
     static LACKS: OnceLock<Option<String>> = OnceLock::new();
-    LACKS.get_or_init(daemon::why_not).as_deref()
+    LACKS.get_or_init(whodunit_containers::why_not).as_deref()
 }
 
 /// What is missing for the daemon to capture anything. Only the kernel's refusal counts: a daemon

@@ -20,7 +20,6 @@ use tempfile::TempDir;
 use crate::cgroup::{Cgroup, CgroupError, Hierarchies, remove_tree};
 use crate::condition::{PATIENCE, wait_for};
 use crate::container::{Container, ContainerError};
-use crate::find_program;
 use crate::pod::Pod;
 use crate::unique_suffix;
 
@@ -138,6 +137,7 @@ pub struct DaemonConfig {
     more_toml: String,
     environment: Vec<(String, String)>,
     wrapper: Vec<OsString>,
+    binary: Option<PathBuf>,
     runs: AtomicU32,
 }
 
@@ -197,6 +197,7 @@ impl DaemonConfig {
             more_toml: String::new(),
             environment: Vec::new(),
             wrapper: Vec::new(),
+            binary: None,
             runs: AtomicU32::new(0),
         })
     }
@@ -265,6 +266,12 @@ impl DaemonConfig {
     /// A program, with its arguments, that executes the daemon in its own place, such as `setpriv`.
     pub fn wrapped<S: AsRef<str>>(mut self, wrapper: &[S]) -> Self {
         self.wrapper = wrapper.iter().map(|argument| argument.as_ref().into()).collect();
+        self
+    }
+
+    /// The daemon's binary, instead of the one that [`binary`] finds.
+    pub fn binary(mut self, path: impl Into<PathBuf>) -> Self {
+        self.binary = Some(path.into());
         self
     }
 
@@ -363,6 +370,10 @@ impl DaemonConfig {
         self.spawn()?.await_end()
     }
 
+    fn binary_path(&self) -> Result<PathBuf, DaemonError> {
+        self.binary.clone().map_or_else(binary, Ok)
+    }
+
     fn spawn_process(
         &self,
         wrapper: &[&str],
@@ -377,7 +388,7 @@ impl DaemonConfig {
             .arg(self.cgroup.folder())
             .args(wrapper)
             .args(&self.wrapper)
-            .arg(binary()?)
+            .arg(self.binary_path()?)
             .arg("run")
             .args(arguments)
             .args(["--log-format", "json"])
@@ -404,7 +415,7 @@ impl DaemonConfig {
         command.extend(["--log-format".to_owned(), "json".to_owned()]);
         let mut builder = pod
             .container("whodunit")
-            .copy(binary()?, "/whodunit")
+            .copy(self.binary_path()?, "/whodunit")
             .program(&command)
             .bind_writable(self.folder(), self.folder())
             .bind_writable(Hierarchies::find()?.unified, SIDECAR_CGROUP_ROOT)
@@ -653,20 +664,6 @@ pub fn read_report(path: &Path) -> Result<Value, DaemonError> {
         source,
         text: String::from_utf8_lossy(&bytes[..bytes.len().min(4096)]).into_owned(),
     })
-}
-
-/// Whether this machine can run the daemon: the reason why not, in one sentence, from its own
-/// `doctor` and from what the containers need.
-pub fn why_not() -> Option<String> {
-    if !rustix::process::geteuid().is_root() {
-        return Some("containers and BPF programs need root".into());
-    }
-    for (program, package) in [("runc", "runc"), ("busybox", "busybox-static")] {
-        if find_program(program).is_none() {
-            return Some(format!("there is no {program}; install the Debian package {package}"));
-        }
-    }
-    Hierarchies::find().err().map(|error| error.to_string())
 }
 
 fn milliseconds(duration: Duration) -> String {

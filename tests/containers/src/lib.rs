@@ -20,9 +20,22 @@ pub use daemon::{Daemon, DaemonConfig, DaemonError, Exit, Placement};
 pub use mount::{MountError, Tmpfs};
 pub use pod::Pod;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Reads a short random word from the kernel, so that names of parallel runs never meet.
+/// Why this machine cannot run containers, in one sentence. None where it can.
+pub fn why_not() -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("containers need root".into());
+    }
+    for (program, package) in [("runc", "runc"), ("busybox", "busybox-static")] {
+        if find_program(program).is_none() {
+            return Some(format!("there is no {program}; install the Debian package {package}"));
+        }
+    }
+    Hierarchies::find().err().map(|error| error.to_string())
+}
+
+/// A short random word from the kernel, so that names of parallel runs never meet.
 fn unique_suffix() -> String {
     random_uuid()[..8].to_owned()
 }
@@ -36,7 +49,7 @@ fn random_uuid() -> String {
 }
 
 /// The full path of a program, looked up in `PATH` and in the folders of the system's programs.
-pub fn find_program(name: &str) -> Option<std::path::PathBuf> {
+pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(Into::into))

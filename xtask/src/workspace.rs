@@ -120,7 +120,10 @@ impl Workspace {
 
     /// Builds the daemon for release and gives its binary.
     pub(crate) fn build_daemon(&self) -> Result<PathBuf, CargoError> {
-        let arguments = ["build", "--release", "--package=whodunit", "--bin=whodunit"];
+        // Cargo builds a dependency once for each set of features that a selection asks for. The whole
+        // workspace with its examples, of which there are none, is the selection that has the features
+        // of `cargo xtask test`: what one of the two has built is fresh for the other.
+        let arguments = ["build", "--release", "--workspace", "--bin=whodunit", "--examples"];
         let built = self.build(&arguments, &[])?;
         daemon_of(&built).ok_or(CargoError::Unexpected {
             command: arguments.join(" "),

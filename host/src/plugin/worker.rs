@@ -160,6 +160,8 @@ enum Loss {
     Oversized(usize),
     /// It refused to start.
     Refused(String),
+    /// It is not what the names of its exports promise.
+    Invalid(String),
 }
 
 impl Loss {
@@ -172,6 +174,7 @@ impl Loss {
                 format!("it handed over more than its limit of {limit} bytes in one call")
             }
             Loss::Refused(sentence) => format!("it does not start: {sentence}"),
+            Loss::Invalid(cause) => format!("it is not a valid reporter ({cause})"),
         }
     }
 }
@@ -221,13 +224,15 @@ struct Quarantined;
 impl Runner {
     /// `_alive` is dropped when the thread ends, which is how others see it.
     fn run(mut self, first_start: &Sender<Result<(), LoadError>>, _alive: Sender<()>) {
+        let plugin = self.board.name().to_owned();
         let started = match self.start() {
             Err(Loss::Refused(sentence)) => {
-                let plugin = self.board.name().to_owned();
-                self.board.is(PluginState::Stopped { reason: "it does not start".to_owned() });
-                // Nobody listens where the daemon gave up already.
-                let _ = first_start.send(Err(LoadError::Refused { plugin, sentence }));
-                return;
+                return self.give_up(first_start, LoadError::Refused { plugin, sentence });
+            }
+            Err(Loss::Invalid(cause)) => {
+                let source_name = self.loaded.source_name.clone();
+                let error = LoadError::Invalid { plugin, source_name, cause };
+                return self.give_up(first_start, error);
             }
             Err(loss) => self.lose(&loss),
             Ok(()) => Ok(()),
@@ -241,6 +246,14 @@ impl Runner {
             }
             Err(Quarantined) => self.queue.abandon(),
         }
+    }
+
+    /// Ends the thread of a plugin that never started.
+    fn give_up(self, first_start: &Sender<Result<(), LoadError>>, error: LoadError) {
+        self.board.is(PluginState::Stopped { reason: "it does not start".to_owned() });
+        self.queue.abandon();
+        // Nobody listens where the daemon gave up already.
+        let _ = first_start.send(Err(error));
     }
 
     fn work(&mut self) -> Result<(), Quarantined> {
@@ -303,7 +316,14 @@ impl Runner {
         let lost = |error, store: &Store<Guest>| loss_of(&error, store, &self.limits, limit);
         let plugin = match self.loaded.pre.instantiate(&mut store) {
             Ok(plugin) => plugin,
-            Err(error) => return Err(lost(error, &store)),
+            Err(error) => {
+                // Where no code of the guest has failed, its types are not those of the contract.
+                let has_trapped = error.downcast_ref::<Trap>().is_some();
+                return Err(match lost(error, &store) {
+                    Loss::Trap(cause) if !has_trapped => Loss::Invalid(cause),
+                    loss => loss,
+                });
+            }
         };
         let guest = plugin.whodunit_plugin_lifecycle();
         match guest.call_describe(&mut store) {
@@ -431,7 +451,7 @@ impl Runner {
             Loss::Timeout(_) => self.board.timeout.add(1),
             Loss::Memory(_) => self.board.memory.add(1),
             Loss::Oversized(_) => self.board.oversized.add(1),
-            Loss::Refused(_) => self.board.guest_error.add(1),
+            Loss::Refused(_) | Loss::Invalid(_) => self.board.guest_error.add(1),
         }
         let lost = std::mem::take(&mut self.since_tick);
         self.untold += lost.events + lost.told;

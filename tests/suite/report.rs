@@ -67,7 +67,7 @@ impl Report {
     }
 
     /// Checks what holds for the last report of a daemon that ended in order: nothing is under way,
-    /// so every event is accounted for.
+    /// so every event is accounted for, as long as its containers are quiet.
     pub(crate) fn check_last(value: Value) -> Result<Report, Failed> {
         let report = Report::check(value)?;
         for container in report.every_container() {

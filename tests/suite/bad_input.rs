@@ -212,7 +212,7 @@ fn no_cgroup_root() -> Outcome {
     let folder = tempfile::tempdir()?;
     let root = folder.path().to_owned();
     let said = root.display().to_string();
-    refused(|config| Ok(config.cgroup_root(&root)), FAILURE, &[&said, "cgroup"])
+    refused(|config| Ok(config.cgroup_root(&root)), BAD_CONFIGURATION, &[&said, "cgroup"])
 }
 
 /// Runs the daemon, in a mount namespace of its own that this command has changed, to its refusal.

@@ -20,7 +20,6 @@ use whodunit_containers::{Cgroup, CgroupError, Daemon, DaemonConfig, DaemonError
 use crate::setup::{self, Purpose, SetupError};
 use crate::workspace::{Built, CargoError, Workspace};
 
-
 const HOT_OPENS: u64 = 1_000_000;
 const HOT_FILES: u64 = 1_000;
 const COLD_FILES: u64 = 100_000;

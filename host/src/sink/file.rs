@@ -74,7 +74,7 @@ impl FileSink {
         file.write_all(body)?;
         file.sync_all()?;
         fs::rename(&temporary.path, &self.path)?;
-        temporary.is_renamed();
+        temporary.keep();
         File::open(&self.folder)?.sync_all()
     }
 
@@ -141,7 +141,7 @@ struct Temporary {
 }
 
 impl Temporary {
-    fn is_renamed(mut self) {
+    fn keep(mut self) {
         self.renamed = true;
     }
 }

@@ -472,7 +472,6 @@ mod tests {
 
     #[test]
     fn a_full_disk_leaves_the_old_document_and_no_temporary_file() {
-        // `/dev/full` refuses every byte, and a file system of one page is full at once.
         let folder = tempfile::tempdir().unwrap();
         let Ok(_mount) = SmallDisk::mount(folder.path()) else {
             eprintln!("skipped: this test mounts a tmpfs, which needs root");

@@ -6,12 +6,10 @@
 //! temporary folders go away in every case, an interrupt included.
 
 use std::env;
-use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -26,7 +24,7 @@ use whodunit_containers::{
 use crate::setup::{self, Purpose, SetupError};
 use crate::workspace::{CargoError, Workspace};
 
-/// Names the daemon's binary to whoever starts one.
+/// Names the daemon to show, instead of one that is built.
 const BINARY_VARIABLE: &str = "WHODUNIT_BIN";
 
 /// The exit code of a program that an interrupt ended, as shells give it.
@@ -50,14 +48,9 @@ pub(crate) enum DemoError {
     /// The daemon.
     #[error(transparent)]
     Daemon(#[from] DaemonError),
-    /// This program could not start itself anew, or listen to signals.
-    #[error("the demo cannot {action}: {cause}")]
-    Start {
-        /// What was tried.
-        action: &'static str,
-        /// What the system said.
-        cause: io::Error,
-    },
+    /// An interrupt would leave everything behind.
+    #[error("the demo cannot listen to signals: {0}")]
+    Signals(io::Error),
     /// The daemon ended and nobody had told it to.
     #[error("the daemon ended by itself: {0}")]
     Ended(String),
@@ -135,17 +128,19 @@ const LATE: Scene = Scene {
 
 /// Builds the daemon where nobody named one, then shows it.
 pub(crate) fn run(workspace: &Workspace, report: Option<PathBuf>) -> Result<ExitCode, DemoError> {
-    if env::var_os(BINARY_VARIABLE).is_none() {
-        setup::run(&[Purpose::Build, Purpose::Containers])?;
-        // The library that starts daemons reads the variable, and a program cannot safely change its
-        // own environment: it starts anew with it.
-        let daemon = workspace.build_daemon()?;
-        return Err(start_anew(&daemon));
-    }
-    setup::run(&[Purpose::Containers])?;
+    let daemon = match env::var_os(BINARY_VARIABLE) {
+        Some(named) => {
+            setup::run(&[Purpose::Containers])?;
+            PathBuf::from(named)
+        }
+        None => {
+            setup::run(&[Purpose::Build, Purpose::Containers])?;
+            workspace.build_daemon()?
+        }
+    };
     let report = report.unwrap_or_else(|| workspace.root.join("report.json"));
     let interrupted = listen()?;
-    match show(&report, &interrupted) {
+    match show(&daemon, &report, &interrupted) {
         Err(_) if interrupted.load(Ordering::Relaxed) => {
             eprintln!("interrupted: containers, cgroups and temporary folders are removed");
             Ok(ExitCode::from(INTERRUPTED))
@@ -155,29 +150,16 @@ pub(crate) fn run(workspace: &Workspace, report: Option<PathBuf>) -> Result<Exit
     }
 }
 
-/// Returns only where the program could not be started.
-fn start_anew(daemon: &Path) -> DemoError {
-    let error = |cause| DemoError::Start { action: "start itself anew", cause };
-    let arguments: Vec<OsString> = env::args_os().skip(1).collect();
-    match env::current_exe() {
-        Ok(program) => {
-            error(Command::new(program).args(arguments).env(BINARY_VARIABLE, daemon).exec())
-        }
-        Err(cause) => error(cause),
-    }
-}
-
 /// A flag that is set by an interrupt, so that every value still goes in order.
 fn listen() -> Result<Arc<AtomicBool>, DemoError> {
     let flag = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
-        signal_hook::flag::register(signal, Arc::clone(&flag))
-            .map_err(|cause| DemoError::Start { action: "listen to signals", cause })?;
+        signal_hook::flag::register(signal, Arc::clone(&flag)).map_err(DemoError::Signals)?;
     }
     Ok(flag)
 }
 
-fn show(report_path: &Path, interrupted: &AtomicBool) -> Result<(), DemoError> {
+fn show(binary: &Path, report_path: &Path, interrupted: &AtomicBool) -> Result<(), DemoError> {
     let go_on = || match interrupted.load(Ordering::Relaxed) {
         true => Err(DemoError::Interrupted),
         false => Ok(()),
@@ -198,7 +180,7 @@ fn show(report_path: &Path, interrupted: &AtomicBool) -> Result<(), DemoError> {
     }
 
     go_on()?;
-    let config = DaemonConfig::for_pod(&pod)?.interval(Duration::from_secs(1));
+    let config = DaemonConfig::for_pod(&pod)?.binary(binary).interval(Duration::from_secs(1));
     let mut daemon = config.start()?;
     println!("  whodunit runs            pid {}, in the same pod", daemon.pid());
     go_on()?;

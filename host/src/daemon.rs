@@ -83,6 +83,7 @@ impl Exits for SinkError {
             | SinkError::NotAFolder { .. }
             | SinkError::NotAFile { .. }
             | SinkError::NotWritable { .. }
+            | SinkError::Full { .. }
             | SinkError::NoThread(_) => Exit::Failure,
         }
     }

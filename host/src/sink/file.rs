@@ -62,7 +62,13 @@ impl FileSink {
         temporary_prefix.push(".whodunit-");
         let file = FileSink { folder, path, temporary_prefix, temporaries: AtomicU64::new(0) };
         file.remove_stale_temporaries().and_then(|()| file.try_to_write()).map_err(|cause| {
-            SinkError::NotWritable { sink: sink.clone(), folder: file.folder.clone(), cause }
+            let (sink, folder) = (sink.clone(), file.folder.clone());
+            match cause.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    SinkError::Full { sink, folder }
+                }
+                _ => SinkError::NotWritable { sink, folder, cause },
+            }
         })?;
         Ok(file)
     }

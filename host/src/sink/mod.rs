@@ -100,6 +100,17 @@ pub enum SinkError {
         /// What the system said.
         cause: io::Error,
     },
+    /// Nothing fits there any more.
+    #[error(
+        "the disk with the folder {} of output `{sink}` is full: free some space on it, or change the output's path",
+        folder.display()
+    )]
+    Full {
+        /// The output.
+        sink: SinkId,
+        /// The folder.
+        folder: PathBuf,
+    },
     /// Two outputs would overwrite each other.
     #[error("the outputs `{first}` and `{second}` both go to {}: give each a file of its own", path.display())]
     SamePath {

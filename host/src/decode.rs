@@ -191,11 +191,16 @@ impl FileAccess<'_> {
                 push_names(path, names);
                 flags
             }
-            Way::Detached(names) => {
+            Way::Detached(names) if names.iter().any(|byte| *byte != 0) => {
                 push_names(path, names);
-                // `memfd:x` and `pipe:` are names, not places below the root.
+                // `memfd:x` is a name, not a place below the root.
                 path.drain(..1);
                 flags.with(Flags::DETACHED)
+            }
+            Way::Detached(_) => {
+                // A pipe, or a mount whose root is the file itself, has no name of its own.
+                path.extend_from_slice(self.requested);
+                flags.with(Flags::DETACHED).with(Flags::UNRESOLVED)
             }
             Way::Requested(_) | Way::Lost if self.requested.starts_with(b"/") => {
                 push_request(path, self.requested);
@@ -311,6 +316,9 @@ mod tests {
     #[test]
     fn a_detached_file_has_a_name_and_no_place() {
         check(file_flag::DETACHED, b"/proc/self/fd/3", b"memfd:x\0", b"memfd:x", Flags::DETACHED);
+        let nameless = Flags::DETACHED.with(Flags::UNRESOLVED);
+        check(file_flag::DETACHED, b"/proc/self/fd/3", b"\0", b"/proc/self/fd/3", nameless);
+        check(file_flag::DETACHED, b"/proc/self/exe", b"", b"/proc/self/exe", nameless);
     }
 
     #[test]

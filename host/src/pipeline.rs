@@ -109,6 +109,11 @@ impl Pipeline {
         let flags = access.path(&mut self.path);
         if self.path.is_empty() {
             account.unreadable += 1;
+            tracing::debug!(
+                container = container.0,
+                access = ?access,
+                "an access has no path: it could not be read"
+            );
             return;
         }
         if self.excluded.covers(&self.path) {

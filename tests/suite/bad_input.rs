@@ -212,7 +212,7 @@ fn no_cgroup_root() -> Outcome {
     let folder = tempfile::tempdir()?;
     let root = folder.path().to_owned();
     let said = root.display().to_string();
-    refused(|config| Ok(config.cgroup_root(&root)), FAILURE, &[&said, "cgroup"])
+    refused(|config| Ok(config.cgroup_root(&root)), BAD_CONFIGURATION, &[&said, "cgroup"])
 }
 
 /// Runs the daemon, in a mount namespace of its own that this command has changed, to its refusal.
@@ -240,31 +240,42 @@ fn missing_folder() -> Outcome {
     )
 }
 
-/// A small disk for the report, mounted in the folder of a daemon.
-fn small_disk(config: &DaemonConfig) -> Result<(Tmpfs, PathBuf), Failed> {
-    let folder = config.folder().join("disk");
-    fs::create_dir(&folder)?;
-    let disk = Tmpfs::mount(&folder, 64 << 10)?;
-    let report = folder.join("report.json");
-    Ok((disk, report))
+/// A small disk for the report, over a folder of its own.
+struct SmallDisk {
+    // Unmounted before its folder goes.
+    disk: Tmpfs,
+    _folder: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    fn new() -> Result<SmallDisk, Failed> {
+        let folder = tempfile::tempdir()?;
+        Ok(SmallDisk { disk: Tmpfs::mount(folder.path(), 64 << 10)?, _folder: folder })
+    }
+
+    fn path(&self) -> &Path {
+        self.disk.path()
+    }
+
+    fn report(&self) -> PathBuf {
+        self.path().join("report.json")
+    }
 }
 
 fn read_only_folder() -> Outcome {
     let (pod, _container) = pod()?;
-    let config = DaemonConfig::for_pod(&pod)?;
-    let (disk, report) = small_disk(&config)?;
-    disk.make_read_only()?;
-    let config = config.report_file(report);
+    let disk = SmallDisk::new()?;
+    disk.disk.make_read_only()?;
+    let config = DaemonConfig::for_pod(&pod)?.report_file(disk.report());
     let said = disk.path().display().to_string();
     check_refusal(&config, &config.run()?, FAILURE, &[&said, "read-only"])
 }
 
 fn full_folder() -> Outcome {
     let (pod, _container) = pod()?;
-    let config = DaemonConfig::for_pod(&pod)?;
-    let (disk, report) = small_disk(&config)?;
-    disk.fill("ballast")?;
-    let config = config.report_file(report);
+    let disk = SmallDisk::new()?;
+    disk.disk.fill("ballast")?;
+    let config = DaemonConfig::for_pod(&pod)?.report_file(disk.report());
     let said = disk.path().display().to_string();
     check_refusal(&config, &config.run()?, FAILURE, &[&said, "full"])
 }
@@ -276,9 +287,8 @@ fn full_later() -> Outcome {
     let work = "cat /etc/before; echo before; read go; cat /etc/full; echo full; read go; \
                 cat /etc/after";
     let mut app = worker(app, work).start()?;
-    let config = DaemonConfig::for_pod(&pod)?;
-    let (disk, report_path) = small_disk(&config)?;
-    let config = config.report_file(&report_path);
+    let disk = SmallDisk::new()?;
+    let config = DaemonConfig::for_pod(&pod)?.report_file(disk.report());
     let mut daemon = config.start()?;
     app.tell("go")?;
     app.hear("before")?;
@@ -286,7 +296,7 @@ fn full_later() -> Outcome {
         lists(report, app.id(), "files", "/etc/before")
     })?;
 
-    disk.fill("ballast")?;
+    disk.disk.fill("ballast")?;
     app.tell("go")?;
     app.hear("full")?;
     let said = disk.path().display().to_string();

@@ -282,10 +282,13 @@ fn cgroups_scope() -> Outcome {
     let_work(&mut chosen)?;
     let_work(&mut other)?;
     let report = last_report(&config, daemon)?;
+    let path = chosen.cgroup_path();
     let paths: BTreeSet<&str> =
         report.running().filter_map(|entry| entry["cgroup_path"].as_str()).collect();
-    expect_eq("the watched cgroups", &paths, &BTreeSet::from([chosen.cgroup_path().as_str()]))?;
-    report.container(&chosen)?.expect_files(&["/bin/busybox", "/etc/app.conf"])?;
+    expect_eq("the watched cgroups", &paths, &BTreeSet::from([path.as_str()]))?;
+    // A chosen subtree is called what the configuration calls it.
+    let entry = report.running_called(path.trim_start_matches('/'))?;
+    entry.expect_files(&["/bin/busybox", "/etc/app.conf"])?;
     expect_eq("the total of all", &report.number("total_events"), &2)
 }
 

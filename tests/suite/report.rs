@@ -67,7 +67,7 @@ impl Report {
     }
 
     /// Checks what holds for the last report of a daemon that ended in order: nothing is under way,
-    /// so every event is accounted for.
+    /// so every event is accounted for, as long as its containers are quiet.
     pub(crate) fn check_last(value: Value) -> Result<Report, Failed> {
         let report = Report::check(value)?;
         for container in report.every_container() {
@@ -122,13 +122,16 @@ impl Report {
 
     /// The entry of a container that runs, with its identity checked.
     pub(crate) fn container(&self, container: &Container) -> Result<Entry<'_>, Failed> {
-        let Some(entry) = named(self.running(), container.id()) else {
-            return Err(
-                format!("the report lists no running {}: {:#}", container.id(), self.0).into()
-            );
-        };
-        check_identity(entry, container)?;
-        Ok(Entry(entry))
+        let entry = self.running_called(container.id())?;
+        check_identity(entry.0, container)?;
+        Ok(entry)
+    }
+
+    /// The entry of a container that runs, by its name.
+    pub(crate) fn running_called(&self, name: &str) -> Result<Entry<'_>, Failed> {
+        named(self.running(), name)
+            .map(Entry)
+            .ok_or_else(|| format!("the report lists no running {name}: {:#}", self.0).into())
     }
 
     /// The entry of a container that ended, by its name.

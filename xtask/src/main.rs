@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod build;
 mod coverage;
 mod demo;
@@ -48,6 +49,15 @@ enum Command {
     },
     /// Runs every check and test
     Test,
+    /// Measures what tracing costs, beside the same work untraced and traced by others
+    Bench {
+        /// Where the rows are left as JSON
+        #[arg(long, value_name = "FILE")]
+        json: Option<std::path::PathBuf>,
+        /// How many rounds each row is measured in; medians are shown
+        #[arg(long, default_value_t = 3, value_name = "NUMBER")]
+        rounds: usize,
+    },
     /// Measures the line coverage of the daemon and the plugins
     Coverage,
 }
@@ -73,6 +83,7 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::Build => build::run(&workspace)?,
         Command::Demo { report } => return Ok(demo::run(&workspace, report)?),
         Command::Test => return Ok(test::run(&workspace)?),
+        Command::Bench { json, rounds } => return Ok(bench::run(&workspace, json, rounds)?),
         Command::Coverage => return Ok(coverage::run(&workspace)?),
     }
     Ok(ExitCode::SUCCESS)

@@ -22,6 +22,9 @@ pub(super) struct FileSink {
     temporaries: AtomicU64,
 }
 
+/// What must fit for a folder to count as writable: a block of a file system.
+const TRIAL_BYTES: usize = 4096;
+
 const TEMPORARY_SUFFIX: &[u8] = b".tmp";
 
 impl FileSink {
@@ -74,7 +77,7 @@ impl FileSink {
         file.write_all(body)?;
         file.sync_all()?;
         fs::rename(&temporary.path, &self.path)?;
-        temporary.is_renamed();
+        temporary.keep();
         File::open(&self.folder)?.sync_all()
     }
 
@@ -88,8 +91,12 @@ impl FileSink {
         (body.len() <= at_most).then_some(body)
     }
 
+    /// Writes something and syncs it: on a full disk an empty file can be made all the same.
     fn try_to_write(&self) -> io::Result<()> {
-        self.temporary().map(drop)
+        let temporary = self.temporary()?;
+        let mut file = &temporary.file;
+        file.write_all(&[0; TRIAL_BYTES])?;
+        file.sync_all()
     }
 
     fn temporary(&self) -> io::Result<Temporary> {
@@ -141,7 +148,7 @@ struct Temporary {
 }
 
 impl Temporary {
-    fn is_renamed(mut self) {
+    fn keep(mut self) {
         self.renamed = true;
     }
 }

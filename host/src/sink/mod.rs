@@ -182,6 +182,14 @@ impl Target {
             Target::Stdout(_) => None,
         }
     }
+
+    /// Where documents go, in words.
+    fn place(&self) -> String {
+        match self {
+            Target::File(file) => file.path().display().to_string(),
+            Target::Stdout(_) => "standard output".to_owned(),
+        }
+    }
 }
 
 impl Sinks {
@@ -315,8 +323,11 @@ impl Slot {
             }
             Err(cause) => {
                 self.status.failures += 1;
-                let sentence =
-                    format!("a document of {} bytes was not written: {cause}", body.len());
+                let sentence = format!(
+                    "a document of {} bytes was not written to {}: {cause}",
+                    body.len(),
+                    self.target.place()
+                );
                 // Said once, not at every attempt.
                 if self.status.last_error.is_none() {
                     tracing::error!(%sink, "{sentence}; it is kept and tried again");
@@ -472,7 +483,6 @@ mod tests {
 
     #[test]
     fn a_full_disk_leaves_the_old_document_and_no_temporary_file() {
-        // `/dev/full` refuses every byte, and a file system of one page is full at once.
         let folder = tempfile::tempdir().unwrap();
         let Ok(_mount) = SmallDisk::mount(folder.path()) else {
             eprintln!("skipped: this test mounts a tmpfs, which needs root");

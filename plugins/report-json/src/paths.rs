@@ -1,7 +1,7 @@
 //! The paths of one container: each once, with what happened to it.
 //!
 //! Compact, because a container may use a million files: a path costs its bytes, 8 bytes for its
-//! entry, 4 for its place in the sorted order and about 8 in the hash table. Sorted when a document
+//! entry, 4 for its place in the sorted order and about 16 in the hash table. Sorted when a document
 //! is made, by merging what is new into what was sorted before.
 
 use std::cmp::Ordering;
@@ -51,6 +51,12 @@ struct Entry {
     errno: u8,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Key {
+    hash: u32,
+    number: u32,
+}
+
 /// Whether a path was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
@@ -65,7 +71,8 @@ pub(crate) enum Taken {
 pub(crate) struct Paths {
     capacity: usize,
     state: FixedState,
-    index: HashTable<u32>,
+    /// Numbers of entries with the hashes of their paths, so that growth need not read the paths.
+    index: HashTable<Key>,
     entries: Vec<Entry>,
     /// Bytes of the paths. No path spans two chunks, and a full chunk is never moved, so growth
     /// copies at most one chunk.
@@ -75,6 +82,10 @@ pub(crate) struct Paths {
 }
 
 const CHUNK_BYTES: usize = 1 << 16;
+
+/// So many new paths at most wait for their place in the order: sorting a million at once would take
+/// longer than a call may.
+const UNSORTED_AT_MOST: usize = 1 << 16;
 
 impl Paths {
     /// An empty set of at most `capacity` paths. The seed keeps a container from choosing paths
@@ -101,12 +112,12 @@ impl Paths {
             return Taken::Full;
         };
         let hash = hash(&self.state, path);
-        let (entries, chunks, state) = (&mut self.entries, &mut self.chunks, &self.state);
-        let same = |number: &u32| bytes_of(chunks, entries[*number as usize]) == path;
-        let rehash = |number: &u32| hash_of(state, chunks, entries[*number as usize]);
-        match self.index.entry(hash, same, rehash) {
+        let (entries, chunks) = (&mut self.entries, &mut self.chunks);
+        let same =
+            |key: &Key| key.hash == hash && bytes_of(chunks, entries[key.number as usize]) == path;
+        match self.index.entry(spread(hash), same, |key| spread(key.hash)) {
             Slot::Occupied(slot) => {
-                let entry = &mut entries[*slot.get() as usize];
+                let entry = &mut entries[slot.get().number as usize];
                 entry.marks = entry.marks.with(marks);
                 if marks.contain(Marks::REFUSED) {
                     entry.errno = errno;
@@ -116,10 +127,13 @@ impl Paths {
                 if entries.len() >= self.capacity {
                     return Taken::Full;
                 }
-                slot.insert(entries.len() as u32);
+                slot.insert(Key { hash, number: entries.len() as u32 });
                 let escaped = escape(path).as_bytes() != path;
                 let marks = if escaped { marks.with(Marks::ESCAPED) } else { marks };
                 entries.push(Entry { place: push(chunks, path), length, marks, errno });
+                if entries.len() - self.sorted.len() >= UNSORTED_AT_MOST {
+                    self.sort();
+                }
             }
         }
         Taken::Yes
@@ -152,14 +166,15 @@ impl Paths {
     }
 }
 
-fn hash(state: &FixedState, path: &[u8]) -> u64 {
+fn hash(state: &FixedState, path: &[u8]) -> u32 {
     let mut hasher = state.build_hasher();
     hasher.write(path);
-    hasher.finish()
+    hasher.finish() as u32
 }
 
-fn hash_of(state: &FixedState, chunks: &[Vec<u8>], entry: Entry) -> u64 {
-    hash(state, bytes_of(chunks, entry))
+/// The table takes its two parts of a hash from both ends of 64 bits, or of the lower 32.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash) << 32 | u64::from(hash)
 }
 
 fn bytes_of(chunks: &[Vec<u8>], entry: Entry) -> &[u8] {

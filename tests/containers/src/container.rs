@@ -436,13 +436,14 @@ impl Container {
         writeln!(stdin, "{line}").map_err(ContainerError::io("write", &path))
     }
 
-    /// Waits until its program has written this line to standard output.
+    /// Waits until its program has written a line that ends so to standard output. What came before
+    /// on that line may be a file without a newline at its end.
     pub fn hear(&self, line: &str) -> Result<(), ContainerError> {
-        if wait_until(PATIENCE, || self.stdout().lines().any(|said| said == line)) {
+        if wait_until(PATIENCE, || self.stdout().lines().any(|said| said.ends_with(line))) {
             return Ok(());
         }
         Err(self.timed_out(format!(
-            "the line {line:?}; it said {:?} and {:?}",
+            "a line with {line:?} at its end; it said {:?} and {:?}",
             self.stdout(),
             self.stderr()
         )))

@@ -7,17 +7,19 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::setup::{self, Purpose, SetupError};
 use crate::steps::Steps;
-use crate::workspace::{CargoError, Workspace, daemon_of};
+use crate::workspace::{CargoError, INTEGRATION_TESTS, Workspace, daemon_of};
 
 /// Tells this program that cargo calls it as a compiler, and where the workspace is.
 const ROOT_VARIABLE: &str = "WHODUNIT_COVERAGE_ROOT";
@@ -110,10 +112,11 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode, CoverageError> {
         setup::llvm_tool("llvm-profdata").ok_or(CoverageError::NoTool("llvm-profdata"))?;
     let cov = setup::llvm_tool("llvm-cov").ok_or(CoverageError::NoTool("llvm-cov"))?;
     let folder = workspace.target_dir.join("coverage");
-    let profiles = empty_folder(&folder.join("profiles"))?;
+    fs::create_dir_all(&folder).map_err(file_error(&folder, "made"))?;
+    let profiles = folder_for_everybody()?;
     let compiler = copy_of_this_program(&folder)?;
     // One profile a process, so that parallel daemons do not write into each other's.
-    let profile_name = profiles.join("%p-%m.profraw");
+    let profile_name = profiles.path().join("%p-%m.profraw");
     let environment: [(&str, &Path); 3] = [
         ("RUSTC_WORKSPACE_WRAPPER", &compiler),
         (ROOT_VARIABLE, &workspace.root),
@@ -128,17 +131,17 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode, CoverageError> {
         missing: "executable named whodunit",
     })?;
     let mut steps = Steps::default();
-    let mut tests = |name, selection: &[&str]| {
+    let mut tests = |name, selection: &[String]| {
         let mut cargo = workspace.cargo();
-        cargo.arg("test").args(selection).args(["--release", "--workspace", "--locked"]);
-        cargo.envs(environment).env("WHODUNIT_BIN", &daemon);
+        cargo.args(["test", "--release", "--workspace", "--locked", "--no-fail-fast"]);
+        cargo.args(selection).envs(environment).env("WHODUNIT_BIN", &daemon);
         steps.tests(name, &mut cargo);
     };
-    tests("unit tests", &["--lib", "--bins", "--no-fail-fast"]);
-    tests("integration tests", &["--test=containers"]);
+    tests("unit tests", &workspace.quick_tests);
+    tests("integration tests", &[format!("--test={INTEGRATION_TESTS}")]);
     let all_passed = steps.finish();
 
-    let merged = merge(&profdata, &profiles, &folder)?;
+    let merged = merge(&profdata, profiles.path(), &folder)?;
     let objects: Vec<&Path> = built.iter().map(|built| built.path.as_path()).collect();
     let files = measured_lines(&export(&cov, &merged, &objects)?, &workspace.root);
     let sum = files.values().fold(Lines::default(), |sum, lines| Lines {
@@ -163,15 +166,15 @@ impl Lines {
     }
 }
 
-fn empty_folder(folder: &Path) -> Result<PathBuf, CoverageError> {
-    match fs::remove_dir_all(folder) {
-        Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
-            return Err(file_error(folder, "removed")(cause));
-        }
-        Ok(()) | Err(_) => {}
-    }
-    fs::create_dir_all(folder).map_err(file_error(folder, "made"))?;
-    Ok(folder.to_owned())
+/// A folder that goes away by itself. Daemons that run as another user leave their profile there too.
+fn folder_for_everybody() -> Result<TempDir, CoverageError> {
+    let folder = tempfile::Builder::new()
+        .prefix("whodunit-coverage-")
+        .tempdir()
+        .map_err(file_error(&env::temp_dir(), "written"))?;
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o1777))
+        .map_err(file_error(folder.path(), "opened to everybody"))?;
+    Ok(folder)
 }
 
 /// Cargo may build this program anew while it is the compiler: a copy stays what it is.
@@ -226,13 +229,19 @@ fn measured_lines(export: &Value, root: &Path) -> BTreeMap<String, Lines> {
         .iter()
         .filter_map(|file| {
             let path = Path::new(file["filename"].as_str()?).strip_prefix(root).ok()?;
-            let measured = MEASURED.iter().any(|folder| path.starts_with(folder));
+            let measured = MEASURED.iter().any(|folder| path.starts_with(folder)) && !is_test(path);
             let lines = &file["summary"]["lines"];
             let lines =
                 Lines { count: lines["count"].as_u64()?, covered: lines["covered"].as_u64()? };
             measured.then(|| (path.display().to_string(), lines))
         })
         .collect()
+}
+
+/// Files that hold tests and nothing else: tests reach themselves.
+fn is_test(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name == "tests.rs")
+        || path.components().any(|part| part.as_os_str() == "tests")
 }
 
 fn file_error(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> CoverageError {
@@ -271,6 +280,8 @@ mod tests {
         let export = json!({ "data": [{ "files": [
             file("/w/host/src/lib.rs", 10, 8),
             file("/w/plugins/sdk/src/lib.rs", 4, 4),
+            file("/w/host/src/config/tests.rs", 7, 7),
+            file("/w/plugins/report-json/tests/report.rs", 7, 7),
             file("/w/tests/src/lib.rs", 7, 0),
             file("/registry/serde/src/lib.rs", 7, 0),
         ] }] });

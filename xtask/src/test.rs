@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode, Stdio};
 use crate::invariants;
 use crate::setup::{self, Purpose, SetupError};
 use crate::steps::Steps;
-use crate::workspace::{CargoError, Workspace, daemon_of};
+use crate::workspace::{CargoError, INTEGRATION_TESTS, Workspace, daemon_of};
 
 /// Runs everything. The status says whether anything failed.
 pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode, SetupError> {
@@ -29,12 +29,12 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode, SetupError> {
             missing: "executable named whodunit",
         })
     });
-    let unit_tests = ["test", "--lib", "--bins", "--no-fail-fast"];
-    steps.tests("unit tests", &mut cargo(workspace, &unit_tests));
+    let mut unit_tests = cargo(workspace, &["test", "--no-fail-fast"]);
+    steps.tests("unit tests", unit_tests.args(&workspace.quick_tests));
     steps.tests("documentation tests", &mut cargo(workspace, &["test", "--doc", "--no-fail-fast"]));
     match &daemon {
         Some(daemon) => {
-            let mut command = cargo(workspace, &["test", "--test=containers"]);
+            let mut command = cargo(workspace, &["test", "--test", INTEGRATION_TESTS]);
             steps.tests("integration tests", command.env("WHODUNIT_BIN", daemon));
         }
         None => steps.skip("integration tests", "there is no daemon to test"),

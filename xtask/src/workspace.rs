@@ -40,7 +40,12 @@ pub(crate) struct Workspace {
     pub(crate) root: PathBuf,
     /// Where cargo builds it.
     pub(crate) target_dir: PathBuf,
+    /// Selects every test that needs no daemon: unit tests, and test targets of single crates.
+    pub(crate) quick_tests: Vec<String>,
 }
+
+/// The test target of the integration tests, which need the daemon's binary.
+pub(crate) const INTEGRATION_TESTS: &str = "containers";
 
 /// An executable that cargo built.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +76,9 @@ impl Workspace {
         let metadata: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
         let folder = |key: &str| metadata[key].as_str().map(PathBuf::from);
         match (folder("workspace_root"), folder("target_directory")) {
-            (Some(root), Some(target_dir)) => Ok(Workspace { root, target_dir }),
+            (Some(root), Some(target_dir)) => {
+                Ok(Workspace { root, target_dir, quick_tests: quick_tests(&metadata) })
+            }
             _ => Err(CargoError::Unexpected { command, missing: "workspace_root" }),
         }
     }
@@ -155,6 +162,20 @@ pub(crate) fn cargo_in(folder: &Path) -> Command {
     command
 }
 
+/// The flags that select every test but the integration tests. Named one by one, because leaving a
+/// package out would change the features that the others are built with.
+fn quick_tests(metadata: &Value) -> Vec<String> {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let targets = list(&metadata["packages"])
+        .into_iter()
+        .flat_map(|package| list(&package["targets"]))
+        .filter(|target| list(&target["kind"]).iter().any(|kind| kind == "test"))
+        .filter_map(|target| target["name"].as_str().map(str::to_owned))
+        .filter(|name| name != INTEGRATION_TESTS)
+        .map(|name| format!("--test={name}"));
+    ["--lib", "--bins"].map(str::to_owned).into_iter().chain(targets).collect()
+}
+
 /// The executable of one line of cargo's messages, if it is about one.
 fn executable_of(line: &str) -> Option<Built> {
     let message: Value = serde_json::from_str(line).ok()?;
@@ -192,6 +213,18 @@ mod tests {
         );
         check(r#"{"reason":"build-finished","success":true}"#, None);
         check("no message at all", None);
+    }
+
+    #[test]
+    fn test_targets_of_every_package_are_quick_but_the_integration_tests() {
+        let metadata = serde_json::json!({ "packages": [
+            { "targets": [
+                { "name": "report-json", "kind": ["lib"] },
+                { "name": "report", "kind": ["test"] },
+            ] },
+            { "targets": [{ "name": INTEGRATION_TESTS, "kind": ["test"] }] },
+        ] });
+        assert_eq!(quick_tests(&metadata), ["--lib", "--bins", "--test=report"]);
     }
 
     #[test]

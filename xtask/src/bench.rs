@@ -6,7 +6,7 @@
 //! fails the run; one that is slower than its target is only shown as missed.
 
 use std::fs;
-use std::io::{self, BufRead, BufReader};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread;
@@ -442,37 +442,47 @@ impl Peer {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(io_error(format!("start {name}")))?;
-        let (told, hears) = std::sync::mpsc::channel();
-        // Both say a first line once they are attached. What follows is read and thrown away, as the
-        // cheapest reader would.
-        let mut first = Some(told);
+        // What it says is read and thrown away, as the cheapest reader would.
         let pipes: [Option<Box<dyn io::Read + Send>>; 2] = [
             child.stdout.take().map(|pipe| Box::new(pipe) as Box<dyn io::Read + Send>),
             child.stderr.take().map(|pipe| Box::new(pipe) as Box<dyn io::Read + Send>),
         ];
-        for pipe in pipes.into_iter().flatten() {
-            let told = first.clone();
-            thread::spawn(move || {
-                let mut reader = BufReader::new(pipe);
-                let mut line = String::new();
-                let _ = reader.read_line(&mut line);
-                if let Some(told) = told {
-                    let _ = told.send(line);
-                }
-                let _ = io::copy(&mut reader, &mut io::sink());
-            });
+        for mut pipe in pipes.into_iter().flatten() {
+            thread::spawn(move || io::copy(&mut pipe, &mut io::sink()));
         }
-        drop(first.take());
-        let peer = Peer { child };
-        let line = hears
-            .recv_timeout(PATIENCE)
-            .map_err(|_| BenchError::Wrong(format!("{name} did not start to trace")))?;
-        if !line.contains("Attaching") && !line.contains("PID") {
-            return Err(BenchError::Wrong(format!("{name} said {line:?} and does not trace")));
+        let mut peer = Peer { child };
+        // Into a pipe neither says in time that it traces. It does once it holds its perf events, and
+        // once there come no more of them.
+        let mut before = 0;
+        let attached = wait_until(PATIENCE, || {
+            let now = peer.perf_events();
+            thread::sleep(Duration::from_millis(300));
+            let settled = now > 0 && now == before;
+            before = now;
+            settled
+        });
+        match peer.child.try_wait() {
+            Ok(Some(status)) => {
+                return Err(BenchError::Wrong(format!(
+                    "{name} ended ({status}) and does not trace"
+                )));
+            }
+            Ok(None) | Err(_) if attached => {}
+            Ok(None) | Err(_) => {
+                return Err(BenchError::Wrong(format!("{name} did not start to trace")));
+            }
         }
-        // bpftrace says so just before it attaches.
-        thread::sleep(Duration::from_millis(500));
         Ok(peer)
+    }
+
+    /// How many perf events it holds, by which programs hang on tracepoints.
+    fn perf_events(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.child.id());
+        let links = fs::read_dir(folder).into_iter().flatten().flatten();
+        links
+            .filter_map(|entry| fs::read_link(entry.path()).ok())
+            .filter(|target| target.to_string_lossy().contains("perf_event"))
+            .count()
     }
 
     fn resident_bytes(&self) -> Result<f64, BenchError> {

@@ -43,8 +43,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode, SetupError> {
     let mut clippy = cargo(workspace, &["clippy", "--all-targets"]);
     steps.check("clippy", clippy.args(["--", "--deny=warnings"]));
     // The examples, of which there are none, make the features those of clippy's run.
-    let mut documentation =
-        cargo(workspace, &["doc", "--no-deps", "--lib", "--bins", "--examples"]);
+    let mut documentation = cargo(workspace, &["doc", "--no-deps", "--lib", "--examples"]);
     steps.check("documentation", documentation.env("RUSTDOCFLAGS", "--deny=warnings"));
     Ok(if steps.finish() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

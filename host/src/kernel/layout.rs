@@ -4,10 +4,11 @@
 
 use std::path::Path;
 
-use btf_rs::{Btf, Struct, Type};
 use thiserror::Error;
 use whodunit_ebpf::KernelLayout;
 use zerocopy::{FromBytes as _, IntoBytes as _};
+
+use super::btf::{Btf, BtfError};
 
 /// Where the kernel describes its types (`CONFIG_DEBUG_INFO_BTF`, Linux 5.4).
 const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
@@ -20,7 +21,7 @@ pub enum LayoutError {
         "the kernel describes its structures nowhere ({BTF_PATH} cannot be read): whodunit needs a \
          kernel built with CONFIG_DEBUG_INFO_BTF=y, as every current distribution's is"
     )]
-    NoBtf(#[source] btf_rs::Error),
+    NoBtf(#[source] BtfError),
 }
 
 /// The offsets of the running kernel, and which of them it does not have.
@@ -36,14 +37,14 @@ pub(crate) struct Layout {
 impl Layout {
     /// Reads the running kernel's BTF.
     pub(crate) fn of_running_kernel() -> Result<Layout, LayoutError> {
-        let btf = Btf::from_file(BTF_PATH).map_err(LayoutError::NoBtf)?;
+        let btf = Btf::from_file(Path::new(BTF_PATH)).map_err(LayoutError::NoBtf)?;
         Ok(Layout::of(&btf))
     }
 
     fn of(btf: &Btf) -> Layout {
         let mut absent = Vec::new();
         let mut find = |structure: &str, member: &str| {
-            offset_of(btf, structure, member).unwrap_or_else(|| {
+            btf.offset_of(structure, member).unwrap_or_else(|| {
                 absent.push(format!("{structure}.{member}"));
                 0
             })
@@ -80,33 +81,6 @@ impl Layout {
     }
 }
 
-/// Offset of a member in bytes, also of one inside an anonymous structure or union.
-fn offset_of(btf: &Btf, structure: &str, member: &str) -> Option<u32> {
-    btf.resolve_types_by_name(structure).ok()?.into_iter().find_map(|found| match found {
-        Type::Struct(found) | Type::Union(found) => member_offset(btf, &found, member),
-        _ => None,
-    })
-}
-
-fn member_offset(btf: &Btf, structure: &Struct, wanted: &str) -> Option<u32> {
-    structure.members.iter().find_map(|member| {
-        let offset = member.bit_offset() / 8;
-        let name = btf.resolve_name(member).unwrap_or_default();
-        if name == wanted {
-            return Some(offset);
-        }
-        if !name.is_empty() {
-            return None;
-        }
-        match btf.resolve_chained_type(member).ok()? {
-            Type::Struct(inner) | Type::Union(inner) => {
-                Some(offset + member_offset(btf, &inner, wanted)?)
-            }
-            _ => None,
-        }
-    })
-}
-
 /// Offset of `ret` in the records of the `sys_exit_*` tracepoints, 0 where their format cannot be read.
 /// All of them have one format (`kernel/trace/trace_syscalls.c`).
 pub(crate) fn syscall_exit_ret(tracefs: &Path) -> u32 {
@@ -116,8 +90,8 @@ pub(crate) fn syscall_exit_ret(tracefs: &Path) -> u32 {
         .unwrap_or(0)
 }
 
-/// Offset of a field in a tracepoint's format, whose lines are like
-/// `field:long ret;	offset:16;	size:8;	signed:1;`.
+/// Offset of a field in a tracepoint's format, whose lines are like `field:long ret; offset:16;`, with
+/// tabs in between.
 fn field_offset(format: &str, wanted: &str) -> Option<u32> {
     format.lines().find_map(|line| {
         let mut parts = line.trim().split(';').map(str::trim);

@@ -5,6 +5,7 @@
 
 pub mod gate;
 
+mod btf;
 mod layout;
 mod probes;
 mod rings;

@@ -1,7 +1,7 @@
 //! The plugin host: loads, checks and runs components. The only user of wasmtime.
 //!
 //! Each plugin has a worker thread and a bounded queue of its own. Takes batches and ticks through
-//! [`Dispatcher`](crate::dispatch::Dispatcher), gives documents to the sinks. A guest that traps, runs
+//! [`Dispatcher`], gives documents to the sinks. A guest that traps, runs
 //! on or grows without end costs its own instance and nothing else: capture never waits for a plugin,
 //! and a trapped instance is never entered again.
 

@@ -1,0 +1,274 @@
+//! The BPF Type Format: where the running kernel keeps the members of its structures.
+//!
+//! Reads the little of it that offsets need: structures, unions, their members, and the modifiers in
+//! between. Total over any bytes: what does not fit the format is an error. The format is specified in
+//! the kernel's `Documentation/bpf/btf.rst`.
+
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// Why there is no type information.
+#[derive(Debug, Error)]
+pub enum BtfError {
+    /// The file cannot be read.
+    #[error("{} cannot be read", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The bytes are no BTF, or of a newer kind.
+    #[error("byte {0} of the kernel's BTF is not what the format says")]
+    Format(usize),
+}
+
+/// The types of a kernel.
+pub(crate) struct Btf {
+    bytes: Vec<u8>,
+    strings: usize,
+    /// Where each type begins, by its id. The first one, `void`, has no bytes.
+    types: Vec<u32>,
+    /// The ids of the structures and unions that have a name.
+    named: Vec<u32>,
+}
+
+/// The kinds that matter here, and how many bytes follow the others.
+mod kind {
+    pub(super) const STRUCT: u32 = 4;
+    pub(super) const UNION: u32 = 5;
+
+    /// Bytes that follow a type of that kind with that many elements. None for a kind of the future.
+    pub(super) fn tail(kind: u32, elements: usize) -> Option<usize> {
+        Some(match kind {
+            // Pointer, forward, typedef, volatile, const, restrict, function, float, type tag.
+            2 | 7..=12 | 16 | 18 => 0,
+            // Integer, variable, declaration tag.
+            1 | 14 | 17 => 4,
+            // Array.
+            3 => 12,
+            // Structure, union, data section, 64-bit enumeration.
+            STRUCT | UNION | 15 | 19 => 12 * elements,
+            // Enumeration, function prototype.
+            6 | 13 => 8 * elements,
+            _ => return None,
+        })
+    }
+
+    /// Whether a type of that kind only says something more about another one.
+    pub(super) fn is_modifier(kind: u32) -> bool {
+        // Typedef, volatile, const, restrict, type tag.
+        matches!(kind, 8..=11 | 18)
+    }
+}
+
+/// The head of a type.
+struct Head {
+    name: u32,
+    kind: u32,
+    elements: usize,
+    /// Whether the offsets of members carry the width of bit fields in their upper byte.
+    wide: bool,
+    /// Size, or the type that this one is about.
+    about: u32,
+}
+
+const HEAD_BYTES: usize = 12;
+const MEMBER_BYTES: usize = 12;
+/// How deep anonymous structures and modifiers are followed. Real kernels need about five.
+const DEPTH: u32 = 32;
+
+impl Btf {
+    pub(crate) fn from_file(path: &Path) -> Result<Btf, BtfError> {
+        let bytes = std::fs::read(path)
+            .map_err(|source| BtfError::Read { path: path.to_owned(), source })?;
+        Btf::from_bytes(bytes)
+    }
+
+    fn from_bytes(bytes: Vec<u8>) -> Result<Btf, BtfError> {
+        const MAGIC: u16 = 0xeb9f;
+        let magic = bytes.first_chunk().map(|chunk| u16::from_ne_bytes(*chunk));
+        if magic != Some(MAGIC) {
+            return Err(BtfError::Format(0));
+        }
+        let mut btf = Btf { bytes, strings: 0, types: vec![0], named: Vec::new() };
+        let header = |at| btf.word(at).map(|word| word as usize).ok_or(BtfError::Format(at));
+        let header_bytes = header(4)?;
+        let mut at = header_bytes.saturating_add(header(8)?);
+        let end = at.saturating_add(header(12)?);
+        btf.strings = header_bytes.saturating_add(header(16)?);
+        while at < end {
+            let wrong = BtfError::Format(at);
+            let Some(head) = btf.head_at(at) else { return Err(wrong) };
+            let Some(tail) = kind::tail(head.kind, head.elements) else { return Err(wrong) };
+            if head.name != 0 && matches!(head.kind, kind::STRUCT | kind::UNION) {
+                btf.named.push(btf.types.len() as u32);
+            }
+            btf.types.push(u32::try_from(at).map_err(|_| BtfError::Format(at))?);
+            at += HEAD_BYTES + tail;
+        }
+        Ok(btf)
+    }
+
+    /// Offset of a member in bytes, also of one inside an anonymous structure or union.
+    pub(crate) fn offset_of(&self, structure: &str, member: &str) -> Option<u32> {
+        self.named
+            .iter()
+            .filter(|id| self.head(**id).is_some_and(|head| self.is_name(head.name, structure)))
+            .find_map(|id| self.member_bits(*id, member, DEPTH))
+            .map(|bits| bits / 8)
+    }
+
+    /// Offset of a member of this structure in bits.
+    fn member_bits(&self, id: u32, wanted: &str, depth: u32) -> Option<u32> {
+        let head = self.head(id)?;
+        if !matches!(head.kind, kind::STRUCT | kind::UNION) {
+            return None;
+        }
+        let first = *self.types.get(id as usize)? as usize + HEAD_BYTES;
+        (0..head.elements).find_map(|index| {
+            let at = first + index * MEMBER_BYTES;
+            let (name, about, offset) = (self.word(at)?, self.word(at + 4)?, self.word(at + 8)?);
+            let bits = if head.wide { offset & 0x00ff_ffff } else { offset };
+            if name != 0 {
+                return self.is_name(name, wanted).then_some(bits);
+            }
+            let inner = self.unmodified(about)?;
+            Some(bits + self.member_bits(inner, wanted, depth.checked_sub(1)?)?)
+        })
+    }
+
+    /// The type behind typedefs and qualifiers.
+    fn unmodified(&self, mut id: u32) -> Option<u32> {
+        for _ in 0..DEPTH {
+            let head = self.head(id)?;
+            if !kind::is_modifier(head.kind) {
+                return Some(id);
+            }
+            id = head.about;
+        }
+        None
+    }
+
+    fn head(&self, id: u32) -> Option<Head> {
+        let at = *self.types.get(id as usize)?;
+        // Type 0 is `void`.
+        (id != 0).then(|| self.head_at(at as usize)).flatten()
+    }
+
+    fn head_at(&self, at: usize) -> Option<Head> {
+        let info = self.word(at + 4)?;
+        Some(Head {
+            name: self.word(at)?,
+            kind: info >> 24 & 0x1f,
+            elements: (info & 0xffff) as usize,
+            wide: info >> 31 == 1,
+            about: self.word(at + 8)?,
+        })
+    }
+
+    fn is_name(&self, name: u32, wanted: &str) -> bool {
+        self.bytes
+            .get(self.strings.saturating_add(name as usize)..)
+            .and_then(|rest| rest.strip_prefix(wanted.as_bytes()))
+            .is_some_and(|rest| rest.first() == Some(&0))
+    }
+
+    fn word(&self, at: usize) -> Option<u32> {
+        let bytes = self.bytes.get(at..)?.first_chunk()?;
+        Some(u32::from_ne_bytes(*bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `struct outer { int first; const struct { int inner; } ; union { int one; int two; } }`, with
+    /// the anonymous ones at 8 and 16 bytes.
+    fn sample() -> Vec<u8> {
+        let strings = b"\0int\0outer\0first\0inner\0one\0two\0";
+        let name = |wanted: &str| {
+            let wanted = [b"\0", wanted.as_bytes(), b"\0"].concat();
+            strings.windows(wanted.len()).position(|window| window == wanted).unwrap() as u32 + 1
+        };
+        let info = |kind: u32, elements: u32| kind << 24 | elements;
+        let types: Vec<u32> = [
+            vec![name("int"), info(1, 0), 4, 32],
+            vec![0, info(kind::STRUCT, 1), 4, name("inner"), 1, 0],
+            vec![0, info(10, 0), 2],
+            vec![0, info(kind::UNION, 2), 4, name("one"), 1, 0, name("two"), 1, 0],
+            vec![
+                name("outer"),
+                info(kind::STRUCT, 3),
+                20,
+                name("first"),
+                1,
+                0,
+                0,
+                3,
+                64,
+                0,
+                4,
+                128,
+            ],
+        ]
+        .concat();
+        let types: Vec<u8> = types.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let header = [24, 0, types.len() as u32, types.len() as u32, strings.len() as u32];
+        let mut bytes = 0xeb9f_u16.to_ne_bytes().to_vec();
+        bytes.extend([1, 0]);
+        bytes.extend(header.iter().flat_map(|word| word.to_ne_bytes()));
+        bytes.extend(types);
+        bytes.extend(strings);
+        bytes
+    }
+
+    #[test]
+    fn a_member_is_found_through_anonymous_structures_and_qualifiers() {
+        let btf = Btf::from_bytes(sample()).unwrap();
+        for (member, offset) in
+            [("first", Some(0)), ("inner", Some(8)), ("two", Some(16)), ("in", None)]
+        {
+            assert_eq!(btf.offset_of("outer", member), offset, "{member}");
+        }
+        assert_eq!(btf.offset_of("int", "first"), None);
+        assert_eq!(btf.offset_of("oute", "first"), None);
+    }
+
+    #[test]
+    fn cut_and_changed_bytes_are_an_error_or_an_answer_and_never_a_panic() {
+        let whole = sample();
+        for length in 0..whole.len() {
+            if let Ok(btf) = Btf::from_bytes(whole[..length].to_vec()) {
+                btf.offset_of("outer", "two");
+            }
+        }
+        for at in 0..whole.len() {
+            let mut changed = whole.clone();
+            changed[at] ^= 0xff;
+            if let Ok(btf) = Btf::from_bytes(changed) {
+                btf.offset_of("outer", "two");
+            }
+        }
+    }
+
+    #[test]
+    fn a_kind_of_the_future_is_an_error_and_not_misread() {
+        let mut bytes = sample();
+        bytes[24 + 4 + 3] = 31;
+        assert!(matches!(Btf::from_bytes(bytes), Err(BtfError::Format(24))));
+    }
+
+    #[test]
+    fn a_type_that_contains_itself_ends() {
+        let mut bytes = sample();
+        // The anonymous structure's member becomes the anonymous structure itself.
+        let member = 24 + 16 + 12;
+        bytes[member..member + 4].copy_from_slice(&0_u32.to_ne_bytes());
+        bytes[member + 4..member + 8].copy_from_slice(&2_u32.to_ne_bytes());
+        let btf = Btf::from_bytes(bytes).unwrap();
+        assert_eq!(btf.offset_of("outer", "inner"), None);
+    }
+}

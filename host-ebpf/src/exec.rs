@@ -9,9 +9,7 @@ use whodunit_ebpf::{counter, operation};
 use crate::maps::{SCRATCH_RAW, SCRATCH_SYSCALL, offset};
 use crate::open::{arguments, result};
 use crate::read::{Address, Place, current_task, read_or_zero};
-use crate::record::{
-    AT_FDCWD, Access, Reached, Requested, count, in_setup, record, traced_counters,
-};
+use crate::record::{AT_FDCWD, Access, Requested, count, in_setup, record, traced_counters};
 use crate::setup;
 use crate::walk;
 
@@ -40,17 +38,14 @@ pub fn executed(ctx: RawTracePointContext) -> i32 {
         operation: operation::EXEC,
         outcome: 0,
         requested: Requested::Kernel(interpreter),
-        reached: Reached::File(file),
+        file,
+        folder: AT_FDCWD,
     };
     record(SCRATCH_RAW, cgroup, counters, setup, access);
     if interpreter != filename {
         // A `#!` script: the file above is its interpreter. Which file the script's path led to is no
         // longer known here.
-        let access = Access {
-            requested: Requested::Kernel(filename),
-            reached: Reached::From(AT_FDCWD),
-            ..access
-        };
+        let access = Access { requested: Requested::Kernel(filename), file: 0, ..access };
         record(SCRATCH_RAW, cgroup, counters, setup, access);
     }
     0
@@ -81,7 +76,8 @@ fn failed(ctx: &TracePointContext, has_folder: bool) {
         operation: operation::EXEC,
         outcome: result as i32,
         requested: Requested::User(path),
-        reached: Reached::From(folder),
+        file: 0,
+        folder,
     };
     record(SCRATCH_SYSCALL, cgroup, counters, in_setup(), access);
 }

@@ -5,14 +5,14 @@
 //! exit has no arguments of its own.
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs};
+use aya_ebpf::helpers::generated::bpf_task_pt_regs;
 use aya_ebpf::macros::tracepoint;
 use aya_ebpf::programs::TracePointContext;
 use whodunit_ebpf::operation;
 
 use crate::maps::{SCRATCH_SYSCALL, setting};
-use crate::read::{Address, current_task, file_of_descriptor, read_or_zero};
-use crate::record::{AT_FDCWD, Access, Reached, Requested, in_setup, record, traced_counters};
+use crate::read::{Address, file_of_descriptor, load, read_or_zero, typed_task};
+use crate::record::{AT_FDCWD, Access, Requested, in_setup, record, traced_counters};
 
 /// `ENOENT` and its like are negative results: errno goes up to this.
 const ERRNO_MAX: i64 = 4095;
@@ -32,12 +32,11 @@ pub fn openat_exit(ctx: TracePointContext) -> u32 {
 /// The two arguments that matter: a folder's descriptor and the path's address.
 #[inline(always)]
 pub(crate) fn arguments(has_folder: bool) -> (i32, Address) {
-    // SAFETY: the helper takes the running task and gives its saved registers.
-    let registers = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as u64;
-    let first: u64 = read_or_zero(registers + u64::from(setting!(argument_0)));
+    // SAFETY: the helper takes the running task and gives its saved registers, with their type.
+    let registers = unsafe { bpf_task_pt_regs(typed_task() as *mut _) } as u64;
+    let first = load(registers, setting!(argument_0) as usize);
     if has_folder {
-        let second = read_or_zero(registers + u64::from(setting!(argument_1)));
-        (first as i32, second)
+        (first as i32, load(registers, setting!(argument_1) as usize))
     } else {
         (AT_FDCWD, first)
     }
@@ -46,7 +45,15 @@ pub(crate) fn arguments(has_folder: bool) -> (i32, Address) {
 /// The result of the system call.
 #[inline(always)]
 pub(crate) fn result(ctx: &TracePointContext) -> i64 {
-    read_or_zero(ctx.as_ptr() as u64 + u64::from(setting!(tracepoint_ret)))
+    // Where it stands on every kernel so far: there it is a plain load, which costs nothing. The
+    // verifier knows the setting and drops the other way.
+    const USUAL: u32 = 16;
+    if setting!(tracepoint_ret) == USUAL {
+        // SAFETY: a field of the tracepoint's record, which the verifier checks.
+        unsafe { core::ptr::read_volatile(ctx.as_ptr().add(USUAL as usize).cast()) }
+    } else {
+        read_or_zero::<u64>(ctx.as_ptr() as u64 + u64::from(setting!(tracepoint_ret))) as i64
+    }
 }
 
 #[inline(always)]
@@ -54,16 +61,13 @@ fn opened(ctx: &TracePointContext, has_folder: bool) {
     let Some((cgroup, counters)) = traced_counters() else { return };
     let result = result(ctx);
     let (folder, path) = arguments(has_folder);
-    let reached = if result >= 0 {
-        Reached::File(file_of_descriptor(current_task(), result as u32))
-    } else {
-        Reached::From(folder)
-    };
+    let file = if result >= 0 { file_of_descriptor(result as u32) } else { 0 };
     let access = Access {
         operation: operation::OPEN,
         outcome: if (-ERRNO_MAX..0).contains(&result) { result as i32 } else { 0 },
         requested: Requested::User(path),
-        reached,
+        file,
+        folder,
     };
     record(SCRATCH_SYSCALL, cgroup, counters, in_setup(), access);
 }

@@ -4,7 +4,9 @@
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
 
-use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_probe_read_kernel};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_task, bpf_get_current_task_btf, bpf_probe_read_kernel,
+};
 
 use crate::maps::offset;
 
@@ -29,19 +31,36 @@ pub(crate) fn read_or_zero<T: Integer>(address: Address) -> T {
     }
 }
 
-/// The integers that structures are made of.
+/// What structures are made of: integers, and pairs of them.
 pub(crate) trait Integer {}
 impl Integer for u16 {}
 impl Integer for u32 {}
 impl Integer for i32 {}
 impl Integer for u64 {}
-impl Integer for i64 {}
+impl Integer for [u64; 2] {}
+
+/// Reads an integer of a structure whose type the verifier knows: a plain load, which the kernel makes
+/// safe (`PROBE_MEM`). The offset is a constant by the time the program is verified.
+///
+/// `structure` must come from the kernel with its type, as `typed_task` and what is loaded from it do.
+#[inline(always)]
+pub(crate) fn load(structure: Address, offset: usize) -> u64 {
+    // SAFETY: the verifier refuses the program if this is no member of the structure.
+    unsafe { core::ptr::read_volatile((structure as usize + offset) as *const u64) }
+}
 
 /// The running task.
 #[inline(always)]
 pub(crate) fn current_task() -> Address {
     // SAFETY: takes nothing and gives the address of the running task.
     unsafe { bpf_get_current_task() }
+}
+
+/// The running task, with its type (Linux 5.11).
+#[inline(always)]
+pub(crate) fn typed_task() -> Address {
+    // SAFETY: takes nothing and gives the address of the running task.
+    unsafe { bpf_get_current_task_btf() as Address }
 }
 
 /// Where a path begins: a dentry in a mount.
@@ -52,25 +71,28 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Reads a `struct path`.
+    /// Reads a `struct path`, which is two pointers.
     #[inline(always)]
     pub(crate) fn read(path: Address) -> Place {
-        Place {
-            mount: read_or_zero(path + offset!(path_mnt) as u64),
-            dentry: read_or_zero(path + offset!(path_dentry) as u64),
+        let pointers: [u64; 2] = read_or_zero(path);
+        let mount_first = offset!(path_mnt) < offset!(path_dentry);
+        if mount_first {
+            Place { mount: pointers[0], dentry: pointers[1] }
+        } else {
+            Place { mount: pointers[1], dentry: pointers[0] }
         }
     }
 }
 
-/// The `struct file` behind a descriptor of a task; 0 where there is none.
+/// The `struct file` behind a descriptor of the running task; 0 where there is none.
 #[inline(always)]
-pub(crate) fn file_of_descriptor(task: Address, descriptor: u32) -> Address {
-    let files: Address = read_or_zero(task + offset!(task_files) as u64);
-    let table: Address = read_or_zero(files + offset!(files_fdt) as u64);
-    let slots: Address = read_or_zero(table + offset!(fdtable_fd) as u64);
-    if slots == 0 {
+pub(crate) fn file_of_descriptor(descriptor: u32) -> Address {
+    let files = load(typed_task(), offset!(task_files));
+    if files == 0 {
         return 0;
     }
+    let table = load(files, offset!(files_fdt));
+    let slots = load(table, offset!(fdtable_fd));
     read_or_zero(slots + 8 * u64::from(descriptor))
 }
 

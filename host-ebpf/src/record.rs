@@ -34,15 +34,6 @@ pub(crate) enum Requested {
     Kernel(Address),
 }
 
-/// What was reached.
-#[derive(Clone, Copy)]
-pub(crate) enum Reached {
-    /// This `struct file`.
-    File(Address),
-    /// Nothing, or something that cannot be told here; the requested path starts at this descriptor.
-    From(i32),
-}
-
 /// One access.
 #[derive(Clone, Copy)]
 pub(crate) struct Access {
@@ -50,7 +41,10 @@ pub(crate) struct Access {
     /// 0, or a negative errno.
     pub(crate) outcome: i32,
     pub(crate) requested: Requested,
-    pub(crate) reached: Reached,
+    /// The `struct file` that was reached; 0 where none was, or where it cannot be told here.
+    pub(crate) file: Address,
+    /// The descriptor of the folder that a relative request starts at.
+    pub(crate) folder: i32,
 }
 
 /// The counters of the running task's cgroup, if it is traced.
@@ -93,25 +87,22 @@ pub(crate) fn record(
     let mut inode: Address = 0;
     let mut file_mode = 0u32;
     let place;
-    match access.reached {
-        Reached::File(file) => {
-            place = Place::read(file + offset!(file_path) as u64);
-            inode = read_or_zero(file + offset!(file_inode) as u64);
-            file_mode = read_or_zero(file + offset!(file_mode) as u64);
-        }
-        Reached::From(descriptor) => {
-            flags |= file_flag::BASE;
-            // SAFETY: the text is a map value of this CPU.
-            let absolute = requested_length > 0 && unsafe { (*scratch).text[0] } == b'/';
-            place = if absolute {
-                Place { mount: 0, dentry: 0 }
-            } else if descriptor == AT_FDCWD {
-                working_directory(task)
-            } else {
-                let file = file_of_descriptor(task, descriptor as u32);
-                Place::read(file + offset!(file_path) as u64)
-            };
-        }
+    if access.file != 0 {
+        place = Place::read(access.file + offset!(file_path) as u64);
+        inode = read_or_zero(access.file + offset!(file_inode) as u64);
+        file_mode = read_or_zero(access.file + offset!(file_mode) as u64);
+    } else {
+        flags |= file_flag::BASE;
+        // SAFETY: the text is a map value of this CPU.
+        let absolute = requested_length > 0 && unsafe { (*scratch).text[0] } == b'/';
+        place = if absolute {
+            Place { mount: 0, dentry: 0 }
+        } else if access.folder == AT_FDCWD {
+            working_directory(task)
+        } else {
+            let file = file_of_descriptor(access.folder as u32);
+            Place::read(file + offset!(file_path) as u64)
+        };
     }
     keep!(loops.flags, u64::from(flags));
     keep!(loops.inode, inode);

@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod capture;
+mod commands;
 mod crash;
 mod discovery;
 mod guests;
@@ -35,6 +36,7 @@ fn main() -> std::process::ExitCode {
         volume::trials(),
         crash::trials(),
         hostile::trials(),
+        commands::trials(),
         bad_input::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()

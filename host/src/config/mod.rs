@@ -142,7 +142,7 @@ pub struct Capture {
 
 impl Default for Capture {
     fn default() -> Capture {
-        Capture { ring_bytes: 16 << 20, kernel_dedup_entries: 65_536, max_cgroups: 4_096 }
+        Capture { ring_bytes: 8 << 20, kernel_dedup_entries: 65_536, max_cgroups: 4_096 }
     }
 }
 

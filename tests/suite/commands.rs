@@ -1,0 +1,134 @@
+//! Commands beside `run`, and documents on standard output: run as a user runs them.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
+
+use libtest_mimic::{Failed, Trial};
+use serde_json::Value;
+use whodunit_containers::daemon::binary;
+
+use crate::report::expect_eq;
+use crate::{Outcome, about_capture, about_containers};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        about_capture("commands::doctor_finds_every_probe_live", doctor_finds_every_probe_live),
+        about_containers("commands::doctor_names_what_is_missing", doctor_names_what_is_missing),
+        about_containers("commands::version_names_the_contract", version_names_the_contract),
+        about_containers("commands::check_prints_what_can_be_checked_again", check_round_trip),
+        about_capture("commands::reports_go_to_standard_output", reports_go_to_standard_output),
+    ]
+}
+
+fn whodunit(arguments: &[&str]) -> Result<Command, Failed> {
+    let mut command = Command::new(binary()?);
+    command.args(arguments).stdin(Stdio::null());
+    Ok(command)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn expect_words(output: &Output, words: &[&str]) -> Outcome {
+    let said = text(&output.stdout);
+    match words.iter().find(|word| !said.contains(**word)) {
+        None => Ok(()),
+        Some(word) => Err(format!("{word:?} is not said in {said:?}").into()),
+    }
+}
+
+fn doctor_finds_every_probe_live() -> Outcome {
+    let output = whodunit(&["doctor", "--output", "json"])?.output()?;
+    expect_eq("exit code", &output.status.code(), &Some(0))?;
+    let findings: Value = serde_json::from_slice(&output.stdout)?;
+    expect_eq("healthy", &findings["healthy"], &Value::Bool(true))?;
+    let checks = findings["checks"].as_array().ok_or("no checks")?;
+    let names: Vec<&str> = checks.iter().filter_map(|check| check["name"].as_str()).collect();
+    let expected = [
+        "btf",
+        "cgroup",
+        "capabilities",
+        "bpf",
+        "probe cgroup",
+        "probe setup",
+        "probe exec",
+        "probe open",
+    ];
+    expect_eq("checks", &names.as_slice(), &expected.as_slice())?;
+    let table = whodunit(&["doctor"])?.output()?;
+    expect_words(&table, &["kernel ", "ok    probe open", "cgroup v2 at "])
+}
+
+fn doctor_names_what_is_missing() -> Outcome {
+    let program = binary()?;
+    let output = Command::new("setpriv")
+        .args(["--bounding-set=-sys_admin,-bpf,-perfmon", "--inh-caps=-all"])
+        .arg(program)
+        .args(["doctor", "--output", "table"])
+        .output()?;
+    expect_eq("exit code", &output.status.code(), &Some(1))?;
+    expect_words(&output, &["MISS  capabilities", "CAP_BPF", "CAP_PERFMON", "MISS  bpf"])
+}
+
+fn version_names_the_contract() -> Outcome {
+    let output = whodunit(&["version"])?.output()?;
+    expect_eq("exit code", &output.status.code(), &Some(0))?;
+    expect_words(&output, &["whodunit 0.1.0", "(static)", "plugin contract: whodunit:plugin@0.1.0"])
+}
+
+fn check_round_trip() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let first = whodunit(&["check", "--scope", "node", "--interval", "7s"])?.output()?;
+    expect_eq("exit code", &first.status.code(), &Some(0))?;
+    let file = folder.path().join("whodunit.toml");
+    std::fs::write(&file, &first.stdout)?;
+    let named = file.display().to_string();
+    let again = whodunit(&["check", "-c", &named])?.output()?;
+    expect_eq("exit code", &again.status.code(), &Some(0))?;
+    // The first line says where the configuration comes from.
+    let body =
+        |output: &Output| text(&output.stdout).lines().skip(1).collect::<Vec<_>>().join("\n");
+    expect_eq("configuration", &body(&again), &body(&first))
+}
+
+fn reports_go_to_standard_output() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("whodunit.toml");
+    let place = folder.path().display();
+    std::fs::write(
+        &file,
+        format!(
+            "[discovery]\nscope = \"node\"\n[daemon]\nstate_dir = \"{place}/state\"\n\
+             cache_dir = \"{place}/cache\"\ninterval = \"100ms\"\n[[plugin]]\nname = \"report\"\n\
+             source = \"builtin:report-json\"\noutputs = {{ report = {{ stdout = true }} }}\n"
+        ),
+    )?;
+    let named = file.display().to_string();
+    let mut daemon =
+        whodunit(&["run", "-c", &named])?.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    let stdout = daemon.stdout.take().ok_or("no standard output")?;
+    let mut reader = BufReader::new(stdout);
+    let first = next_document(&mut reader)?;
+    let pid = rustix::process::Pid::from_child(&daemon);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+    let mut last = first.clone();
+    while let Ok(document) = next_document(&mut reader) {
+        last = document;
+    }
+    expect_eq("exit code", &daemon.wait()?.code(), &Some(0))?;
+    expect_eq("schema version", &last["schema_version"], &first["schema_version"])?;
+    let newer = last["last_updated_at"].as_str() > first["last_updated_at"].as_str();
+    expect_eq("the last report is newer than the first", &newer, &true)
+}
+
+/// The next document: the lines up to one that ends it.
+fn next_document(reader: &mut impl BufRead) -> Result<Value, Failed> {
+    let mut document = String::new();
+    while reader.read_line(&mut document)? > 0 {
+        if let Ok(value) = serde_json::from_str(&document) {
+            return Ok(value);
+        }
+    }
+    Err("standard output ended".into())
+}

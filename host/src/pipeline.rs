@@ -45,6 +45,8 @@ struct Account {
     retired: KernelCounters,
     /// What the kernel had counted at the tick before, to see whether anything happened since.
     counted: u64,
+    /// When that tick was.
+    ticked: UnixNanos,
     last_event: Option<UnixNanos>,
 }
 
@@ -73,6 +75,7 @@ impl Pipeline {
                 unreadable: 0,
                 retired: KernelCounters::default(),
                 counted: 0,
+                ticked: UnixNanos::default(),
                 last_event: None,
             },
         );
@@ -251,9 +254,10 @@ impl Account {
         let mut kernel = self.retired;
         kernel.add(&counters);
         let counted = kernel.received + kernel.setup;
-        if counted != self.counted {
+        let counted_before = std::mem::replace(&mut self.counted, counted);
+        let ticked_before = std::mem::replace(&mut self.ticked, now);
+        if counted != counted_before && self.last_event.is_none_or(|last| last < ticked_before) {
             // What the kernel absorbed arrives as a number only: it happened since the tick before.
-            self.counted = counted;
             self.last_event = Some(container.ended.unwrap_or(now));
         }
         let mut totals = vec![
@@ -279,5 +283,133 @@ impl Account {
             ended: container.ended,
             counters: totals,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::{FromZeros as _, IntoBytes as _};
+
+    use super::*;
+    use crate::decode::{Observation, decode};
+    use crate::event::CgroupId;
+
+    const WEB: ContainerId = ContainerId(1);
+    const DB: ContainerId = ContainerId(2);
+
+    fn container(id: ContainerId) -> Container {
+        Container {
+            id,
+            name: format!("container-{id}"),
+            name_source: "id",
+            runtime_id: "x".to_owned(),
+            runtime: "unknown",
+            cgroup: CgroupId(u64::from(id.0)),
+            cgroup_path: b"/pod/x".to_vec(),
+            attributes: Vec::new(),
+            watched_since: UnixNanos(1),
+            from_birth: true,
+            ended: None,
+        }
+    }
+
+    fn pipeline(dedup_capacity: usize) -> Pipeline {
+        let directory = Arc::new(Directory::new(NonZeroUsize::MIN));
+        let files = config::Files { exclude: vec!["/proc/".to_owned()], dedup_capacity };
+        let mut pipeline = Pipeline::new(&files, Arc::clone(&directory));
+        for id in [WEB, DB] {
+            directory.put_container(container(id));
+            pipeline.started(id, UnixNanos(1));
+        }
+        let started = pipeline.take_batch().unwrap();
+        assert_eq!(started.events.len(), 2);
+        pipeline
+    }
+
+    /// An access by a path that the kernel resolved.
+    fn access(pipeline: &mut Pipeline, container: ContainerId, path: &str, time: u64) {
+        let mut raw = whodunit_ebpf::RawFile::new_zeroed();
+        raw.kind = whodunit_ebpf::record_kind::FILE;
+        raw.operation = whodunit_ebpf::operation::OPEN;
+        raw.inode = 7;
+        let names: String = path.rsplit('/').map(|name| format!("{name}\0")).collect();
+        let names = names.strip_suffix('\0').unwrap();
+        raw.components_length = names.len() as u32;
+        let record = [raw.as_bytes(), names.as_bytes()].concat();
+        let Ok(Observation::File(access)) = decode(&record) else { panic!("no file record") };
+        pipeline.file(container, &access, UnixNanos(time));
+    }
+
+    fn counter(totals: &ContainerTotals, name: &str) -> u64 {
+        totals.counters.iter().find(|found| found.name == name).map_or(0, |found| found.value)
+    }
+
+    #[test]
+    fn the_same_file_in_two_containers_is_two_events_and_a_repeat_is_none() {
+        let mut pipeline = pipeline(8);
+        for container in [WEB, DB, WEB] {
+            access(&mut pipeline, container, "/etc/passwd", 5);
+        }
+        access(&mut pipeline, WEB, "/proc/self/maps", 6);
+        let batch = pipeline.take_batch().unwrap();
+        let seen: Vec<_> = batch
+            .events
+            .iter()
+            .map(|event| (event.sequence, event.container, batch.text_of(event.path)))
+            .collect();
+        assert_eq!(seen, [(3, WEB, &b"/etc/passwd"[..]), (4, DB, b"/etc/passwd")]);
+        let kernel = KernelCounters { received: 3, submitted: 3, ..KernelCounters::default() };
+        let totals = pipeline.totals(WEB, kernel, UnixNanos(9)).unwrap();
+        let counted = ["received", "admitted", "duplicate", "excluded"].map(|n| counter(&totals, n));
+        assert_eq!(counted, [3, 1, 1, 1]);
+        assert_eq!(totals.last_event, Some(UnixNanos(6)));
+    }
+
+    #[test]
+    fn an_eviction_is_counted_and_the_file_is_news_again() {
+        let mut pipeline = pipeline(1);
+        for path in ["/a", "/b", "/a"] {
+            access(&mut pipeline, WEB, path, 5);
+        }
+        let totals = pipeline.totals(WEB, KernelCounters::default(), UnixNanos(9)).unwrap();
+        assert_eq!((counter(&totals, "admitted"), counter(&totals, "evicted")), (3, 2));
+    }
+
+    #[test]
+    fn what_the_kernel_absorbed_moves_the_last_event_to_the_tick_after_it() {
+        let mut pipeline = pipeline(8);
+        access(&mut pipeline, WEB, "/a", 5);
+        let mut kernel = KernelCounters { received: 1, submitted: 1, ..KernelCounters::default() };
+        let last = |pipeline: &mut Pipeline, kernel, now| {
+            pipeline.totals(WEB, kernel, UnixNanos(now)).unwrap().last_event
+        };
+        assert_eq!(last(&mut pipeline, kernel, 10), Some(UnixNanos(5)));
+        assert_eq!(last(&mut pipeline, kernel, 20), Some(UnixNanos(5)));
+        kernel.received += 1;
+        kernel.absorbed += 1;
+        assert_eq!(last(&mut pipeline, kernel, 30), Some(UnixNanos(30)));
+        assert_eq!(last(&mut pipeline, kernel, 40), Some(UnixNanos(30)));
+    }
+
+    #[test]
+    fn a_nested_cgroup_that_is_gone_still_counts() {
+        let mut pipeline = pipeline(8);
+        let nested = KernelCounters { received: 4, absorbed: 4, ..KernelCounters::default() };
+        pipeline.retire(WEB, &nested);
+        let own = KernelCounters { received: 2, absorbed: 2, ..KernelCounters::default() };
+        let totals = pipeline.ended(WEB, own, UnixNanos(9)).unwrap();
+        assert_eq!((counter(&totals, "received"), counter(&totals, "duplicate")), (6, 6));
+        assert!(pipeline.totals(WEB, own, UnixNanos(9)).is_none());
+        let end = pipeline.take_batch().unwrap();
+        assert_eq!(end.events[0].kind, Kind::ContainerEnded);
+    }
+
+    #[test]
+    fn forgotten_repeats_are_news() {
+        let mut pipeline = pipeline(8);
+        access(&mut pipeline, WEB, "/a", 5);
+        pipeline.forget_repeats();
+        access(&mut pipeline, WEB, "/a", 6);
+        assert_eq!(pipeline.take_batch().unwrap().events.len(), 2);
     }
 }

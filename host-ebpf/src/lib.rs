@@ -28,16 +28,14 @@ pub mod operation {
 pub mod file_flag {
     /// The process came into the cgroup from outside and has not executed a program of it yet.
     pub const SETUP: u32 = 1 << 0;
-    /// The requested path could not be read from the process: it is empty here.
-    pub const REQUEST_UNREADABLE: u32 = 1 << 1;
     /// The components name the folder that the requested path starts at, not the file.
-    pub const BASE: u32 = 1 << 2;
+    pub const BASE: u32 = 1 << 1;
     /// There were more components than fit: the ones nearest to the root are missing.
-    pub const CUT: u32 = 1 << 3;
+    pub const CUT: u32 = 1 << 2;
     /// The walk ended at something that no mount of the process's namespace reaches.
-    pub const DETACHED: u32 = 1 << 4;
+    pub const DETACHED: u32 = 1 << 3;
     /// A component's name could not be read.
-    pub const FAULT: u32 = 1 << 5;
+    pub const FAULT: u32 = 1 << 4;
 }
 
 /// A cgroup was made or removed. Followed by `path_length` bytes: its path below the hierarchy's root.
@@ -94,7 +92,7 @@ pub struct RawFile {
     pub mode: u32,
     /// How the file was opened (`f_mode`).
     pub file_mode: u32,
-    /// Bytes of the requested path.
+    /// Bytes of the requested path; 0 where it could not be read, or was empty.
     pub requested_length: u32,
     /// Bytes of the components.
     pub components_length: u32,
@@ -120,12 +118,10 @@ pub mod counter {
     pub const SUBMITTED: usize = 3;
     /// Accesses that found the ring full.
     pub const LOST_RING_FULL: usize = 4;
-    /// Of the submitted ones: those whose path could not be read.
-    pub const UNREADABLE: usize = 5;
     /// Programs executed, setup left out.
-    pub const EXECUTED: usize = 6;
+    pub const EXECUTED: usize = 5;
     /// How many counters there are.
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 6;
 }
 
 /// Indices of the machine-wide counters, one set for each CPU.

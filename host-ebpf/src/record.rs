@@ -79,9 +79,6 @@ pub(crate) fn record(
     let mut flags = if in_setup { file_flag::SETUP } else { 0 };
     let requested_length = read_requested(scratch, access.requested);
     keep!(loops.requested_length, u64::from(requested_length));
-    if requested_length == 0 {
-        flags |= file_flag::REQUEST_UNREADABLE;
-    }
 
     // What was reached, or where the path starts.
     let mut inode: Address = 0;
@@ -138,9 +135,6 @@ pub(crate) fn record(
         let (length, walked) = walk::components(scratch, task, place);
         components_length = length;
         flags |= walked;
-    }
-    if flags & (file_flag::REQUEST_UNREADABLE | file_flag::FAULT) != 0 {
-        count(counters, counter::UNREADABLE);
     }
 
     let mut file = RawFile {

@@ -68,18 +68,14 @@ impl Capture {
     pub fn new(
         mut kernel: Kernel,
         mut discovery: Discovery,
-        mut pipeline: Pipeline,
+        pipeline: Pipeline,
         dispatcher: Dispatcher,
         rescan: Duration,
     ) -> Result<Capture, DiscoveryError> {
         let now = UnixNanos(real_time_ns());
-        for change in discovery.scan(&mut kernel, now)? {
-            if let Change::Started(container) = change {
-                pipeline.started(container, now);
-            }
-        }
+        let changes = discovery.scan(&mut kernel, now)?;
         let begin = Instant::now();
-        Ok(Capture {
+        let mut capture = Capture {
             kernel,
             discovery,
             pipeline,
@@ -94,7 +90,9 @@ impl Capture {
             ended: Vec::new(),
             undecodable: 0,
             scan_failing: false,
-        })
+        };
+        capture.apply(changes, now);
+        Ok(capture)
     }
 
     /// How many containers are watched.
@@ -318,6 +316,7 @@ impl Capture {
             ("lost.undecodable", self.undecodable),
             ("lost.cgroup-records", machine.lifecycle_lost),
             ("untraced.cgroups-full", machine.cgroups_full),
+            ("setup.untracked", machine.entering_full),
         ];
         let counters = daemon
             .into_iter()

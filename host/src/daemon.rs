@@ -103,7 +103,7 @@ impl Exits for SystemError {
     }
 }
 
-/// Runs until SIGTERM or SIGINT, then writes the last reports.
+/// Runs until SIGTERM, SIGINT or SIGHUP, then writes the last reports.
 ///
 /// # Errors
 ///
@@ -157,7 +157,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     })
 }
 
-/// Ticks every interval, until SIGTERM, SIGINT, or the end of the capture thread.
+/// Ticks every interval, until SIGTERM, SIGINT, SIGHUP, or the end of the capture thread.
 fn wait_for_signal(
     interval: Duration,
     commands: &Sender<Command>,
@@ -167,6 +167,8 @@ fn wait_for_signal(
     runtime.block_on(async {
         let mut terminate: Signal = signal(SignalKind::terminate())?;
         let mut interrupt: Signal = signal(SignalKind::interrupt())?;
+        // Without a handler a terminal that is closed would end the daemon without its last report.
+        let mut hang_up: Signal = signal(SignalKind::hangup())?;
         // The first document is there at once: whoever waits for a report sees that there is one.
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -178,6 +180,10 @@ fn wait_for_signal(
                 }
                 _ = interrupt.recv() => {
                     tracing::info!(signal = "SIGINT", "stopping");
+                    return Ok(());
+                }
+                _ = hang_up.recv() => {
+                    tracing::info!(signal = "SIGHUP", "stopping");
                     return Ok(());
                 }
                 _ = ticks.tick() => {

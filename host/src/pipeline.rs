@@ -360,7 +360,8 @@ mod tests {
         assert_eq!(seen, [(3, WEB, &b"/etc/passwd"[..]), (4, DB, b"/etc/passwd")]);
         let kernel = KernelCounters { received: 3, submitted: 3, ..KernelCounters::default() };
         let totals = pipeline.totals(WEB, kernel, UnixNanos(9)).unwrap();
-        let counted = ["received", "admitted", "duplicate", "excluded"].map(|n| counter(&totals, n));
+        let counted =
+            ["received", "admitted", "duplicate", "excluded"].map(|n| counter(&totals, n));
         assert_eq!(counted, [3, 1, 1, 1]);
         assert_eq!(totals.last_event, Some(UnixNanos(6)));
     }

@@ -102,6 +102,9 @@ pub struct MachineCounters {
     pub cgroups_full: u64,
     /// Cgroup records that were lost: a rescan repairs it.
     pub lifecycle_lost: u64,
+    /// Processes of a container runtime that could not be remembered as such: what they do counts as
+    /// their container's.
+    pub entering_full: u64,
 }
 
 /// The loaded programs.
@@ -207,6 +210,7 @@ impl Kernel {
         MachineCounters {
             cgroups_full: sum(machine_counter::CGROUPS_FULL),
             lifecycle_lost: sum(machine_counter::LIFECYCLE_LOST),
+            entering_full: sum(machine_counter::ENTERING_FULL),
         }
     }
 

@@ -69,7 +69,7 @@ struct Row {
     unit: &'static str,
     /// What was measured of us.
     ours: f64,
-    /// The same, of the untraced work and of the peers.
+    /// The same, of the peers.
     others: Vec<(String, f64)>,
     /// At most this.
     target: f64,
@@ -126,6 +126,44 @@ struct Work {
     files: u64,
     /// Whether it is done in the traced cgroup.
     traced: bool,
+}
+
+/// Nanoseconds of one turn of some work, by who traced it. Medians.
+struct Measured(Vec<(Tracer, f64)>);
+
+impl Measured {
+    fn of(&self, wanted: Tracer) -> f64 {
+        let found = self.0.iter().find(|(tracer, _)| *tracer == wanted);
+        found.map_or(f64::NAN, |(_, value)| *value)
+    }
+
+    fn row(
+        &self,
+        name: &'static str,
+        unit: &'static str,
+        target: f64,
+        compare: impl Fn(f64) -> f64,
+    ) -> Row {
+        let mut row = Row::new(name, unit, compare(self.of(Tracer::Whodunit)), target);
+        row.others = self
+            .0
+            .iter()
+            .filter(|(tracer, _)| Tracer::PEERS.contains(tracer))
+            .map(|(tracer, value)| (tracer.name().to_owned(), compare(*value)))
+            .collect();
+        row.remark = format!("untraced {:.0} ns", self.of(Tracer::Nobody));
+        row
+    }
+
+    fn times_untraced(&self, name: &'static str, target: f64) -> Row {
+        let base = self.of(Tracer::Nobody);
+        self.row(name, "times untraced", target, |value| value / base)
+    }
+
+    fn more_than_untraced(&self, name: &'static str, target: f64) -> Row {
+        let base = self.of(Tracer::Nobody);
+        self.row(name, "ns more", target, |value| value - base)
+    }
 }
 
 /// What the daemon said of itself after some work.
@@ -211,14 +249,8 @@ impl Bench {
         };
         let mut own = Vec::new();
         let measured = self.measure(daemon, name, &Tracer::PEERS, &work, &mut own)?;
-        let base = measured[0].1;
-        let ours = measured.last().map_or(f64::NAN, |(_, value)| *value);
-        let mut row = Row::new(name, "times untraced", ours / base, target);
-        row.others = measured[..measured.len() - 1]
-            .iter()
-            .map(|(tracer, value)| (tracer.name().to_owned(), value / base))
-            .collect();
-        row.remark = format!("untraced {base:.0} ns; totals exact, 0 lost");
+        let mut row = measured.times_untraced(name, target);
+        row.remark += "; totals exact, 0 lost";
         let cpu = median(own.iter().map(|own| own.cpu_per_event_ns).collect());
         let mut cpu_row = Row::new("daemon CPU per raw event", "ns", cpu, 300.0);
         cpu_row.remark = format!("in {name}, one plugin");
@@ -247,25 +279,11 @@ impl Bench {
         let mut rows = Vec::new();
         let measured =
             self.measure(daemon, "bystander opens", &Tracer::PEERS, &opens, &mut Vec::new())?;
-        let base = measured[0].1;
-        let ours = measured.last().map_or(f64::NAN, |(_, value)| *value);
-        let mut row = Row::new("bystander opens", "times untraced", ours / base, 1.15);
-        row.others = measured[..measured.len() - 1]
-            .iter()
-            .map(|(tracer, value)| (tracer.name().to_owned(), value / base))
-            .collect();
-        row.remark = format!("untraced {base:.0} ns");
-        rows.push(row);
+        rows.push(measured.times_untraced("bystander opens", 1.15));
         let measured =
             self.measure(daemon, "bystander calls", &Tracer::PEERS, &calls, &mut Vec::new())?;
-        let base = measured[0].1;
-        let ours = measured.last().map_or(f64::NAN, |(_, value)| *value);
-        let mut row = Row::new("bystander, any other call", "ns more", ours - base, 25.0);
-        row.others = measured[1..measured.len() - 1]
-            .iter()
-            .map(|(tracer, value)| (tracer.name().to_owned(), value - base))
-            .collect();
-        row.remark = format!("getppid, untraced {base:.0} ns");
+        let mut row = measured.more_than_untraced("bystander, any other call", 25.0);
+        row.remark += ", getppid";
         rows.push(row);
         Ok(rows)
     }
@@ -314,7 +332,7 @@ impl Bench {
         Ok(vec![memory, idle])
     }
 
-    /// Nanoseconds of one turn of the work: untraced first, ours last. Medians.
+    /// Does the work untraced, with each peer, and with us; there and back, as often as there are rounds.
     fn measure(
         &self,
         daemon: &Path,
@@ -322,7 +340,7 @@ impl Bench {
         peers: &[Tracer],
         work: &Work,
         own: &mut Vec<Own>,
-    ) -> Result<Vec<(Tracer, f64)>, BenchError> {
+    ) -> Result<Measured, BenchError> {
         let mut order = vec![Tracer::Nobody];
         order.extend(peers);
         order.push(Tracer::Whodunit);
@@ -344,7 +362,7 @@ impl Bench {
                 slot.into_iter().for_each(|(_, times)| times.push(time));
             }
         }
-        Ok(times.into_iter().map(|(tracer, times)| (tracer, median(times))).collect())
+        Ok(Measured(times.into_iter().map(|(tracer, times)| (tracer, median(times))).collect()))
     }
 
     /// Does the work in its cgroup and gives the nanoseconds of one turn.
@@ -538,7 +556,7 @@ fn progress(what: &str) {
 static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
 
 fn print_table(rows: &[Row]) {
-    println!("| row | ours | untraced and peers | target | | |");
+    println!("| row | ours | peers | target | | |");
     println!("|---|---|---|---|---|---|");
     for row in rows {
         let others: Vec<String> =

@@ -222,22 +222,22 @@ impl documents::Host for Guest {
     fn emit(&mut self, output: String, body: Vec<u8>) -> Result<(), documents::Refusal> {
         let grants = &self.grants;
         let Some(sink) = grants.outputs.get(&output) else {
-            grants.board.refused_documents.add(1);
             let known: Vec<_> = grants.outputs.keys().map(String::as_str).collect();
             let sentence = format!(
                 "it made a document for the output `{output:.64}`, which is not in the TOML"
             );
             grants.board.failed(&sentence);
+            grants.board.refused_documents.add(1);
             return Err(documents::Refusal::UnknownOutput(known.join(", ")));
         };
         if body.len() > grants.output_bytes {
-            grants.board.refused_documents.add(1);
             let sentence = format!(
                 "it made a document of {} bytes for the output `{output}`, over its limit of {}",
                 body.len(),
                 grants.output_bytes
             );
             grants.board.failed(&sentence);
+            grants.board.refused_documents.add(1);
             return Err(documents::Refusal::TooLarge(grants.output_bytes as u64));
         }
         grants.board.documents.add(1);

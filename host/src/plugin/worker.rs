@@ -429,10 +429,10 @@ impl Runner {
         match result {
             Ok(Ok(())) => self.board.calls.add(1),
             Ok(Err(sentence)) => {
-                self.board.guest_error.add(1);
                 let sentence = format!("`{call}` failed: {sentence}");
                 tracing::warn!(plugin = self.board.name(), "{sentence}");
                 self.board.failed(&sentence);
+                self.board.guest_error.add(1);
             }
             Err(error) => {
                 let Some(instance) = &self.instance else {
@@ -446,13 +446,6 @@ impl Runner {
 
     /// Drops the instance, counts what went with it, and decides what comes.
     fn lose(&mut self, loss: &Loss) -> Result<(), Quarantined> {
-        match loss {
-            Loss::Trap(_) => self.board.trap.add(1),
-            Loss::Timeout(_) => self.board.timeout.add(1),
-            Loss::Memory(_) => self.board.memory.add(1),
-            Loss::Oversized(_) => self.board.oversized.add(1),
-            Loss::Refused(_) | Loss::Invalid(_) => self.board.guest_error.add(1),
-        }
         let lost = std::mem::take(&mut self.since_tick);
         self.untold += lost.events + lost.told;
         self.board.lost_with_instance.add(lost.events);
@@ -463,7 +456,15 @@ impl Runner {
         }
         self.losses_in_a_row += 1;
         let sentence = loss.sentence();
+        // The reason first: whoever sees the count finds it.
         self.board.failed(&sentence);
+        match loss {
+            Loss::Trap(_) => self.board.trap.add(1),
+            Loss::Timeout(_) => self.board.timeout.add(1),
+            Loss::Memory(_) => self.board.memory.add(1),
+            Loss::Oversized(_) => self.board.oversized.add(1),
+            Loss::Refused(_) | Loss::Invalid(_) => self.board.guest_error.add(1),
+        }
         self.lost_because = Some(sentence.clone());
         let plugin = self.board.name();
         if self.losses_in_a_row >= self.policy.budget {

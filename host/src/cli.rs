@@ -13,12 +13,10 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use crate::config::{self, Config, LoadError, Loaded, Override, Setting, Sources};
 use crate::exit::{Exit, Exits, Failure};
 use crate::logging;
+use crate::plugin::CONTRACT;
 
 /// The environment variable that names the configuration file.
 pub const FILE_VARIABLE: &str = "WHODUNIT_CONFIG";
-
-/// The plugin contract that this daemon speaks.
-pub const CONTRACT: &str = "whodunit:plugin@0.1.0";
 
 /// The commands that touch the machine.
 #[derive(Clone, Copy, Debug)]

@@ -112,6 +112,22 @@ impl Reporter for Report {
                     Kind::Open | Kind::Exec => container.take(&event),
                     // That it is listed is all there is to do; its end comes with the tick.
                     Kind::ContainerStarted | Kind::ContainerEnded | Kind::Other(_) => {}
+                    // Counted, and not listed.
+                    Kind::Stat
+                    | Kind::Access
+                    | Kind::Readlink
+                    | Kind::Chdir
+                    | Kind::List
+                    | Kind::Map
+                    | Kind::Load
+                    | Kind::Follow
+                    | Kind::Truncate
+                    | Kind::Rename
+                    | Kind::Link
+                    | Kind::Unlink
+                    | Kind::Make
+                    | Kind::Attributes
+                    | Kind::OtherUse => {}
                 }
                 match events.next_if(|next| next.container() == number) {
                     Some(next) => event = next,

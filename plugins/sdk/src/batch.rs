@@ -76,18 +76,116 @@ pub enum Kind {
     Open,
     /// A program was executed, or was meant to be.
     Exec,
+    /// Its properties were asked for: the `stat` family, `statx`.
+    Stat,
+    /// It was asked whether it may be accessed: the `access` family.
+    Access,
+    /// A symbolic link was read.
+    Readlink,
+    /// It became a working directory or a root: `chdir`, `fchdir`, `chroot`.
+    Chdir,
+    /// A directory was listed.
+    List,
+    /// It was mapped into memory by a descriptor.
+    Map,
+    /// The kernel loaded it as an interpreter: of an ELF program, or of a `#!` script.
+    Load,
+    /// A symbolic link was crossed on the way to a file. The requested path is what the link says.
+    Follow,
+    /// It was cut or extended by its path.
+    Truncate,
+    /// It was renamed, or something was renamed to it.
+    Rename,
+    /// A hard link was made of it, or to it.
+    Link,
+    /// A name was removed: `unlink`, `rmdir`.
+    Unlink,
+    /// A name was made: `mkdir`, `mknod`, `symlink`.
+    Make,
+    /// Its attributes were changed: mode, owner, times, extended attributes.
+    Attributes,
+    /// It was used by its path in another way: `statfs`, `getxattr`, `inotify_add_watch`, ...
+    OtherUse,
     /// A kind that this version of the SDK has no name for. Skip it.
     Other(u16),
 }
 
 impl Kind {
-    fn of(code: u16) -> Kind {
+    /// The kind of that number.
+    pub const fn of(code: u16) -> Kind {
         match code {
             1 => Kind::ContainerStarted,
             2 => Kind::ContainerEnded,
             16 => Kind::Open,
             17 => Kind::Exec,
+            18 => Kind::Stat,
+            19 => Kind::Access,
+            20 => Kind::Readlink,
+            21 => Kind::Chdir,
+            22 => Kind::List,
+            23 => Kind::Map,
+            24 => Kind::Load,
+            25 => Kind::Follow,
+            26 => Kind::Truncate,
+            27 => Kind::Rename,
+            28 => Kind::Link,
+            29 => Kind::Unlink,
+            30 => Kind::Make,
+            31 => Kind::Attributes,
+            32 => Kind::OtherUse,
             other => Kind::Other(other),
+        }
+    }
+
+    /// The number in the contract.
+    pub const fn code(self) -> u16 {
+        match self {
+            Kind::ContainerStarted => 1,
+            Kind::ContainerEnded => 2,
+            Kind::Open => 16,
+            Kind::Exec => 17,
+            Kind::Stat => 18,
+            Kind::Access => 19,
+            Kind::Readlink => 20,
+            Kind::Chdir => 21,
+            Kind::List => 22,
+            Kind::Map => 23,
+            Kind::Load => 24,
+            Kind::Follow => 25,
+            Kind::Truncate => 26,
+            Kind::Rename => 27,
+            Kind::Link => 28,
+            Kind::Unlink => 29,
+            Kind::Make => 30,
+            Kind::Attributes => 31,
+            Kind::OtherUse => 32,
+            Kind::Other(code) => code,
+        }
+    }
+
+    /// The name in the contract; `other` for a kind without one.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::ContainerStarted => "container-started",
+            Kind::ContainerEnded => "container-ended",
+            Kind::Open => "open",
+            Kind::Exec => "exec",
+            Kind::Stat => "stat",
+            Kind::Access => "access",
+            Kind::Readlink => "readlink",
+            Kind::Chdir => "chdir",
+            Kind::List => "list",
+            Kind::Map => "map",
+            Kind::Load => "load",
+            Kind::Follow => "follow",
+            Kind::Truncate => "truncate",
+            Kind::Rename => "rename",
+            Kind::Link => "link",
+            Kind::Unlink => "unlink",
+            Kind::Make => "make",
+            Kind::Attributes => "attributes",
+            Kind::OtherUse => "other-use",
+            Kind::Other(_) => "other",
         }
     }
 }
@@ -143,6 +241,14 @@ impl Flags {
     pub const DIRECTORY: Flags = Flags(1 << 4);
     /// The file is reachable from no mount of the container: a pipe, a memfd.
     pub const DETACHED: Flags = Flags(1 << 5);
+    /// Found by the daemon in the container's files after the event, and not by the kernel.
+    pub const INFERRED: Flags = Flags(1 << 6);
+    /// Done by a 32-bit system call.
+    pub const COMPAT: Flags = Flags(1 << 7);
+    /// Done by io_uring.
+    pub const IO_URING: Flags = Flags(1 << 8);
+    /// The second path of a call with two: what a file was renamed or linked to.
+    pub const DESTINATION: Flags = Flags(1 << 9);
 
     /// Whether every bit of `other` is set.
     pub const fn contains(self, other: Flags) -> bool {
@@ -172,6 +278,8 @@ pub enum AttributeKey {
     FileSystem,
     /// The kernel's id of the mount.
     Mount,
+    /// Number of the system call, in the table of its architecture (that of ia32 with the flag `compat`).
+    Syscall,
     /// A key that this version of the SDK has no name for.
     Other(u16),
 }
@@ -184,6 +292,7 @@ impl AttributeKey {
             AttributeKey::Inode => 2,
             AttributeKey::FileSystem => 3,
             AttributeKey::Mount => 4,
+            AttributeKey::Syscall => 5,
             AttributeKey::Other(code) => code,
         }
     }
@@ -287,6 +396,15 @@ mod tests {
         ];
         for (outcome, meaning) in meanings {
             assert_eq!(Outcome::of(outcome), meaning, "{outcome}");
+        }
+    }
+
+    #[test]
+    fn every_kind_has_its_number_and_its_name() {
+        for code in 0..=u16::MAX {
+            let kind = Kind::of(code);
+            assert_eq!(kind.code(), code);
+            assert_eq!(matches!(kind, Kind::Other(_)), kind.name() == "other");
         }
     }
 

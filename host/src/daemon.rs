@@ -13,6 +13,8 @@ use tokio::time::MissedTickBehavior;
 
 use crate::capture::{Capture, Command};
 use crate::config::{Config, Scope};
+use crate::death::explanation::{ExplainedDeath, Explanation};
+use crate::death::record::Subject;
 use crate::directory::Directory;
 use crate::discovery::root::{CgroupRoot, RootError};
 use crate::discovery::{Discovery, DiscoveryError};
@@ -129,7 +131,8 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         surroundings: surroundings(discovery.scope(), started),
         probes: kernel.probes().iter().map(Probe::from).collect(),
     };
-    let plugins = PluginHost::load(&config.plugins, &config.daemon.cache_dir, world, &sinks)?;
+    let cache_dir = &config.daemon.cache_dir;
+    let plugins = PluginHost::load(&config.plugins, cache_dir, world, &sinks, Box::new(say_death))?;
     let pipeline = Pipeline::new(&config.files, directory);
     let scope = discovery.scope();
     let capture =
@@ -218,6 +221,26 @@ fn report_end(plugins: PluginHost, sinks: Sinks) {
             last_error = sink.last_error,
             "output closed"
         );
+    }
+}
+
+/// Tells of a death in the log: a container's always, another process's where somebody looks for a fault.
+fn say_death(explained: ExplainedDeath) {
+    let ExplainedDeath { death, explanation } = explained;
+    let container = death.container.name;
+    let (verdict, said, confidence) = match &explanation {
+        Explanation::Explained(answer) => {
+            (Some(answer.verdict.as_str()), answer.headline.as_str(), Some(answer.confidence))
+        }
+        Explanation::Unexplained { reason } => (None, reason.as_str(), None),
+    };
+    match death.subject {
+        Subject::Container => {
+            tracing::info!(container, pid = death.process.pid, verdict, confidence, "{said}");
+        }
+        Subject::Process => {
+            tracing::debug!(container, pid = death.process.pid, verdict, confidence, "{said}");
+        }
     }
 }
 

@@ -7,6 +7,7 @@ pub mod capture;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod death;
 pub mod decode;
 pub mod dedup;
 pub mod directory;

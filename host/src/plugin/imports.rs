@@ -187,7 +187,7 @@ impl log::Host for Guest {
 
 /// The beginning of a message, with control characters escaped: a guest must not be able to write
 /// lines of its own into the log, or sequences that a terminal obeys.
-fn printable(message: &str) -> String {
+pub(super) fn printable(message: &str) -> String {
     let end = message.floor_char_boundary(MAX_LOG_BYTES);
     let mut text = String::with_capacity(end);
     for character in message[..end].chars() {

@@ -2,16 +2,38 @@
 
 use wasmparser::{Encoding, Parser, Payload};
 
+use super::bindings::exports::whodunit::plugin::{explainer, reporter};
+use super::life::Role;
+
 /// The package of the contract and its version, as `CONTRACT` has them.
 const PACKAGE: &str = "whodunit:plugin";
 /// Versions of the contract that this daemon speaks begin with this.
 const SPOKEN: &str = "0.1.";
 
+/// A role that this daemon runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RoleName {
+    Reporter,
+    Explainer,
+}
+
+impl RoleName {
+    const ALL: [RoleName; 2] = [RoleName::Reporter, RoleName::Explainer];
+
+    /// The name of its interface.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            RoleName::Reporter => reporter::GuestIndices::NAME,
+            RoleName::Explainer => explainer::GuestIndices::NAME,
+        }
+    }
+}
+
 /// What some bytes are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Nature {
     /// A component for a role that this daemon runs, with nothing more to say against it.
-    Reporter,
+    Plugin(RoleName),
     /// A component for a role of the contract that this daemon does not run yet.
     OtherRole(&'static str),
     /// A component for another version of the contract.
@@ -87,15 +109,15 @@ impl Names {
         let exports = |role| {
             self.exports.iter().filter_map(|name| interface(name)).any(|(name, _)| name == role)
         };
-        if !exports("reporter") {
-            return match ["filter", "explainer"].into_iter().find(|role| exports(role)) {
-                Some(role) => Nature::OtherRole(role),
-                None => Nature::Stranger(self.exports),
+        let Some(role) = RoleName::ALL.into_iter().find(|role| exports(role.name())) else {
+            return match exports("filter") {
+                true => Nature::OtherRole("filter"),
+                false => Nature::Stranger(self.exports),
             };
-        }
+        };
         let foreign = |name: &String| interface(name).is_none();
         let foreign: Vec<_> = self.imports.into_iter().filter(foreign).collect();
-        if foreign.is_empty() { Nature::Reporter } else { Nature::Demanding(foreign) }
+        if foreign.is_empty() { Nature::Plugin(role) } else { Nature::Demanding(foreign) }
     }
 }
 
@@ -120,10 +142,10 @@ mod tests {
         check("(component)", Nature::Stranger(vec![]));
         check("(component (core module))", Nature::Stranger(vec![]));
         check(&export("a:b/c@1.0.0"), Nature::Stranger(vec!["a:b/c@1.0.0".into()]));
-        check(&export("whodunit:plugin/reporter@0.1.0"), Nature::Reporter);
-        check(&export("whodunit:plugin/reporter@0.1.7"), Nature::Reporter);
+        check(&export("whodunit:plugin/reporter@0.1.0"), Nature::Plugin(RoleName::Reporter));
+        check(&export("whodunit:plugin/reporter@0.1.7"), Nature::Plugin(RoleName::Reporter));
         check(&export("whodunit:plugin/filter@0.1.0"), Nature::OtherRole("filter"));
-        check(&export("whodunit:plugin/explainer@0.1.0"), Nature::OtherRole("explainer"));
+        check(&export("whodunit:plugin/explainer@0.1.0"), Nature::Plugin(RoleName::Explainer));
         check(&export("whodunit:plugin/reporter@0.2.0"), Nature::OtherVersion("0.2.0".into()));
         check(
             r#"(component

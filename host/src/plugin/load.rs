@@ -4,12 +4,14 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
 
-use super::bindings::{ReporterPlugin, ReporterPluginPre};
+use super::bindings::EveryRole;
+use super::bindings::exports::whodunit::plugin::{explainer, lifecycle, reporter};
 use super::engine::{CacheDirError, Engine, chain};
 use super::imports::Guest;
-use super::inspect::{Nature, inspect};
+use super::inspect::{Nature, RoleName, inspect};
+use super::life::{Life, Loaded, Loss, Role};
 use super::{CONTRACT, builtin};
 use crate::config::{self, PluginSource};
 
@@ -83,8 +85,8 @@ pub enum LoadError {
     )]
     Demanding { plugin: String, source_name: String, imports: String },
     /// It is not valid, or not what its names promise.
-    #[error("plugin `{plugin}`: {source_name} is not a valid reporter of {CONTRACT}: {cause}")]
-    Invalid { plugin: String, source_name: String, cause: String },
+    #[error("plugin `{plugin}`: {source_name} is not a valid {role} of {CONTRACT}: {cause}")]
+    Invalid { plugin: String, source_name: String, role: &'static str, cause: String },
     /// It refused its configuration.
     #[error("plugin `{plugin}` does not start: {sentence}")]
     Refused { plugin: String, sentence: String },
@@ -95,14 +97,32 @@ pub enum LoadError {
     NoThread { plugin: String, cause: io::Error },
 }
 
-/// A plugin that can be started, any number of times.
-pub(super) struct Loaded {
-    pub(super) pre: ReporterPluginPre<Guest>,
-    pub(super) source_name: String,
+impl LoadError {
+    /// What a loss in the very first start means to the daemon. None for one that only costs an
+    /// instance: the plugin is started again, as it would be at any other time.
+    pub(super) fn of_first_start<R: Role>(life: &Life<R>, loss: &Loss) -> Option<LoadError> {
+        let plugin = life.board.name().to_owned();
+        match loss {
+            Loss::Refused(sentence) => {
+                Some(LoadError::Refused { plugin, sentence: sentence.clone() })
+            }
+            Loss::Invalid { role, cause } => {
+                let (source_name, cause) = (life.source_name().to_owned(), cause.clone());
+                Some(LoadError::Invalid { plugin, source_name, role, cause })
+            }
+            Loss::Trap(_) | Loss::Timeout(_) | Loss::Memory(_) | Loss::Oversized(_) => None,
+        }
+    }
+}
+
+/// A plugin of either role.
+pub(super) enum AnyLoaded {
+    Reporter(Loaded<reporter::GuestIndices>),
+    Explainer(Loaded<explainer::GuestIndices>),
 }
 
 /// Reads, checks, compiles and links a plugin.
-pub(super) fn load(engine: &Engine, plugin: &config::Plugin) -> Result<Loaded, LoadError> {
+pub(super) fn load(engine: &Engine, plugin: &config::Plugin) -> Result<AnyLoaded, LoadError> {
     let source_name = source_name(&plugin.source);
     match &plugin.source {
         PluginSource::Builtin(name) => {
@@ -146,10 +166,10 @@ fn compile(
     plugin: &str,
     source_name: String,
     bytes: &[u8],
-) -> Result<Loaded, LoadError> {
+) -> Result<AnyLoaded, LoadError> {
     let plugin = plugin.to_owned();
-    match inspect(bytes) {
-        Nature::Reporter => {}
+    let role = match inspect(bytes) {
+        Nature::Plugin(role) => role,
         Nature::Garbage => {
             return Err(LoadError::NotWasm { plugin, source_name });
         }
@@ -177,18 +197,26 @@ fn compile(
             let imports = listed(imports.into_iter().map(|name| format!("`{name}`")));
             return Err(LoadError::Demanding { plugin, source_name, imports });
         }
-    }
-    match link(engine, bytes) {
-        Ok(pre) => Ok(Loaded { pre, source_name }),
-        Err(cause) => Err(LoadError::Invalid { plugin, source_name, cause: chain(&cause) }),
-    }
+    };
+    let linked = link(engine, bytes).and_then(|pre| match role {
+        RoleName::Reporter => role_of(pre, source_name.clone()).map(AnyLoaded::Reporter),
+        RoleName::Explainer => role_of(pre, source_name.clone()).map(AnyLoaded::Explainer),
+    });
+    let role = role.name();
+    linked.map_err(|cause| LoadError::Invalid { plugin, source_name, role, cause: chain(&cause) })
 }
 
-fn link(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<ReporterPluginPre<Guest>> {
+fn link(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<InstancePre<Guest>> {
     let component = Component::new(engine.wasmtime(), bytes)?;
     let mut linker = Linker::new(engine.wasmtime());
-    ReporterPlugin::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
-    ReporterPluginPre::new(linker.instantiate_pre(&component)?)
+    EveryRole::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
+    linker.instantiate_pre(&component)
+}
+
+fn role_of<R: Role>(pre: InstancePre<Guest>, source_name: String) -> wasmtime::Result<Loaded<R>> {
+    let lifecycle = lifecycle::GuestIndices::new(&pre)?;
+    let role = R::find(&pre)?;
+    Ok(Loaded { pre, lifecycle, role, source_name })
 }
 
 /// At most eight names, and how many more there are.

@@ -1,7 +1,7 @@
 //! The plugin host: loads, checks and runs components. The only user of wasmtime.
 //!
 //! Each plugin has a worker thread and a bounded queue of its own. Takes batches and ticks through
-//! [`Dispatcher`], gives documents to the sinks. A guest that traps, runs
+//! [`Dispatcher`], gives documents to the sinks. Explainers share one thread, and take deaths through [`Deaths`]. A guest that traps, runs
 //! on or grows without end costs its own instance and nothing else: capture never waits for a plugin,
 //! and a trapped instance is never entered again.
 
@@ -9,8 +9,10 @@
 mod bindings;
 mod builtin;
 mod engine;
+mod explainers;
 mod imports;
 mod inspect;
+mod life;
 mod load;
 mod queue;
 mod status;
@@ -28,10 +30,14 @@ use crate::config;
 use crate::dispatch::Dispatcher;
 use crate::sink::Sinks;
 use engine::Engine;
-use worker::{RestartPolicy, Worker};
+use explainers::Explainers;
+use life::RestartPolicy;
+use load::AnyLoaded;
+use worker::Worker;
 
 pub use builtin::names as builtin_names;
 pub use engine::CacheDirError;
+pub use explainers::{Deaths, Deliver};
 pub use load::LoadError;
 pub(crate) use queue::Queue;
 pub use status::{Faults, PluginState, PluginStatus};
@@ -42,11 +48,13 @@ pub const CONTRACT: &str = "whodunit:plugin@0.1.0";
 
 /// The running plugins.
 pub struct PluginHost {
+    /// In the order of the TOML, as its explainers.
     workers: Vec<Worker>,
+    explainers: Explainers,
 }
 
 impl PluginHost {
-    /// Loads, checks and starts every plugin.
+    /// Loads, checks and starts every plugin. `deliver` gets every death with its explanation.
     ///
     /// # Errors
     ///
@@ -58,8 +66,9 @@ impl PluginHost {
         cache_dir: &Path,
         world: World,
         sinks: &Sinks,
+        deliver: Deliver,
     ) -> Result<PluginHost, LoadError> {
-        PluginHost::load_with(plugins, cache_dir, world, sinks, RestartPolicy::default())
+        PluginHost::load_with(plugins, cache_dir, world, sinks, deliver, RestartPolicy::default())
     }
 
     fn load_with(
@@ -67,20 +76,31 @@ impl PluginHost {
         cache_dir: &Path,
         world: World,
         sinks: &Sinks,
+        deliver: Deliver,
         policy: RestartPolicy,
     ) -> Result<PluginHost, LoadError> {
         let engine = Arc::new(Engine::new(cache_dir)?);
         let world = Arc::new(world);
         let loaded = plugins.iter().map(|plugin| load::load(&engine, plugin));
         let loaded: Vec<_> = loaded.collect::<Result<_, _>>()?;
-        let workers = plugins.iter().zip(loaded).map(|(plugin, loaded)| {
-            Worker::spawn(&engine, plugin, loaded, Arc::clone(&world), sinks.outlet(), policy)
-        });
-        let mut workers: Vec<_> = workers.collect::<Result<_, _>>()?;
+        let (mut workers, mut explainers) = (Vec::new(), Vec::new());
+        for (plugin, loaded) in plugins.iter().zip(loaded) {
+            match loaded {
+                AnyLoaded::Reporter(loaded) => {
+                    let (world, outlet) = (Arc::clone(&world), sinks.outlet());
+                    workers.push(Worker::spawn(&engine, plugin, loaded, world, outlet, policy)?);
+                }
+                AnyLoaded::Explainer(loaded) => explainers.push((plugin, loaded)),
+            }
+        }
+        let outlet = || sinks.outlet();
+        let mut explainers =
+            Explainers::spawn(&engine, explainers, &world, outlet, policy, deliver)?;
         for worker in &mut workers {
             worker.wait_for_first_start()?;
         }
-        Ok(PluginHost { workers })
+        explainers.wait_for_first_start()?;
+        Ok(PluginHost { workers, explainers })
     }
 
     /// Loads and checks every plugin without starting one.
@@ -93,20 +113,29 @@ impl PluginHost {
         plugins.iter().try_for_each(|plugin| load::load(&engine, plugin).map(drop))
     }
 
-    /// A hand that gives batches and ticks to every plugin.
+    /// A hand that gives batches and ticks to every reporter.
     pub fn dispatcher(&self) -> Dispatcher {
         Dispatcher::new(self.workers.iter().map(Worker::queue).collect())
     }
 
-    /// What became of each plugin so far, in the order of the TOML.
+    /// A hand that gives deaths to the explainers.
+    pub fn deaths(&self) -> Deaths {
+        self.explainers.deaths()
+    }
+
+    /// What became of each plugin so far: reporters, then explainers, both in the order of the TOML.
     pub fn status(&self) -> Vec<PluginStatus> {
-        self.workers.iter().map(Worker::status).collect()
+        self.workers.iter().map(Worker::status).chain(self.explainers.status()).collect()
     }
 
     /// Lets every plugin finish what waits for it, for at most that long together, and ends them.
     pub fn stop(self, at_most: Duration) -> Vec<PluginStatus> {
         let deadline = Instant::now() + at_most;
         self.workers.iter().for_each(Worker::finish);
-        self.workers.into_iter().map(|worker| worker.join(deadline)).collect()
+        self.explainers.finish();
+        let mut ended: Vec<_> =
+            self.workers.into_iter().map(|worker| worker.join(deadline)).collect();
+        ended.extend(self.explainers.join(deadline));
+        ended
     }
 }

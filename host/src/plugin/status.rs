@@ -53,7 +53,7 @@ pub struct PluginStatus {
     pub name: String,
     /// Where its component comes from, as in the TOML.
     pub source: String,
-    /// What it is: `reporter`.
+    /// What it is: `reporter` or `explainer`.
     pub role: &'static str,
     /// What it says of itself: name and version. None before its first start.
     pub description: Option<(String, String)>,
@@ -82,6 +82,7 @@ pub struct PluginStatus {
 pub(super) struct Board {
     name: String,
     source: String,
+    role: &'static str,
     state: Mutex<Slow>,
     pub(super) calls: Count,
     pub(super) events: Count,
@@ -119,12 +120,13 @@ impl Count {
 }
 
 impl Board {
-    pub(super) fn new(name: String, source: String) -> Board {
+    pub(super) fn new(name: String, source: String, role: &'static str) -> Board {
         let slow =
             Slow { state: PluginState::Starting, instance: 0, description: None, last_error: None };
         Board {
             name,
             source,
+            role,
             state: Mutex::new(slow),
             calls: Count::default(),
             events: Count::default(),
@@ -160,13 +162,18 @@ impl Board {
         self.lock().last_error = Some(sentence.to_owned());
     }
 
+    /// The newest fault, in one sentence.
+    pub(super) fn last_error(&self) -> String {
+        self.lock().last_error.clone().unwrap_or_default()
+    }
+
     /// The status, with what only the queue knows.
     pub(super) fn read(&self, dropped: u64) -> PluginStatus {
         let slow = self.lock();
         PluginStatus {
             name: self.name.clone(),
             source: self.source.clone(),
-            role: "reporter",
+            role: self.role,
             description: slow.description.clone(),
             state: slow.state.clone(),
             instance: slow.instance,

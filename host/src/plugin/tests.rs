@@ -7,15 +7,18 @@ use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::worker::RestartPolicy;
+use super::life::RestartPolicy;
 use super::*;
 use crate::config::{Limits, Output, Plugin, PluginSource};
+use crate::death::explanation::{ExplainedDeath, Explanation};
+use crate::death::record::{self, DeadProcess, DeathRecord, Losses, Subject, WaitStatus};
 use crate::directory::{Container, Directory};
 use crate::event::{
     Batch, CgroupId, ContainerId, ContainerTotals, Counter, Event, Flags, Kind, Span, Tick,
@@ -42,6 +45,7 @@ struct Running {
     host: PluginHost,
     sinks: Sinks,
     dispatcher: Dispatcher,
+    explained: Receiver<ExplainedDeath>,
 }
 
 impl Bench {
@@ -134,16 +138,20 @@ impl Bench {
     fn start(self) -> Running {
         let sinks = Sinks::start(outputs_of(&self.plugins)).unwrap();
         let cache = self.path("cache");
-        let host = PluginHost::load_with(&self.plugins, &cache, self.world(), &sinks, self.policy);
+        let (sender, explained) = channel();
+        let deliver = Box::new(move |death| drop(sender.send(death)));
+        let (world, policy) = (self.world(), self.policy);
+        let host = PluginHost::load_with(&self.plugins, &cache, world, &sinks, deliver, policy);
         let host = host.unwrap_or_else(|error| panic!("{error}"));
         let dispatcher = host.dispatcher();
-        Running { bench: self, host, sinks, dispatcher }
+        Running { bench: self, host, sinks, dispatcher, explained }
     }
 
     /// The sentence with which the plugins are refused.
     fn refusal(self) -> String {
         let sinks = Sinks::start(outputs_of(&self.plugins)).unwrap();
-        let host = PluginHost::load(&self.plugins, &self.path("cache"), self.world(), &sinks);
+        let (cache, deliver) = (self.path("cache"), Box::new(drop));
+        let host = PluginHost::load(&self.plugins, &cache, self.world(), &sinks, deliver);
         let sentence = host.err().expect("the plugin is refused").to_string();
         assert_eq!(sentence.lines().count(), 1, "{sentence}");
         sentence
@@ -193,6 +201,22 @@ impl Running {
         assert_eq!(report["dropped_events"], json!(0));
         assert_eq!(container["complete"], json!(true), "{report:#}");
         statuses.into_iter().find(|status| status.name == "hostile").unwrap()
+    }
+}
+
+/// A container that exited with that code, of which nothing else was seen.
+fn death(code: u8) -> DeathRecord {
+    DeathRecord {
+        schema: record::SCHEMA,
+        time_ns: NOW.0,
+        subject: Subject::Container,
+        container: record::Container { name: "web".to_owned(), ..record::Container::default() },
+        process: DeadProcess { pid: 7, is_container_init: true, ..DeadProcess::default() },
+        status: WaitStatus::Exited { code },
+        evidence: Vec::new(),
+        decided_by: None,
+        unseen: Vec::new(),
+        losses: Losses::default(),
     }
 }
 
@@ -644,7 +668,10 @@ fn a_plugin_that_is_none_is_refused_in_one_sentence() {
         &["built for whodunit:plugin@0.2.0", "speaks whodunit:plugin@0.1.0"],
     );
     check(&other("plugin/reporter@", "plugin/filter@"), &["a filter", "does not run yet"]);
-    check(&other("plugin/reporter@", "plugin/explainer@"), &["an explainer"]);
+    check(
+        &other("plugin/reporter@", "plugin/explainer@"),
+        &["not a valid explainer", "does not have export `explain`"],
+    );
     check(
         &other("(component\n", "(component (import \"wasi:cli/stdout@0.2.0\" (instance))\n"),
         &["wants `wasi:cli/stdout@0.2.0`", "sandbox"],
@@ -690,4 +717,19 @@ fn compiled_code_is_kept_in_the_cache_folder() {
     let (_, bench) = running.stop();
     let files = |folder: PathBuf| fs::read_dir(folder).unwrap().count();
     assert!(files(bench.path("cache")) > 0);
+}
+
+#[test]
+fn without_an_explainer_a_death_goes_on_without_a_verdict() {
+    let running = Bench::new().neighbour().start();
+    let deaths = running.host.deaths();
+    deaths.put(death(1));
+    deaths.put(death(2));
+    let explained: Vec<_> = running.explained.iter().take(2).collect();
+    for (number, explained) in explained.into_iter().enumerate() {
+        assert_eq!(explained.death, death(number as u8 + 1));
+        let reason = "no explainer answered: there is none".to_owned();
+        assert_eq!(explained.explanation, Explanation::Unexplained { reason });
+    }
+    assert_eq!(deaths.lost(), 0);
 }

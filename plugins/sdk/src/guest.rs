@@ -1,28 +1,52 @@
-//! The instance behind the exports: what `export_reporter!` expands to calls in here.
+//! The instance behind the exports: what `export_reporter!` and `export_explainer!` expand to calls in here.
 
 use std::cell::RefCell;
 use std::thread::LocalKey;
 
-use crate::bindings::exports::whodunit::plugin::{lifecycle, reporter};
-use crate::{Batch, Reporter, Tick, config, imports};
+use crate::bindings::explainer::exports::whodunit::plugin::explainer;
+use crate::bindings::exports::whodunit::plugin::lifecycle;
+use crate::bindings::reporter::exports::whodunit::plugin::reporter;
+use crate::{Batch, Death, Explainer, Explanation, Reporter, Tick, config, imports};
 
 pub use lifecycle::{Cause, Context};
 
-/// Where `export_reporter!` keeps the one reporter of an instance.
-pub type Instance<R> = LocalKey<RefCell<Option<R>>>;
+/// Where the macros keep the one plugin of an instance.
+pub type Instance<P> = LocalKey<RefCell<Option<P>>>;
 
 /// Compiles for reporters only.
 pub fn is_reporter<R: Reporter>() {}
 
+/// Compiles for explainers only.
+pub fn is_explainer<E: Explainer>() {}
+
 /// Starts the reporter.
 pub fn start<R: Reporter>(instance: &'static Instance<R>, context: Context) -> Result<(), String> {
+    start_with(instance, || started(&context))
+}
+
+/// Starts the explainer.
+pub fn start_explainer<E: Explainer>(
+    instance: &'static Instance<E>,
+    context: Context,
+) -> Result<(), String> {
+    start_with(instance, || started_explainer(&context))
+}
+
+fn start_with<P>(
+    instance: &'static Instance<P>,
+    start: impl FnOnce() -> Result<P, String>,
+) -> Result<(), String> {
     // A panic is a trap without words; this puts its words into the daemon's log.
     std::panic::set_hook(Box::new(|panic| {
         crate::log::write(crate::log::Level::Error, &panic.to_string())
     }));
-    let reporter = started(&context)?;
-    instance.set(Some(reporter));
+    instance.set(Some(start()?));
     Ok(())
+}
+
+/// An explainer with its typed configuration.
+pub(crate) fn started_explainer<E: Explainer>(context: &Context) -> Result<E, String> {
+    E::start(context, config::parse(&imports::configuration())?)
 }
 
 /// A reporter with its typed configuration.
@@ -49,12 +73,20 @@ pub fn on_tick<R: Reporter>(
     with(instance, |reporter| reporter.on_tick(&Tick::new(tick)))
 }
 
-fn with<R: Reporter>(
-    instance: &'static Instance<R>,
-    call: impl FnOnce(&mut R) -> Result<(), String>,
-) -> Result<(), String> {
-    instance.with_borrow_mut(|reporter| match reporter {
-        Some(reporter) => call(reporter),
+/// Hands a death to the explainer.
+pub fn explain<E: Explainer>(
+    instance: &'static Instance<E>,
+    death: explainer::Death,
+) -> Result<Explanation, String> {
+    with(instance, |explainer| explainer.explain(&Death::new(death)))
+}
+
+fn with<P, T>(
+    instance: &'static Instance<P>,
+    call: impl FnOnce(&mut P) -> Result<T, String>,
+) -> Result<T, String> {
+    instance.with_borrow_mut(|plugin| match plugin {
+        Some(plugin) => call(plugin),
         None => Err("the plugin was called before it was started".to_owned()),
     })
 }

@@ -39,6 +39,40 @@
 //! assert_eq!(harness.document("report").unwrap(), br#"{"/etc":2}"#);
 //! ```
 //!
+//! An explainer says what a death means; [`export_explainer!`] makes a component of it:
+//!
+//! ```
+//! use whodunit_sdk::death::WaitStatus;
+//! use whodunit_sdk::{Context, Death, Explainer, Explanation, NoConfig, export_explainer};
+//!
+//! struct LicenceServer;
+//!
+//! impl Explainer for LicenceServer {
+//!     type Config = NoConfig;
+//!
+//!     fn start(_: &Context, _: NoConfig) -> Result<LicenceServer, String> {
+//!         Ok(LicenceServer)
+//!     }
+//!
+//!     fn explain(&mut self, death: &Death) -> Result<Explanation, String> {
+//!         Ok(match death.status() {
+//!             WaitStatus::Exited(42) => Explanation::new("no-licence", "It found no licence", 95),
+//!             _ => Explanation::unknown("That is not one of ours"),
+//!         })
+//!     }
+//! }
+//!
+//! export_explainer!(LicenceServer);
+//!
+//! use whodunit_sdk::testing::{DeathBuilder, explainer};
+//! let mut plugin = explainer::<LicenceServer>("{}").unwrap();
+//! let verdict = |plugin: &mut LicenceServer, code| {
+//!     plugin.explain(&DeathBuilder::exited(code).build()).unwrap().verdict
+//! };
+//! assert_eq!(verdict(&mut plugin, 42), "no-licence");
+//! assert_eq!(verdict(&mut plugin, 1), "unknown");
+//! ```
+//!
 //! Build it for `wasm32-unknown-unknown` as a `cdylib`, and make the core module a component with
 //! `wasm-tools component new` (or the `wit-component` crate).
 //!
@@ -52,9 +86,11 @@ pub mod bindings;
 mod batch;
 pub mod clock;
 mod config;
+pub mod death;
 pub mod directory;
 pub mod documents;
 pub mod escape;
+mod explainer;
 #[doc(hidden)]
 pub mod guest;
 mod imports;
@@ -65,6 +101,8 @@ mod tick;
 
 pub use batch::{AttributeKey, Batch, Event, Events, Flags, Kind, Outcome};
 pub use config::NoConfig;
+pub use death::Death;
+pub use explainer::{Explainer, Explanation};
 pub use guest::{Cause, Context};
 pub use tick::{ContainerTotals, Tick, TickCause};
 
@@ -99,7 +137,8 @@ macro_rules! export_reporter {
 
         #[cfg(target_arch = "wasm32")]
         const _: () = {
-            use $crate::bindings::exports::whodunit::plugin::{lifecycle, reporter};
+            use $crate::bindings::exports::whodunit::plugin::lifecycle;
+            use $crate::bindings::reporter::exports::whodunit::plugin::reporter;
 
             ::std::thread_local! {
                 static INSTANCE: ::std::cell::RefCell<::std::option::Option<$reporter>> =
@@ -137,7 +176,10 @@ macro_rules! export_reporter {
                 }
             }
 
-    $crate::bindings::export_bindings!(Exports with_types_in $crate::bindings);
+    $crate::bindings::export_common_bindings!(Exports with_types_in $crate::bindings);
+            $crate::bindings::reporter::export_reporter_bindings!(
+                Exports with_types_in $crate::bindings::reporter
+            );
         };
     };
 }

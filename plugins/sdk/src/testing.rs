@@ -6,11 +6,15 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use crate::bindings::exports::whodunit::plugin::reporter as raw_reporter;
+mod deaths;
+
+pub use deaths::{DeathBuilder, death};
+
+use crate::bindings::reporter::exports::whodunit::plugin::reporter as raw_reporter;
 use crate::bindings::whodunit::plugin::types as raw;
 use crate::directory::{Container, Probe, Process, Surroundings};
 use crate::log::Level;
-use crate::{Batch, Cause, Context, Flags, Reporter, Tick, TickCause, guest};
+use crate::{Batch, Cause, Context, Explainer, Flags, Reporter, Tick, TickCause, guest};
 
 struct World {
     config: String,
@@ -195,6 +199,13 @@ impl<R: Reporter> Setup<R> {
     pub fn start(self) -> Result<Harness<R>, String> {
         Ok(Harness { reporter: guest::started(&self.context)? })
     }
+}
+
+/// An explainer in a fresh world for this thread, with its own table as JSON; or its sentence.
+pub fn explainer<E: Explainer>(config: &str) -> Result<E, String> {
+    WORLD.set(World { config: config.to_owned(), ..World::default() });
+    let context = Context { name: "test".to_owned(), instance: 1, cause: Cause::Start };
+    guest::started_explainer(&context)
 }
 
 /// A container with that number and name, and plausible values for the rest.

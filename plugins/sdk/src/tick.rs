@@ -1,6 +1,6 @@
 //! Totals as a plugin reads them.
 
-use crate::bindings::exports::whodunit::plugin::reporter as raw;
+use crate::bindings::reporter::exports::whodunit::plugin::reporter as raw;
 
 pub use raw::Cause as TickCause;
 

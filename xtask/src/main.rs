@@ -18,6 +18,7 @@ mod setup;
 mod steps;
 mod tally;
 mod test;
+mod vm;
 mod workspace;
 
 use setup::Purpose;
@@ -49,6 +50,15 @@ enum Command {
     },
     /// Runs every check and test
     Test,
+    /// Runs the integration tests on other kernels, in virtual machines
+    Vm {
+        /// Versions, such as 5.10. Without: every known one
+        #[arg(value_name = "KERNEL")]
+        kernels: Vec<String>,
+        /// Runs only the tests whose names contain one of these
+        #[arg(last = true, value_name = "FILTER")]
+        filters: Vec<String>,
+    },
     /// Measures what tracing costs, beside the same work untraced and traced by others
     Bench {
         /// Where the rows are left as JSON
@@ -83,6 +93,7 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::Build => build::run(&workspace)?,
         Command::Demo { report } => return Ok(demo::run(&workspace, report)?),
         Command::Test => return Ok(test::run(&workspace)?),
+        Command::Vm { kernels, filters } => return Ok(vm::run(&workspace, &kernels, &filters)?),
         Command::Bench { json, rounds } => return Ok(bench::run(&workspace, json, rounds)?),
         Command::Coverage => return Ok(coverage::run(&workspace)?),
     }

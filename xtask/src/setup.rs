@@ -14,6 +14,7 @@ use clap::ValueEnum;
 use whodunit_artifacts::toolchain::{self, Goal, Toolchain};
 
 use crate::elf::{self, Linkage};
+use crate::vm::EMULATOR;
 
 /// The releases that are known to work here.
 const BPF_LINKER_VERSION: &str = "0.13.0";
@@ -31,6 +32,8 @@ pub(crate) enum Purpose {
     Containers,
     /// The checks of `cargo xtask test`
     Test,
+    /// Running other kernels in virtual machines
+    Vm,
     /// Measuring line coverage
     Coverage,
     /// The tools that benchmarks compare with
@@ -39,8 +42,8 @@ pub(crate) enum Purpose {
 
 impl Purpose {
     /// What most people want.
-    pub(crate) const USUAL: [Purpose; 4] =
-        [Purpose::Build, Purpose::Containers, Purpose::Test, Purpose::Coverage];
+    pub(crate) const USUAL: [Purpose; 5] =
+        [Purpose::Build, Purpose::Containers, Purpose::Test, Purpose::Vm, Purpose::Coverage];
 }
 
 /// Why something that is missing stays missing.
@@ -122,7 +125,7 @@ struct Need {
 }
 
 /// Everything, in the order in which it can be installed.
-const NEEDS: [Need; 11] = [
+const NEEDS: [Need; 12] = [
     Need {
         what: "a toolchain for BPF",
         purpose: Purpose::Build,
@@ -186,6 +189,13 @@ const NEEDS: [Need; 11] = [
         probe: "`cargo-deny --version` does not run",
         is_met: || installed("cargo-deny").is_some_and(|path| runs(&path)),
         install: install_cargo_deny,
+    },
+    Need {
+        what: "an emulator of x86_64 machines",
+        purpose: Purpose::Vm,
+        probe: "`qemu-system-x86_64 --version` does not run",
+        is_met: || program(EMULATOR).is_some_and(|path| runs(&path)),
+        install: |installer| installer.apt(&["qemu-system-x86"]),
     },
     Need {
         what: "llvm-profdata and llvm-cov of the compiler's LLVM",

@@ -77,6 +77,21 @@ impl Steps {
         value
     }
 
+    /// Runs something that counts for itself. One that comes to no count is a failure.
+    pub(crate) fn counted<E: Display>(
+        &mut self,
+        name: &str,
+        count: impl FnOnce() -> Result<Tally, E>,
+    ) -> bool {
+        self.step(name, || {
+            count().unwrap_or_else(|error| {
+                println!("error: {error}");
+                Tally::of_check(false)
+            })
+        });
+        self.all_passed_in_last()
+    }
+
     /// Checks claims, each of which counts.
     pub(crate) fn claims(&mut self, name: &str, check: impl FnOnce() -> Vec<Claim>) {
         self.step(name, || {
@@ -196,6 +211,15 @@ mod tests {
         let mut steps = Steps::default();
         assert!(!steps.check("nowhere", &mut Command::new("/nowhere/program")));
         assert_eq!(steps.tally, Tally { passed: 0, failed: 1, skipped: 0 });
+    }
+
+    #[test]
+    fn what_comes_to_no_count_is_a_failure() {
+        let mut steps = Steps::default();
+        let three = Tally { passed: 3, failed: 0, skipped: 0 };
+        assert!(steps.counted("counts", || Ok::<_, &str>(three)));
+        assert!(!steps.counted("does not", || Err("no count")));
+        assert_eq!(steps.tally, Tally { passed: 3, failed: 1, skipped: 0 });
     }
 
     #[test]

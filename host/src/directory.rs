@@ -4,7 +4,7 @@
 //! Bounded: a process that was not looked up for long makes room for newer ones.
 
 use std::num::NonZeroUsize;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use dashmap::DashMap;
 use lru::LruCache;
@@ -38,6 +38,21 @@ pub struct Container {
     pub ended: Option<UnixNanos>,
 }
 
+/// A mount of a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// The kernel's id of it.
+    pub id: u32,
+    /// Where it is mounted, in the container's own file tree. Bytes.
+    pub point: Vec<u8>,
+    /// Type of the file system, such as `overlay` or `fuse.sshfs`.
+    pub file_system: String,
+    /// What is mounted, as far as the file system tells. Bytes.
+    pub source: Vec<u8>,
+    /// Device of the file system, as the kernel's `MKDEV` packs it.
+    pub device: u32,
+}
+
 /// A process, as far as it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
@@ -61,6 +76,7 @@ struct Processes {
 /// The containers and processes of this run.
 pub struct Directory {
     containers: DashMap<ContainerId, Container>,
+    mounts: DashMap<ContainerId, Arc<[Mount]>>,
     processes: DashMap<ProcessId, Process>,
     process_ids: Mutex<Processes>,
 }
@@ -70,6 +86,7 @@ impl Directory {
     pub fn new(processes: NonZeroUsize) -> Directory {
         Directory {
             containers: DashMap::new(),
+            mounts: DashMap::new(),
             processes: DashMap::new(),
             process_ids: Mutex::new(Processes { by_key: LruCache::new(processes), next: 1 }),
         }
@@ -88,6 +105,17 @@ impl Directory {
     /// Forgets a container.
     pub fn remove_container(&self, id: ContainerId) {
         self.containers.remove(&id);
+        self.mounts.remove(&id);
+    }
+
+    /// Replaces what is known of a container's mounts.
+    pub fn put_mounts(&self, id: ContainerId, mounts: Arc<[Mount]>) {
+        self.mounts.insert(id, mounts);
+    }
+
+    /// A container's mounts, as far as they were seen. Empty where they were not.
+    pub fn mounts(&self, id: ContainerId) -> Arc<[Mount]> {
+        self.mounts.get(&id).map(|entry| Arc::clone(&entry)).unwrap_or_default()
     }
 
     /// Changes a container in place. Returns false where there is none of that number.

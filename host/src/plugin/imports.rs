@@ -266,6 +266,18 @@ impl directory::Host for Guest {
         })
     }
 
+    fn container_mounts(&mut self, id: types::ContainerId) -> Vec<directory::Mount> {
+        let mounts = self.grants.world.directory.mounts(ContainerId(id));
+        let mounts = mounts.iter().map(|mount| directory::Mount {
+            id: mount.id,
+            point: escaped(&mount.point),
+            file_system: mount.file_system.clone(),
+            source: escaped(&mount.source),
+            device: mount.device,
+        });
+        mounts.collect()
+    }
+
     fn process_by_id(&mut self, id: types::ProcessId) -> Option<types::Process> {
         let process = self.grants.world.directory.process(ProcessId(id))?;
         Some(types::Process {

@@ -1,6 +1,8 @@
 //! The daemon's side of the contract: the real one in a component, the test harness elsewhere.
 
-use crate::bindings::whodunit::plugin::directory::{Container, Probe, Process, Surroundings};
+use crate::bindings::whodunit::plugin::directory::{
+    Container, Mount, Probe, Process, Surroundings,
+};
 use crate::bindings::whodunit::plugin::documents::Refusal;
 use crate::bindings::whodunit::plugin::log::Level;
 
@@ -35,6 +37,10 @@ pub(crate) fn previous(output: &str) -> Option<Vec<u8>> {
 
 pub(crate) fn container(id: u32) -> Option<Container> {
     directory::container_by_id(id)
+}
+
+pub(crate) fn mounts(container: u32) -> Vec<Mount> {
+    directory::container_mounts(container)
 }
 
 pub(crate) fn process(id: u32) -> Option<Process> {

@@ -95,6 +95,7 @@ mod explainer;
 pub mod guest;
 mod imports;
 pub mod log;
+pub mod place;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 mod tick;

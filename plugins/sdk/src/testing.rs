@@ -12,7 +12,7 @@ pub use deaths::{DeathBuilder, death};
 
 use crate::bindings::reporter::exports::whodunit::plugin::reporter as raw_reporter;
 use crate::bindings::whodunit::plugin::types as raw;
-use crate::directory::{Container, Probe, Process, Surroundings};
+use crate::directory::{Container, Mount, Probe, Process, Surroundings};
 use crate::log::Level;
 use crate::{Batch, Cause, Context, Explainer, Flags, Reporter, Tick, TickCause, guest};
 
@@ -23,6 +23,7 @@ struct World {
     outputs: Option<Vec<String>>,
     document_limit: usize,
     containers: BTreeMap<u32, Container>,
+    mounts: BTreeMap<u32, Vec<Mount>>,
     processes: BTreeMap<u32, Process>,
     probes: Vec<Probe>,
     surroundings: Surroundings,
@@ -39,6 +40,7 @@ impl Default for World {
             outputs: None,
             document_limit: 64 << 20,
             containers: BTreeMap::new(),
+            mounts: BTreeMap::new(),
             processes: BTreeMap::new(),
             probes: Vec::new(),
             surroundings: Surroundings {
@@ -132,7 +134,10 @@ impl<R: Reporter> Harness<R> {
 
     /// Forgets every container, as a restart of the daemon does.
     pub fn clear_containers(&self) {
-        WORLD.with_borrow_mut(|world| world.containers.clear());
+        WORLD.with_borrow_mut(|world| {
+            world.containers.clear();
+            world.mounts.clear();
+        });
     }
 }
 
@@ -170,6 +175,13 @@ impl<R: Reporter> Setup<R> {
     #[must_use]
     pub fn container(self, container: Container) -> Setup<R> {
         WORLD.with_borrow_mut(|world| world.containers.insert(container.id, container));
+        self
+    }
+
+    /// Adds a mount to the container of that number.
+    #[must_use]
+    pub fn mount(self, container: u32, mount: Mount) -> Setup<R> {
+        WORLD.with_borrow_mut(|world| world.mounts.entry(container).or_default().push(mount));
         self
     }
 
@@ -303,6 +315,14 @@ impl BatchBuilder {
         let last = self.last();
         last.path = raw::Span { offset: 0, length: 0 };
         last.requested = requested;
+        self
+    }
+
+    /// Sets what the program of the last event asked for, or what the link says that it crossed.
+    #[must_use]
+    pub fn requested(mut self, text: impl AsRef<[u8]>) -> BatchBuilder {
+        let requested = self.push_text(text.as_ref());
+        self.last().requested = requested;
         self
     }
 
@@ -497,8 +517,12 @@ pub(crate) mod host {
     }
 
     pub(crate) mod directory {
-        use crate::directory::{Container, Probe, Process, Surroundings};
+        use crate::directory::{Container, Mount, Probe, Process, Surroundings};
         use crate::testing::WORLD;
+
+        pub(crate) fn container_mounts(id: u32) -> Vec<Mount> {
+            WORLD.with_borrow(|world| world.mounts.get(&id).cloned().unwrap_or_default())
+        }
 
         pub(crate) fn container_by_id(id: u32) -> Option<Container> {
             WORLD.with_borrow(|world| world.containers.get(&id).cloned())

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use whodunit_sdk::directory::Container as Known;
-use whodunit_sdk::{ContainerTotals, Event, Flags, Kind, Outcome};
+use whodunit_sdk::directory::{Container as Known, Mount};
+use whodunit_sdk::{AttributeKey, ContainerTotals, Event, Flags, Kind, Outcome};
 
-use crate::paths::{Marks, Paths, Taken};
+use crate::paths::{self, Addition, Marks, Operations, Paths, Taken, Whereabouts};
 
 /// The counters of a container, by the names of the contract and of the document.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -91,6 +91,8 @@ pub(crate) struct Identity {
     pub(crate) runtime: String,
     pub(crate) cgroup_id: String,
     pub(crate) cgroup_path: String,
+    /// What else is known, by name.
+    pub(crate) attributes: BTreeMap<String, String>,
 }
 
 impl Identity {
@@ -102,6 +104,7 @@ impl Identity {
             runtime: known.runtime,
             cgroup_id: known.cgroup_id.to_string(),
             cgroup_path: known.cgroup_path,
+            attributes: known.attributes.into_iter().collect(),
         }
     }
 
@@ -114,6 +117,7 @@ impl Identity {
             runtime: String::new(),
             cgroup_id: "0".to_owned(),
             cgroup_path: String::new(),
+            attributes: BTreeMap::new(),
         }
     }
 
@@ -142,6 +146,45 @@ pub(crate) struct Container {
     /// Accesses of files that found no room.
     pub(crate) truncated: u64,
     pub(crate) paths: Paths,
+    /// By their ids.
+    pub(crate) mounts: BTreeMap<u32, Mount>,
+}
+
+/// What a kind of event that worked does to its file. None for kinds that are about no file, or that
+/// are not known.
+fn effect_of(kind: Kind) -> Option<Marks> {
+    Some(match kind {
+        Kind::Open
+        | Kind::Exec
+        | Kind::Stat
+        | Kind::Access
+        | Kind::Readlink
+        | Kind::Chdir
+        | Kind::List
+        | Kind::Map
+        | Kind::Load
+        | Kind::OtherUse => Marks::USED,
+        Kind::Truncate
+        | Kind::Rename
+        | Kind::Link
+        | Kind::Unlink
+        | Kind::Make
+        | Kind::Attributes => Marks::CHANGED,
+        Kind::Follow => Marks::LINK,
+        Kind::ContainerStarted | Kind::ContainerEnded | Kind::Other(_) => return None,
+    })
+}
+
+fn identity_of(event: &Event<'_>) -> Option<paths::Identity> {
+    let number = |key| event.attribute(key);
+    Some(paths::Identity {
+        inode: number(AttributeKey::Inode)?,
+        whereabouts: Whereabouts {
+            mount: number(AttributeKey::Mount).unwrap_or_default() as u32,
+            device: number(AttributeKey::Device).unwrap_or_default() as u32,
+            file_system: number(AttributeKey::FileSystem).unwrap_or_default(),
+        },
+    })
 }
 
 impl Container {
@@ -158,6 +201,7 @@ impl Container {
             this_run: Totals::default(),
             truncated: 0,
             paths,
+            mounts: BTreeMap::new(),
         }
     }
 
@@ -172,30 +216,49 @@ impl Container {
         if flags.contains(Flags::DETACHED) {
             return;
         }
+        let kind = event.kind();
+        let Some(effect) = effect_of(kind) else {
+            return;
+        };
         let path = if event.path().is_empty() { event.requested() } else { event.path() };
         let unresolved =
             event.path().is_empty() || flags.intersects(Flags::UNRESOLVED.with(Flags::TRUNCATED));
         let setup = flags.contains(Flags::SETUP);
-        let executed = event.kind() == Kind::Exec;
         let (marks, errno) = match event.outcome() {
-            // What a runtime looked for in vain, or by an unsure path, says nothing about the
-            // container.
-            Outcome::Used if setup && !unresolved => (Marks::SETUP, 0),
+            // What a runtime looked for in vain, changed, or reached by an unsure path says nothing
+            // about the container.
+            Outcome::Used if setup && !unresolved && effect == Marks::USED => (Marks::SETUP, 0),
             _ if setup => return,
             Outcome::Used if unresolved => (Marks::UNRESOLVED, 0),
-            Outcome::Used if executed => (Marks::USED.with(Marks::EXECUTED), 0),
-            Outcome::Used => (Marks::USED, 0),
+            Outcome::Used => (effect, 0),
             Outcome::Missing => (Marks::MISSING, 0),
             Outcome::Refused(errno) => (Marks::REFUSED, u8::try_from(errno).unwrap_or(u8::MAX)),
             Outcome::Interrupted => return,
         };
-        self.mark(path, marks, errno);
+        let mut addition = Addition { errno, ..Addition::marks(marks) };
+        if marks == effect {
+            addition.identity = identity_of(event);
+            if marks == Marks::LINK {
+                addition.target = event.requested();
+            } else {
+                addition.operations = Operations::of(kind);
+                addition.requested = event.requested();
+            }
+        }
+        self.add(path, &addition);
     }
 
-    /// Adds marks to a path, or counts what found no room.
-    pub(crate) fn mark(&mut self, path: &[u8], marks: Marks, errno: u8) {
-        if !path.is_empty() && self.paths.mark(path, marks, errno) == Taken::Full {
+    /// Adds to what is known of a path, or counts what found no room.
+    pub(crate) fn add(&mut self, path: &[u8], addition: &Addition<'_>) {
+        if !path.is_empty() && self.paths.add(path, addition) == Taken::Full {
             self.truncated += 1;
+        }
+    }
+
+    /// Takes the mounts as they are now. Those that are gone stay: files were used there.
+    pub(crate) fn take_mounts(&mut self, mounts: Vec<Mount>) {
+        for mount in mounts {
+            self.mounts.insert(mount.id, mount);
         }
     }
 

@@ -7,6 +7,7 @@
 
 mod container;
 mod document;
+mod layout;
 mod paths;
 mod previous;
 mod report;

@@ -3,11 +3,14 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
+use whodunit_sdk::Kind;
+use whodunit_sdk::directory::Mount;
 use whodunit_sdk::escape::unescape;
+use whodunit_sdk::place;
 
 use crate::container::{Container, Identity, Lost, Totals};
-use crate::document::SCHEMA_VERSION;
-use crate::paths::{Marks, Paths};
+use crate::document::{SCHEMA_VERSION, device_of};
+use crate::paths::{self, Addition, Marks, Operations, Paths, Whereabouts};
 
 /// What a new instance needs of the report before it. Fields that it does not need are not read.
 #[derive(Debug, Deserialize)]
@@ -58,6 +61,7 @@ pub(crate) struct PreviousContainer<'a> {
     runtime: String,
     cgroup_id: String,
     cgroup_path: String,
+    attributes: std::collections::BTreeMap<String, String>,
     watched_since: String,
     from_birth: bool,
     first_exec_seen: bool,
@@ -73,6 +77,10 @@ pub(crate) struct PreviousContainer<'a> {
     #[serde(borrow)]
     executed: Vec<Text<'a>>,
     #[serde(borrow)]
+    interpreters: Vec<Text<'a>>,
+    #[serde(borrow)]
+    listed: Vec<Text<'a>>,
+    #[serde(borrow)]
     setup_files: Vec<Text<'a>>,
     #[serde(borrow)]
     missing: Vec<Text<'a>>,
@@ -80,6 +88,55 @@ pub(crate) struct PreviousContainer<'a> {
     unresolved: Vec<Text<'a>>,
     #[serde(borrow)]
     refused: Vec<PreviousRefusal<'a>>,
+    #[serde(borrow)]
+    links: Vec<PreviousLink<'a>>,
+    #[serde(borrow)]
+    changed: Vec<PreviousChange<'a>>,
+    mounts: Vec<PreviousMount>,
+    #[serde(borrow)]
+    details: Vec<PreviousDetail<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PreviousLink<'a> {
+    #[serde(borrow)]
+    path: Text<'a>,
+    #[serde(borrow)]
+    target: Text<'a>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PreviousChange<'a> {
+    #[serde(borrow)]
+    path: Text<'a>,
+    #[serde(borrow)]
+    operations: Vec<Text<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PreviousMount {
+    id: u32,
+    point: String,
+    file_system: String,
+    source: String,
+    device: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct PreviousDetail<'a> {
+    #[serde(borrow)]
+    path: Text<'a>,
+    #[serde(borrow)]
+    operations: Vec<Text<'a>>,
+    #[serde(borrow, default)]
+    requested: Vec<Text<'a>>,
+    #[serde(default)]
+    mount: u32,
+    #[serde(default)]
+    device: String,
+    inode: Option<u64>,
+    #[serde(default)]
+    file_system: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -125,6 +182,7 @@ impl PreviousContainer<'_> {
             runtime: self.runtime,
             cgroup_id: self.cgroup_id,
             cgroup_path: self.cgroup_path,
+            attributes: self.attributes,
         };
         // The totals of the document are those of every run, so in a later run they are the base.
         // In the same run they come again with the next tick, and the base is that of the document.
@@ -142,29 +200,86 @@ impl PreviousContainer<'_> {
         container.ended_at = self.ended_at;
         container.earlier_runs = earlier_runs;
         container.this_run = this_run;
-        for (list, marks) in [
-            (self.files, Marks::USED),
-            (self.executed, Marks::EXECUTED),
-            (self.setup_files, Marks::SETUP),
-            (self.missing, Marks::MISSING),
-            (self.unresolved, Marks::UNRESOLVED),
+        let mounts = self.mounts.into_iter().map(|mount| Mount {
+            id: mount.id,
+            point: mount.point,
+            file_system: mount.file_system,
+            source: mount.source,
+            device: device_of(&mount.device).unwrap_or_default(),
+        });
+        container.take_mounts(mounts.collect());
+        for (list, marks, kind) in [
+            (self.files, Marks::USED, None),
+            (self.executed, Marks::USED, Some(Kind::Exec)),
+            (self.interpreters, Marks::USED, Some(Kind::Load)),
+            (self.listed, Marks::USED, Some(Kind::List)),
+            (self.setup_files, Marks::SETUP, None),
+            (self.missing, Marks::MISSING, None),
+            (self.unresolved, Marks::UNRESOLVED, None),
         ] {
-            for Text(text) in list {
-                container.restore_path(&text, marks, 0);
+            let operations = kind.map_or(Operations::NONE, Operations::of);
+            for path in list {
+                container.restore_path(&path, &Addition { operations, ..Addition::marks(marks) });
             }
         }
-        for PreviousRefusal { path: Text(text), errno } in self.refused {
-            container.restore_path(&text, Marks::REFUSED, errno);
+        for PreviousRefusal { path, errno } in self.refused {
+            let refused = Addition { errno, ..Addition::marks(Marks::REFUSED) };
+            container.restore_path(&path, &refused);
+        }
+        for PreviousLink { path, target } in self.links {
+            if let Some(target) = unescape(&target.0) {
+                let link = Addition { target: &target, ..Addition::marks(Marks::LINK) };
+                container.restore_path(&path, &link);
+            }
+        }
+        for PreviousChange { path, operations } in self.changed {
+            let operations = operations_of(&operations);
+            let change = Addition { operations, ..Addition::marks(Marks::CHANGED) };
+            container.restore_path(&path, &change);
+        }
+        for detail in self.details {
+            container.restore_detail(&detail);
         }
         container.truncated += self.truncated;
         container
     }
 }
 
+fn operations_of(names: &[Text<'_>]) -> Operations {
+    let named = names.iter().map(|name| Operations::named(&name.0));
+    named.fold(Operations::NONE, Operations::with)
+}
+
 impl Container {
-    fn restore_path(&mut self, text: &str, marks: Marks, errno: u8) {
-        if let Some(path) = unescape(text) {
-            self.mark(&path, marks, errno);
+    fn restore_path(&mut self, text: &Text<'_>, addition: &Addition<'_>) {
+        if let Some(path) = unescape(&text.0) {
+            self.add(&path, addition);
+        }
+    }
+
+    fn restore_detail(&mut self, detail: &PreviousDetail<'_>) {
+        let mount = self.mounts.get(&detail.mount);
+        let by_name = place::file_system_magic(&detail.file_system);
+        let identity = detail.inode.map(|inode| paths::Identity {
+            inode,
+            whereabouts: Whereabouts {
+                mount: detail.mount,
+                device: device_of(&detail.device).unwrap_or_default(),
+                file_system: by_name
+                    .or_else(|| place::file_system_magic(&mount?.file_system))
+                    .unwrap_or_default(),
+            },
+        });
+        let operations = operations_of(&detail.operations);
+        let used = Addition { operations, identity, ..Addition::marks(Marks::USED) };
+        self.restore_path(&detail.path, &used);
+        for form in &detail.requested {
+            if let Some(requested) = unescape(&form.0) {
+                self.restore_path(
+                    &detail.path,
+                    &Addition { requested: &requested, ..Addition::marks(Marks::USED) },
+                );
+            }
         }
     }
 }

@@ -2,15 +2,17 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Serializer;
 use whodunit_sdk::directory::{self, Probe, Surroundings};
 use whodunit_sdk::documents::{self, Refusal};
-use whodunit_sdk::{Batch, Context, Kind, Reporter, Tick, clock, warn};
+use whodunit_sdk::{Batch, Context, Reporter, Tick, clock, warn};
 
 use crate::container::{Container, Identity, Lost, lost_of, lost_plus};
 use crate::document::{
-    ContainerReport, Daemon, Document, EarlierLosses, SCHEMA_VERSION, reasons_of,
+    ContainerReport, Daemon, Document, EarlierLosses, Most, SCHEMA_VERSION, reasons_of,
 };
+use crate::layout::Layout;
 use crate::paths::Paths;
 use crate::previous::{Forgotten, Previous};
 
@@ -108,27 +110,7 @@ impl Reporter for Report {
             let mut event = first;
             let container = self.container(number);
             loop {
-                match event.kind() {
-                    Kind::Open | Kind::Exec => container.take(&event),
-                    // That it is listed is all there is to do; its end comes with the tick.
-                    Kind::ContainerStarted | Kind::ContainerEnded | Kind::Other(_) => {}
-                    // Counted, and not listed.
-                    Kind::Stat
-                    | Kind::Access
-                    | Kind::Readlink
-                    | Kind::Chdir
-                    | Kind::List
-                    | Kind::Map
-                    | Kind::Load
-                    | Kind::Follow
-                    | Kind::Truncate
-                    | Kind::Rename
-                    | Kind::Link
-                    | Kind::Unlink
-                    | Kind::Make
-                    | Kind::Attributes
-                    | Kind::OtherUse => {}
-                }
+                container.take(&event);
                 match events.next_if(|next| next.container() == number) {
                     Some(next) => event = next,
                     None => break,
@@ -145,6 +127,7 @@ impl Reporter for Report {
             if let Some(known) = directory::container(totals.container()) {
                 container.identity = Identity::of(known);
             }
+            container.take_mounts(directory::mounts(totals.container()));
             if totals.ended().is_some()
                 && let Some(container) = self.running.remove(&totals.container())
             {
@@ -235,29 +218,43 @@ impl Report {
         }
     }
 
-    /// Emits the report. Where it is too large for the output, its lists are cut, and say so.
+    /// Emits the report. Where it is too large for the output, its lists are cut, and say so: the
+    /// details first.
     fn emit(&mut self, time: u64) -> Result<(), String> {
         let longest =
             self.running.values().chain(&self.ended).map(|container| container.paths.len());
-        let mut most = longest.max().unwrap_or_default();
+        let longest = longest.max().unwrap_or_default();
+        let mut most = Most { paths: longest, details: longest };
+        // Size of the document with every detail, once it is known to be too large.
+        let mut with_details = None;
         loop {
             let body = self.render(time, most)?;
-            match documents::emit(OUTPUT, &body) {
+            let limit = match documents::emit(OUTPUT, &body) {
                 Ok(()) => {
                     self.last_bytes = body.len();
                     return Ok(());
                 }
-                Err(Refusal::TooLarge(limit)) if most > 0 => {
-                    // A twentieth below what fits on average.
-                    let fitting = most as u128 * u128::from(limit) * 19 / (body.len() as u128 * 20);
-                    most = usize::try_from(fitting).unwrap_or(0).min(most - 1);
-                }
+                Err(Refusal::TooLarge(limit)) => limit,
                 Err(refusal) => return Err(refusal.into()),
+            };
+            match with_details {
+                None if most.details > 0 => {
+                    with_details = Some(body.len());
+                    most.details = 0;
+                    let bare = self.render(time, most)?.len();
+                    most.details =
+                        share(longest, limit.saturating_sub(bare as u64), body.len() - bare);
+                }
+                _ if most.details > 0 => most.details /= 2,
+                _ if most.paths > 0 => {
+                    most.paths = share(most.paths, limit, body.len()).min(most.paths - 1);
+                }
+                _ => return Err(Refusal::TooLarge(limit).into()),
             }
         }
     }
 
-    fn render(&self, time: u64, most: usize) -> Result<Vec<u8>, String> {
+    fn render(&self, time: u64, most: Most) -> Result<Vec<u8>, String> {
         let surroundings = &self.surroundings;
         let probes = directory::probes();
         let lost = self.lost_in_this_run.clone();
@@ -298,7 +295,8 @@ impl Report {
             forgotten: &self.forgotten,
         };
         let mut body = Vec::with_capacity(self.last_bytes + self.last_bytes / 8 + 4096);
-        serde_json::to_writer_pretty(&mut body, &document)
+        document
+            .serialize(&mut Serializer::with_formatter(&mut body, Layout::default()))
             .map_err(|error| format!("the report is not possible as JSON: {error}"))?;
         body.push(b'\n');
         Ok(body)
@@ -320,6 +318,13 @@ impl Report {
         }
         reasons
     }
+}
+
+/// How many of some entries fit into `room` bytes, if all of them take `bytes`: a twentieth below what
+/// fits on average.
+fn share(entries: usize, room: u64, bytes: usize) -> usize {
+    let fitting = entries as u128 * u128::from(room) * 19 / (bytes.max(1) as u128 * 20);
+    usize::try_from(fitting).map_or(entries, |fitting| fitting.min(entries))
 }
 
 /// Whether a probe is one of those that this report rests on.

@@ -3,8 +3,9 @@
 use jsonschema::Validator;
 use report_json::Report;
 use serde_json::{Value, json};
+use whodunit_sdk::directory::Mount;
 use whodunit_sdk::testing::{BatchBuilder, Harness, Setup, TickBuilder, container};
-use whodunit_sdk::{Cause, Flags, TickCause};
+use whodunit_sdk::{AttributeKey, Cause, Flags, Kind, TickCause};
 
 const SCHEMA: &str = include_str!("../report.schema.json");
 const TABLE: &str = include_str!("../../../docs/report.md");
@@ -52,7 +53,16 @@ fn check_sums(report: &Value) {
             assert_eq!(container.get("ended_at").is_some(), list == "ended_containers");
             events += number(&container["total_events"]);
             lost += number(&container["lost_total"]);
-            for paths in ["files", "executed", "setup_files", "missing", "unresolved"] {
+            let lists = [
+                "files",
+                "executed",
+                "interpreters",
+                "listed",
+                "setup_files",
+                "missing",
+                "unresolved",
+            ];
+            for paths in lists {
                 let paths = container[paths].as_array().unwrap();
                 assert!(paths.is_sorted_by_key(|path| path.as_str().unwrap()), "{paths:?}");
             }
@@ -118,7 +128,7 @@ fn a_report_has_every_field_of_a_quiet_and_of_a_busy_container() {
         )
         .unwrap();
     let report = report(&harness);
-    assert_eq!(report["schema_version"], 1);
+    assert_eq!(report["schema_version"], 2);
     assert_eq!(report["pod_name"], "my-app");
     assert_eq!(report["namespace"], "default");
     assert_eq!(report["started_at"], NOW_TEXT);
@@ -140,10 +150,160 @@ fn a_report_has_every_field_of_a_quiet_and_of_a_busy_container() {
     assert_eq!(web["unresolved"], json!(["/cut", "/etc/hosts", "relative"]));
     assert_eq!(web["last_event_at"], "2026-01-15T10:00:01Z");
     assert_eq!(web["counters"]["duplicate"], 140);
-    assert_eq!(web["complete"], true);
+    assert_eq!(web["incomplete_reasons"], json!(["3 paths that it used could not be resolved"]));
+    assert_eq!(db["complete"], true);
     assert_eq!(db["files"], json!([]));
     assert_eq!(db["total_events"], 0);
     assert_eq!(db.get("last_event_at"), None);
+}
+
+/// A mount of container 1.
+fn mount(id: u32, point: &str, file_system: &str) -> Mount {
+    Mount {
+        id,
+        point: point.to_owned(),
+        file_system: file_system.to_owned(),
+        source: "none".to_owned(),
+        device: 8 << 20 | 1,
+    }
+}
+
+/// A batch with one event of each way to use or change a file.
+fn everything() -> whodunit_sdk::Batch {
+    let identified = |batch: BatchBuilder, inode, mount| {
+        batch
+            .attribute(AttributeKey::Device, 8 << 20 | 1)
+            .attribute(AttributeKey::Inode, inode)
+            .attribute(AttributeKey::FileSystem, 0xef53)
+            .attribute(AttributeKey::Mount, mount)
+    };
+    let event =
+        |batch: BatchBuilder, kind: Kind, path: &str| batch.event(kind.code(), 1, path.as_bytes());
+    let mut batch = identified(BatchBuilder::new().open(1, "/etc/a"), 11, 1).requested("../etc/a");
+    batch = identified(event(batch, Kind::Stat, "/etc/a"), 11, 1).requested("/lib/a");
+    batch = identified(event(batch, Kind::List, "/data"), 2, 2);
+    batch = identified(batch.exec(1, "/bin/sh"), 12, 1);
+    batch = identified(event(batch, Kind::Load, "/lib64/ld.so"), 13, 99);
+    for (kind, path) in [
+        (Kind::Access, "/x/access"),
+        (Kind::Readlink, "/x/readlink"),
+        (Kind::Chdir, "/x"),
+        (Kind::Map, "/x/map"),
+        (Kind::OtherUse, "/x/other"),
+        (Kind::Make, "/tmp/made"),
+        (Kind::Rename, "/tmp/made"),
+        (Kind::Attributes, "/etc/a"),
+        (Kind::Truncate, "/tmp/cut"),
+        (Kind::Link, "/tmp/linked"),
+        (Kind::Unlink, "/tmp/gone"),
+    ] {
+        batch = event(batch, kind, path);
+    }
+    batch = event(batch, Kind::Unlink, "/tmp/never").failed(2);
+    batch = event(batch, Kind::Make, "/tmp").failed(17);
+    batch = event(batch, Kind::Stat, "/unsure").flags(Flags::UNRESOLVED);
+    batch = event(batch, Kind::Rename, "/setup").flags(Flags::SETUP);
+    event(batch, Kind::Follow, "/lib").flags(Flags::INFERRED).requested("usr/lib").build()
+}
+
+fn check_everything(web: &Value) {
+    let files = [
+        "/bin/sh",
+        "/data",
+        "/etc/a",
+        "/lib64/ld.so",
+        "/x",
+        "/x/access",
+        "/x/map",
+        "/x/other",
+        "/x/readlink",
+    ];
+    assert_eq!(web["files"], json!(files));
+    assert_eq!(web["executed"], json!(["/bin/sh"]));
+    assert_eq!(web["interpreters"], json!(["/lib64/ld.so"]));
+    assert_eq!(web["listed"], json!(["/data"]));
+    assert_eq!(web["missing"], json!(["/tmp/never"]));
+    assert_eq!(web["refused"], json!([{ "path": "/tmp", "errno": 17 }]));
+    assert_eq!(web["unresolved"], json!(["/unsure"]));
+    assert_eq!(web["setup_files"], json!([]));
+    assert_eq!(web["links"], json!([{ "path": "/lib", "target": "usr/lib" }]));
+    assert_eq!(
+        web["changed"],
+        json!([
+            { "path": "/etc/a", "operations": ["attributes"] },
+            { "path": "/tmp/cut", "operations": ["truncate"] },
+            { "path": "/tmp/gone", "operations": ["unlink"] },
+            { "path": "/tmp/linked", "operations": ["link"] },
+            { "path": "/tmp/made", "operations": ["rename", "make"] },
+        ])
+    );
+    let mount = |id, point: &str, file_system: &str, place: &str| {
+        json!({
+            "id": id, "point": point, "file_system": file_system, "source": "none",
+            "device": "8:1", "place": place,
+        })
+    };
+    let mounts = [mount(1, "/", "overlay", "image"), mount(2, "/data", "ext4", "volume")];
+    assert_eq!(web["mounts"], json!(mounts));
+    let details = web["details"].as_array().unwrap();
+    let paths: Vec<_> = details.iter().map(|detail| detail["path"].as_str().unwrap()).collect();
+    assert_eq!(paths, files);
+    let detail = |path: &str| details.iter().find(|detail| detail["path"] == path).unwrap().clone();
+    assert_eq!(
+        detail("/etc/a"),
+        json!({
+            "path": "/etc/a", "operations": ["open", "stat", "attributes"],
+            "requested": ["../etc/a", "/lib/a"], "place": "image",
+            "mount": 1, "device": "8:1", "inode": 11, "file_system": "overlay",
+        })
+    );
+    assert_eq!(detail("/data")["place"], "volume");
+    // Its mount is not among those that were seen.
+    assert_eq!(detail("/lib64/ld.so")["place"], "unknown");
+    assert_eq!(detail("/lib64/ld.so")["file_system"], "ext4");
+    assert_eq!(
+        detail("/x/map"),
+        json!({ "path": "/x/map", "operations": ["map"], "place": "unknown" })
+    );
+}
+
+#[test]
+fn every_way_to_use_or_change_a_file_has_its_place_and_survives_a_restart() {
+    let mut harness = world()
+        .mount(1, mount(1, "/", "overlay"))
+        .mount(1, mount(2, "/data", "ext4"))
+        .start()
+        .unwrap();
+    harness.batch(everything());
+    let tick = || TickBuilder::new().container(1, &received(20)).build();
+    harness.tick(tick()).unwrap();
+    let before = report(&harness);
+    check_everything(&before["containers"][0]);
+    // The instance that comes after it knows it from the document alone.
+    let mut harness = harness.replace(Cause::Replaced("it trapped".to_owned())).unwrap();
+    harness.tick(tick()).unwrap();
+    let after = report(&harness);
+    check_everything(&after["containers"][0]);
+    assert_eq!(after["containers"], before["containers"]);
+}
+
+#[test]
+fn details_make_room_before_files_do() {
+    let mut harness = world().document_limit(60_000).start().unwrap();
+    let files = (0..500).fold(BatchBuilder::new(), |batch, number| {
+        batch
+            .open(1, format!("/usr/share/doc/package-{number:04}/copyright"))
+            .requested(format!("../doc/package-{number:04}/copyright"))
+    });
+    harness.batch(files.build());
+    harness.interval().unwrap();
+    let report = report(&harness);
+    let container = &report["containers"][0];
+    assert_eq!(container["files"].as_array().unwrap().len(), 500);
+    assert_eq!(container["truncated"], 0);
+    let details = container["details"].as_array().unwrap().len();
+    assert!((50..500).contains(&details), "{details}");
+    assert_eq!(container["details_omitted"], 500 - details);
 }
 
 #[test]
@@ -405,7 +565,15 @@ fn containers_of_an_earlier_boot_are_history() {
 
 #[test]
 fn a_document_that_is_no_report_is_left_behind_and_counted() {
-    for document in ["", "{", "[]", "{}", r#"{"schema_version": 99}"#, r#"{"schema_version": 1}"#] {
+    for document in [
+        "",
+        "{",
+        "[]",
+        "{}",
+        r#"{"schema_version": 99}"#,
+        r#"{"schema_version": 1}"#,
+        r#"{"schema_version": 2}"#,
+    ] {
         let mut harness = world().previous("report", document.as_bytes()).start().unwrap();
         assert!(harness.log()[0].1.contains("left behind"), "{:?}", harness.log());
         harness.interval().unwrap();

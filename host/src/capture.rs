@@ -1,7 +1,7 @@
 //! The capture thread: from the rings to dispatch.
 //!
 //! Owns the kernel room, discovery and the pipeline, all on one thread, so that an event meets no lock.
-//! Takes commands, gives batches and ticks to the dispatcher. Never waits for anybody but the kernel.
+//! Takes commands, gives batches and ticks to the resolving stage. Never waits for anybody but the kernel.
 
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use crate::event::{CgroupId, ContainerId, ContainerTotals, Counter, Tick, TickCa
 use crate::kernel::gate::Gate as _;
 use crate::kernel::{Kernel, KernelCounters, boot_time_ns, real_time_ns};
 use crate::pipeline::Pipeline;
+use crate::resolve::stage::Stage;
 
 /// The shortest time between two looks at the rings, while events flow. A wakeup for each event would
 /// cost more than the event; in this time the fastest producer fills a small part of the ring.
@@ -45,6 +46,7 @@ pub struct Capture {
     discovery: Discovery,
     pipeline: Pipeline,
     dispatcher: Dispatcher,
+    stage: Stage,
     waiting: WaitingRoom,
     rescan: Duration,
     next_scan: Instant,
@@ -70,6 +72,7 @@ impl Capture {
         mut discovery: Discovery,
         pipeline: Pipeline,
         dispatcher: Dispatcher,
+        stage: Stage,
         rescan: Duration,
     ) -> Result<Capture, DiscoveryError> {
         let now = UnixNanos(real_time_ns());
@@ -80,6 +83,7 @@ impl Capture {
             discovery,
             pipeline,
             dispatcher,
+            stage,
             waiting: WaitingRoom::default(),
             rescan,
             next_scan: begin + rescan,
@@ -116,6 +120,7 @@ impl Capture {
         self.kernel.detach();
         self.turn();
         self.tick(TickCause::Stop);
+        self.stage.finish();
     }
 
     /// One look at everything. Returns how many file records there were.
@@ -174,7 +179,7 @@ impl Capture {
     }
 
     fn files(&mut self) -> usize {
-        let Capture { kernel, discovery, pipeline, dispatcher, waiting, undecodable, .. } = self;
+        let Capture { kernel, discovery, pipeline, stage, waiting, undecodable, .. } = self;
         let now = Instant::now();
         let epoch_ns = boot_epoch_ns();
         kernel.drain_files(FILES_AT_ONCE, |record| {
@@ -187,7 +192,7 @@ impl Capture {
                     let time = UnixNanos(epoch_ns + access.time_ns);
                     pipeline.file(container, &access, time);
                     if pipeline.batch_is_full() {
-                        pipeline.take_batch().into_iter().for_each(|batch| dispatcher.batch(batch));
+                        pipeline.take_batch().into_iter().for_each(|batch| stage.batch(batch));
                     }
                 }
                 Owner::Ignored => {}
@@ -268,7 +273,7 @@ impl Capture {
     }
 
     fn flush(&mut self) {
-        self.pipeline.take_batch().into_iter().for_each(|batch| self.dispatcher.batch(batch));
+        self.pipeline.take_batch().into_iter().for_each(|batch| self.stage.batch(batch));
     }
 
     fn now_and_then(&mut self) {
@@ -285,6 +290,7 @@ impl Capture {
             self.next_forget = now + FORGET_EVERY;
             self.kernel.forget_repeats();
             self.pipeline.forget_repeats();
+            self.stage.forget_told();
         }
     }
 
@@ -323,7 +329,7 @@ impl Capture {
             .filter(|(_, value)| *value != 0)
             .map(|(name, value)| Counter { name, value })
             .collect();
-        self.dispatcher.tick(std::sync::Arc::new(Tick { time: now, cause, containers, counters }));
+        self.stage.tick(std::sync::Arc::new(Tick { time: now, cause, containers, counters }));
     }
 }
 

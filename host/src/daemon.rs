@@ -20,10 +20,13 @@ use crate::discovery::root::{CgroupRoot, RootError};
 use crate::discovery::{Discovery, DiscoveryError};
 use crate::event::{TickCause, UnixNanos};
 use crate::exit::{Exit, Exits, Failure};
+use crate::filter::Excluded;
 use crate::kernel::{Kernel, ProbeStatus, StartError, real_time_ns};
 use crate::lock::Lock;
 use crate::pipeline::Pipeline;
 use crate::plugin::{LoadError, PluginHost, Probe, Surroundings, World};
+use crate::resolve::Resolver;
+use crate::resolve::stage::Stage;
 use crate::sink::{self, SinkError, Sinks};
 
 /// How many processes are remembered by name.
@@ -114,6 +117,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     let started = UnixNanos(real_time_ns());
     let _lock = Lock::take(&config.daemon.state_dir)?;
     let root = CgroupRoot::open(config.discovery.cgroup_root.as_deref())?;
+    let cgroup_root = root.path().to_owned();
     let kernel = Kernel::start(&config.capture)?;
     say_coverage(kernel.probes());
 
@@ -133,10 +137,20 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     };
     let cache_dir = &config.daemon.cache_dir;
     let plugins = PluginHost::load(&config.plugins, cache_dir, world, &sinks, Box::new(say_death))?;
+    let resolver =
+        Resolver::new(Arc::clone(&directory), Excluded::new(&config.files.exclude), cgroup_root);
+    let stage = Stage::start(resolver, plugins.dispatcher())
+        .map_err(|source| SystemError { what: "the resolving thread", source })?;
     let pipeline = Pipeline::new(&config.files, directory);
     let scope = discovery.scope();
-    let capture =
-        Capture::new(kernel, discovery, pipeline, plugins.dispatcher(), config.discovery.rescan)?;
+    let capture = Capture::new(
+        kernel,
+        discovery,
+        pipeline,
+        plugins.dispatcher(),
+        stage,
+        config.discovery.rescan,
+    )?;
 
     tracing::info!(
         scope = scope.name(),

@@ -190,6 +190,12 @@ impl Flags {
         Flags(self.0 | other.0)
     }
 
+    /// The bits of `self` that `other` does not have.
+    #[must_use]
+    pub const fn without(self, other: Flags) -> Flags {
+        Flags(self.0 & !other.0)
+    }
+
     /// The bits of `self`, and those of `other` where `condition` holds.
     #[must_use]
     pub const fn with_if(self, condition: bool, other: Flags) -> Flags {
@@ -243,6 +249,18 @@ pub struct Span {
     pub length: u32,
 }
 
+/// Where the process of an event stood, as far as the kernel tells: what it takes to look its path up
+/// afterwards. No guest gets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Standpoint {
+    /// Inode number of its mount namespace, as in `/proc/<pid>/ns/mnt`; 0 where that is not known.
+    pub mount_namespace: u32,
+    /// Whether a symbolic link that the path itself names is not followed.
+    pub no_follow: bool,
+    /// Its root inside the mount namespace. None where that is not known.
+    pub root: Span,
+}
+
 /// One admitted event. Its paths and attributes stand in the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -268,6 +286,8 @@ pub struct Event {
     pub attributes_first: u32,
     /// How many attributes.
     pub attributes_count: u32,
+    /// Where its process stood.
+    pub standpoint: Standpoint,
 }
 
 /// Events in the order of their admission, with what they refer to.

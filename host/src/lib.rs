@@ -22,6 +22,8 @@ pub mod lock;
 pub mod logging;
 pub mod pipeline;
 pub mod plugin;
+pub mod report;
+pub mod resolve;
 pub mod sink;
 
 #[cfg(test)]

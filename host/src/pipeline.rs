@@ -14,7 +14,7 @@ use crate::dedup::{Dedup, FileCounts, FileKey, OutcomeClass, PathHasher, Verdict
 use crate::directory::{Container, Directory};
 use crate::event::{
     Attribute, AttributeKey, Batch, ContainerId, ContainerTotals, Counter, Event, Flags, Kind,
-    UnixNanos,
+    Standpoint, UnixNanos,
 };
 use crate::filter::Excluded;
 use crate::kernel::KernelCounters;
@@ -174,6 +174,7 @@ impl Pipeline {
             requested,
             attributes_first,
             attributes_count: self.batch.attributes.len() as u32 - attributes_first,
+            standpoint: Standpoint::default(),
         });
     }
 
@@ -195,6 +196,7 @@ impl Pipeline {
             requested: path,
             attributes_first: self.batch.attributes.len() as u32,
             attributes_count: 0,
+            standpoint: Standpoint::default(),
         });
     }
 

@@ -179,6 +179,7 @@ mod tests {
             requested: Span::default(),
             attributes_first: 0,
             attributes_count: 0,
+            standpoint: crate::event::Standpoint::default(),
         };
         Arc::new(Batch { events: vec![event; events], ..Batch::default() })
     }

@@ -240,6 +240,7 @@ fn opens(paths: &[&str]) -> Batch {
             requested: Span::default(),
             attributes_first: 0,
             attributes_count: 0,
+            standpoint: crate::event::Standpoint::default(),
         });
     }
     batch

@@ -4,6 +4,8 @@
 //! into one sentence and an exit code. The commands that need a kernel are given by `main`. Reads
 //! neither arguments nor environment of the process by itself, so that tests can give their own.
 
+mod reports;
+
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -106,6 +108,11 @@ enum Command {
         #[arg(long, value_enum, default_value = "table", value_name = "FORMAT")]
         output: FindingsFormat,
     },
+    /// Show which files containers used, from the report
+    Files(reports::FilesCommand),
+    /// Compare, join and count reports
+    #[command(subcommand)]
+    Report(reports::ReportCommand),
     /// Print the version of the daemon and of its plugin contract
     Version,
 }
@@ -195,6 +202,8 @@ impl Command {
                 let loaded = flags.load(console)?;
                 return (commands.doctor)(&loaded.config, output, console.out);
             }
+            Command::Files(command) => return command.execute(console),
+            Command::Report(command) => return command.execute(console),
             Command::Version => written(console.out.write_all(version().as_bytes()))?,
         }
         Ok(Exit::Success)
@@ -284,10 +293,10 @@ mod tests {
 
     /// What one run of the program gives its user.
     #[derive(Debug)]
-    struct Told {
-        exit: Exit,
-        out: String,
-        err: String,
+    pub(super) struct Told {
+        pub(super) exit: Exit,
+        pub(super) out: String,
+        pub(super) err: String,
     }
 
     fn run_that_fails(config: &Config) -> Result<(), Failure> {
@@ -330,7 +339,7 @@ mod tests {
         Told { exit, out: text(out), err: text(err) }
     }
 
-    fn told(arguments: &[&str], variables: &[(&str, &str)]) -> Told {
+    pub(super) fn told(arguments: &[&str], variables: &[(&str, &str)]) -> Told {
         told_at(arguments, variables, false, Path::new("/nonexistent/whodunit.toml"))
     }
 

@@ -129,12 +129,26 @@ fn builtin_plugins() {
     check("configuration.md", "builtins", &page);
 }
 
+/// Every command that does something, by its words: `run`, `plugin inspect`, ...
+fn leaf_commands(command: &clap::Command, words: &str) -> Vec<(String, clap::Command)> {
+    let name = |inner: &clap::Command| format!("{words} {}", inner.get_name()).trim().to_owned();
+    let inside = command.get_subcommands().flat_map(|inner| match inner.has_subcommands() {
+        true => leaf_commands(inner, &name(inner)),
+        false => vec![(name(inner), inner.clone())],
+    });
+    inside.collect()
+}
+
 #[test]
 fn commands() {
     let mut page = String::from("| command | what it does |\n|---|---|\n");
-    for command in cli::command_line().get_subcommands() {
+    for (words, command) in leaf_commands(&cli::command_line(), "") {
         let about = command.get_about().unwrap();
-        writeln!(page, "| `whodunit {}` | {about} |", command.get_name()).unwrap();
+        let places: String = command
+            .get_positionals()
+            .map(|place| format!(" {}", place.get_value_names().map_or("", |names| &names[0])))
+            .collect();
+        writeln!(page, "| `whodunit {words}{places}` | {about} |").unwrap();
     }
     check("cli.md", "commands", &page);
 }
@@ -143,24 +157,24 @@ fn commands() {
 fn flags() {
     let mut page =
         String::from("| flag | environment | key | commands | meaning |\n|---|---|---|---|---|\n");
-    let program = cli::command_line();
+    let program = leaf_commands(&cli::command_line(), "");
     let mut seen = Vec::new();
-    let all = program.get_subcommands().flat_map(|command| command.get_arguments());
-    for flag in all.filter(|flag| flag.get_id() != "help") {
+    let all = program.iter().flat_map(|(_, command)| command.get_arguments());
+    for flag in all.filter(|flag| flag.get_id() != "help" && !flag.is_positional()) {
         let long = flag.get_long().expect("every flag has a long name");
         let help = flag.get_help().expect("every flag has a help text").to_string();
         if seen.contains(&(long, help.clone())) {
             continue;
         }
         let commands: Vec<String> = program
-            .get_subcommands()
-            .filter(|command| {
+            .iter()
+            .filter(|(_, command)| {
                 command.get_arguments().any(|other| {
                     other.get_long() == Some(long)
                         && other.get_help().is_some_and(|text| text.to_string() == help)
                 })
             })
-            .map(|command| format!("`{}`", command.get_name()))
+            .map(|(words, _)| format!("`{words}`"))
             .collect();
         let setting = Setting::ALL.into_iter().find(|setting| setting.flag() == long);
         let (meaning, variable) = match help.split_once(" [env: ") {
@@ -169,17 +183,21 @@ fn flags() {
         };
         let key = setting.map_or(String::new(), |setting| format!("`{}`", setting.key()));
         let short = flag.get_short().map_or(String::new(), |short| format!("`-{short}`, "));
-        let value = flag.get_value_names().map_or(String::new(), |names| format!(" {}", names[0]));
+        let takes_value = flag.get_action().takes_values();
+        let value = flag.get_value_names().filter(|_| takes_value);
+        let value = value.map_or(String::new(), |names| format!(" {}", names[0]));
         let words: Vec<String> = flag
             .get_possible_values()
             .iter()
+            .filter(|_| takes_value)
             .map(|word| format!("`{}`", word.get_name()))
             .collect();
         let words =
             if words.is_empty() { String::new() } else { format!(": {}", words.join(" or ")) };
         writeln!(
             page,
-            "| {short}`--{long}{value}` | {variable} | {key} | {} | {}{words} |",
+            "| {short}`--{long}{}` | {variable} | {key} | {} | {}{words} |",
+            cell(&value),
             commands.join(", "),
             cell(meaning)
         )

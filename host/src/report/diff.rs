@@ -7,8 +7,11 @@ use serde::Serialize;
 use super::document::{Container, Report};
 use super::table::printable;
 
+/// Gives one list of a container.
+type ListOf = fn(&Container) -> BTreeSet<String>;
+
 /// The lists that are compared, by their names.
-const LISTS: [(&str, fn(&Container) -> BTreeSet<String>); 5] = [
+const LISTS: [(&str, ListOf); 5] = [
     ("files", |container| container.files.iter().cloned().collect()),
     ("links", |container| {
         container.links.iter().map(|link| format!("{} -> {}", link.path, link.target)).collect()
@@ -115,7 +118,7 @@ fn by_name(report: &Report) -> BTreeMap<&str, Vec<&Container>> {
     names
 }
 
-fn all(containers: &[&Container], of: fn(&Container) -> BTreeSet<String>) -> BTreeSet<String> {
+fn all(containers: &[&Container], of: ListOf) -> BTreeSet<String> {
     containers.iter().flat_map(|container| of(container)).collect()
 }
 

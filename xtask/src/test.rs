@@ -8,34 +8,39 @@ use std::process::{Command, ExitCode, Stdio};
 use crate::invariants;
 use crate::setup::{self, Purpose, SetupError};
 use crate::steps::Steps;
+use crate::vm;
 use crate::workspace::{CargoError, INTEGRATION_TESTS, Workspace, daemon_of};
 
 /// Runs everything. The status says whether anything failed.
 pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode, SetupError> {
     let mut steps = Steps::default();
     // What cannot be installed shows in the steps that need it; the others still run.
-    steps.own_check("setup", || setup::run(&[Purpose::Build, Purpose::Containers, Purpose::Test]));
+    steps.own_check("setup", || {
+        setup::run(&[Purpose::Build, Purpose::Containers, Purpose::Test, Purpose::Vm])
+    });
 
     // Quick ones first: they need no build.
     steps.check("format", workspace.cargo().args(["fmt", "--all", "--check"]));
     steps.claims("repository", || invariants::claims(&workspace.root));
     check_dependencies(workspace, &mut steps);
 
-    let daemon = steps.own_check("build", || {
+    let built = steps.own_check("build", || {
         let arguments = ["build", "--release", "--workspace", "--all-targets"];
         let built = workspace.build(&arguments, &[])?;
-        daemon_of(&built).ok_or(CargoError::Unexpected {
+        let daemon = daemon_of(&built).ok_or(CargoError::Unexpected {
             command: arguments.join(" "),
             missing: "executable named whodunit",
-        })
+        })?;
+        Ok::<_, CargoError>((daemon, built))
     });
     let mut unit_tests = cargo(workspace, &["test", "--no-fail-fast"]);
     steps.tests("unit tests", unit_tests.args(&workspace.quick_tests));
     steps.tests("documentation tests", &mut cargo(workspace, &["test", "--doc", "--no-fail-fast"]));
-    match &daemon {
-        Some(daemon) => {
+    match &built {
+        Some((daemon, built)) => {
             let mut command = cargo(workspace, &["test", "--test", INTEGRATION_TESTS]);
             steps.tests("integration tests", command.env("WHODUNIT_BIN", daemon));
+            vm::test(workspace, built, &mut steps);
         }
         None => steps.skip("integration tests", "there is no daemon to test"),
     }

@@ -1,6 +1,10 @@
 //! Waiting for something to become true, with a deadline. Tests never sleep for a guessed time.
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
+
+/// Names how many times longer than elsewhere anything may take, where a machine is known to be slow.
+const SLOWNESS_VARIABLE: &str = "WHODUNIT_SLOWNESS";
 
 /// How long anything may take before it counts as broken. Generous: machines under load are slow.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -8,9 +12,18 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks at a condition.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 
-/// Asks until there is an answer, at most for `at_most`. None when the time is over.
+/// How many times longer anything may take on this machine.
+fn slowness() -> u32 {
+    static SLOWNESS: OnceLock<u32> = OnceLock::new();
+    *SLOWNESS.get_or_init(|| {
+        std::env::var(SLOWNESS_VARIABLE).ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+    })
+}
+
+/// Asks until there is an answer, at most for `at_most`, or longer on a machine that is said to be slow.
+/// None when the time is over.
 pub fn wait_for<T>(at_most: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
-    let deadline = Instant::now() + at_most;
+    let deadline = Instant::now() + at_most * slowness();
     loop {
         if let Some(answer) = ask() {
             return Some(answer);

@@ -116,6 +116,9 @@ pub enum Placement {
 /// Where a sidecar finds this machine's cgroup v2 hierarchy.
 pub const SIDECAR_CGROUP_ROOT: &str = "/host/cgroup";
 
+/// Names a folder where all daemons keep compiled plugins, on machines that are slow to compile them.
+const CACHE_VARIABLE: &str = "WHODUNIT_SHARED_CACHE";
+
 /// A daemon that is being described.
 #[derive(Debug)]
 #[must_use = "a described daemon does nothing until it is started"]
@@ -295,6 +298,16 @@ impl DaemonConfig {
         self.folder().join("whodunit.toml")
     }
 
+    /// Where it keeps compiled plugins: in its own folder, or where every daemon may that runs as we do
+    /// and sees our files.
+    fn cache(&self) -> PathBuf {
+        let alike = self.placement != Placement::Sidecar && self.wrapper.is_empty();
+        match std::env::var_os(CACHE_VARIABLE) {
+            Some(shared) if alike => shared.into(),
+            _ => self.folder().join("cache"),
+        }
+    }
+
     /// Its configuration.
     pub fn toml(&self) -> String {
         let mut toml = String::new();
@@ -323,7 +336,7 @@ impl DaemonConfig {
         }
         line("\n[daemon]".into());
         line(format!("state_dir = {}", quoted_path(&self.folder().join("state"))));
-        line(format!("cache_dir = {}", quoted_path(&self.folder().join("cache"))));
+        line(format!("cache_dir = {}", quoted_path(&self.cache())));
         line(format!("interval = {}", quoted(&milliseconds(self.interval))));
         line("\n[[plugin]]".into());
         line("name = \"report\"".into());

@@ -176,6 +176,9 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         .transpose()
         .map_err(|source| SystemError { what: "the thread of deaths", source })?;
 
+    // Before anybody is told that the daemon is there: a stop may come at once.
+    let signals =
+        Signals::listen().map_err(|source| SystemError { what: "waiting for signals", source })?;
     tracing::info!(
         scope = scope.name(),
         containers = capture.containers(),
@@ -187,14 +190,13 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         .name("capture".to_owned())
         .spawn(move || capture.run(&inbox))
         .map_err(|source| SystemError { what: "the capture thread", source })?;
-    let until_signal = wait_for_signal(config.daemon.interval, &commands, &thread);
-    // Also where waiting failed: what was captured is reported in any case.
+    signals.wait(config.daemon.interval, &commands, &thread);
+    // It may have ended by itself.
     let _ = commands.send(Command::Stop);
     let capture_ended = thread.join();
     // The programs are off their hooks by now: what is in the ring is all there is.
     deaths.into_iter().for_each(DeathWatch::stop);
     report_end(plugins, sinks);
-    until_signal.map_err(|source| SystemError { what: "waiting for signals", source })?;
     capture_ended.map_err(|_| {
         Failure::new(Exit::Failure, "the capture thread ended early; its last message says why")
     })
@@ -221,44 +223,50 @@ impl Historian {
     }
 }
 
-/// Ticks every interval, until SIGTERM, SIGINT, SIGHUP, or the end of the capture thread.
-fn wait_for_signal(
-    interval: Duration,
-    commands: &Sender<Command>,
-    capture: &JoinHandle<()>,
-) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut terminate: Signal = signal(SignalKind::terminate())?;
-        let mut interrupt: Signal = signal(SignalKind::interrupt())?;
-        // Without a handler a terminal that is closed would end the daemon without its last report.
-        let mut hang_up: Signal = signal(SignalKind::hangup())?;
-        // The first document is there at once: whoever waits for a report sees that there is one.
-        let mut ticks = tokio::time::interval(interval);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => {
-                    tracing::info!(signal = "SIGTERM", "stopping");
-                    return Ok(());
-                }
-                _ = interrupt.recv() => {
-                    tracing::info!(signal = "SIGINT", "stopping");
-                    return Ok(());
-                }
-                _ = hang_up.recv() => {
-                    tracing::info!(signal = "SIGHUP", "stopping");
-                    return Ok(());
-                }
-                _ = ticks.tick() => {
-                    let told = commands.send(Command::Tick(TickCause::Interval));
-                    if told.is_err() || capture.is_finished() {
-                        return Ok(());
+/// The signals that end the daemon. From here on they do so with its last reports, and not at once.
+struct Signals {
+    runtime: tokio::runtime::Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+    /// Without a handler a terminal that is closed would end the daemon without its last report.
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Signals> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let inside = runtime.enter();
+        let [terminate, interrupt, hang_up] =
+            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
+        drop(inside);
+        Ok(Signals { runtime, terminate: terminate?, interrupt: interrupt?, hang_up: hang_up? })
+    }
+
+    /// Ticks every interval, until one of them comes, or until the capture thread ends.
+    fn wait(self, interval: Duration, commands: &Sender<Command>, capture: &JoinHandle<()>) {
+        let Signals { runtime, mut terminate, mut interrupt, mut hang_up } = self;
+        runtime.block_on(async {
+            // The first document is there at once: whoever waits for a report sees that there is one.
+            let mut ticks = tokio::time::interval(interval);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                let name = tokio::select! {
+                    _ = terminate.recv() => "SIGTERM",
+                    _ = interrupt.recv() => "SIGINT",
+                    _ = hang_up.recv() => "SIGHUP",
+                    _ = ticks.tick() => {
+                        let told = commands.send(Command::Tick(TickCause::Interval));
+                        if told.is_err() || capture.is_finished() {
+                            return;
+                        }
+                        continue;
                     }
-                }
+                };
+                tracing::info!(signal = name, "stopping");
+                return;
             }
-        }
-    })
+        });
+    }
 }
 
 /// Lets plugins and sinks finish, and says what did not end well.

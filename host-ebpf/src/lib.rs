@@ -6,6 +6,14 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+mod fate;
+
+pub use fate::{
+    ANCESTORS, FateSettings, MEMORY_LEVELS, PROGRAM_MAX, RawAncestor, RawDelivery, RawExit,
+    RawFork, RawMemory, RawProcess, RawProgram, RawSignal, RawVictim, exit_flag, fate_kind,
+    program_flag, signal_flag,
+};
+
 /// What a record is: the first two bytes of each.
 pub mod record_kind {
     /// [`RawCgroup`](crate::RawCgroup): a cgroup was made.
@@ -132,8 +140,10 @@ pub mod machine_counter {
     pub const LIFECYCLE_LOST: u32 = 1;
     /// Processes in setup that could not be remembered: what they do counts as the container's.
     pub const ENTERING_FULL: u32 = 2;
+    /// Records about processes that found their ring full.
+    pub const DEATHS_LOST: u32 = 3;
     /// How many counters there are.
-    pub const COUNT: u32 = 3;
+    pub const COUNT: u32 = 4;
 }
 
 /// Indices of the control words.
@@ -253,6 +263,70 @@ kernel_layout! {
     binprm_filename = "linux_binprm"."filename",
     /// `linux_binprm.interp`
     binprm_interp = "linux_binprm"."interp",
+    /// `task_struct.real_parent`
+    task_real_parent = "task_struct"."real_parent",
+    /// `task_struct.signal`
+    task_signal = "task_struct"."signal",
+    /// `task_struct.sighand`
+    task_sighand = "task_struct"."sighand",
+    /// `task_struct.blocked`
+    task_blocked = "task_struct"."blocked",
+    /// `task_struct.flags`
+    task_flags = "task_struct"."flags",
+    /// `task_struct.exit_code`
+    task_exit_code = "task_struct"."exit_code",
+    /// `task_struct.pdeath_signal`
+    task_pdeath_signal = "task_struct"."pdeath_signal",
+    /// `task_struct.comm`
+    task_comm = "task_struct"."comm",
+    /// `task_struct.cred`
+    task_cred = "task_struct"."cred",
+    /// `task_struct.thread_pid`
+    task_thread_pid = "task_struct"."thread_pid",
+    /// `cred.uid`
+    cred_uid = "cred"."uid",
+    /// `pid.level`
+    pid_level = "pid"."level",
+    /// `pid.numbers`
+    pid_numbers = "pid"."numbers",
+    /// `upid.nr`
+    upid_nr = "upid"."nr",
+    /// `upid.ns`
+    upid_ns = "upid"."ns",
+    /// `signal_struct.live`
+    signal_live = "signal_struct"."live",
+    /// `signal_struct.flags`
+    signal_flags = "signal_struct"."flags",
+    /// `signal_struct.group_exit_code`
+    signal_group_exit_code = "signal_struct"."group_exit_code",
+    /// `signal_struct.maxrss`
+    signal_maxrss = "signal_struct"."maxrss",
+    /// `signal_struct.rlim`
+    signal_rlim = "signal_struct"."rlim",
+    /// `sighand_struct.action`
+    sighand_action = "sighand_struct"."action",
+    /// `k_sigaction.sa`
+    k_sigaction_sa = "k_sigaction"."sa",
+    /// `sigaction.sa_handler`
+    sigaction_handler = "sigaction"."sa_handler",
+    /// `kernel_siginfo.si_code`
+    siginfo_code = "kernel_siginfo"."si_code",
+    /// `kernel_siginfo._sifields`
+    siginfo_fields = "kernel_siginfo"."_sifields",
+    /// `css_set.subsys`
+    css_set_subsys = "css_set"."subsys",
+    /// `cgroup_subsys_state.cgroup`
+    css_cgroup = "cgroup_subsys_state"."cgroup",
+    /// `mem_cgroup.css`
+    mem_cgroup_css = "mem_cgroup"."css",
+    /// `mem_cgroup.memory`
+    mem_cgroup_memory = "mem_cgroup"."memory",
+    /// `mem_cgroup.oom_group`
+    mem_cgroup_oom_group = "mem_cgroup"."oom_group",
+    /// `page_counter.usage`
+    page_counter_usage = "page_counter"."usage",
+    /// `page_counter.max`
+    page_counter_max = "page_counter"."max",
 }
 
 /// What the daemon tells the programs when it loads them.

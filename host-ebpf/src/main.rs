@@ -8,6 +8,10 @@
 //! | `record.rs` | one file access: counted, absorbed or sent |
 //! | `open.rs`, `exec.rs` | file accesses |
 //! | `cgroup.rs` | cgroups made and removed |
+//! | `life.rs` | processes made, executing a program, ended |
+//! | `signal.rs` | signals generated and delivered |
+//! | `oom.rs` | processes killed for want of memory |
+//! | `task.rs` | who a task is: its identity and its parents |
 //! | `setup.rs` | which processes are still a container runtime's |
 //! | `whoami.rs` | the daemon's own cgroup |
 //!
@@ -20,11 +24,15 @@
 
 mod cgroup;
 mod exec;
+mod life;
 mod maps;
+mod oom;
 mod open;
 mod read;
 mod record;
 mod setup;
+mod signal;
+mod task;
 mod walk;
 mod whoami;
 

@@ -5,8 +5,8 @@ use core::ptr::{addr_of, read_volatile};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
 use whodunit_ebpf::{
-    COMPONENTS_MAX, CgroupCounters, KernelLayout, NAME_MAX, PATH_MAX, RawFile, Settings, control,
-    machine_counter,
+    COMPONENTS_MAX, CgroupCounters, FateSettings, KernelLayout, NAME_MAX, PATH_MAX, RawFile,
+    Settings, control, machine_counter,
 };
 
 /// Offsets of the running kernel, filled in by the daemon before loading.
@@ -23,6 +23,13 @@ static SETTINGS: Settings = unsafe {
     core::mem::zeroed()
 };
 
+/// Settings of the programs about processes, filled in by the daemon before loading.
+#[unsafe(no_mangle)]
+static FATE: FateSettings = unsafe {
+    // SAFETY: a structure of integers; all zeroes is a value of it.
+    core::mem::zeroed()
+};
+
 /// The settings. Volatile, or the compiler would use the zeroes that it sees here.
 macro_rules! setting {
     ($field:ident) => {
@@ -31,6 +38,17 @@ macro_rules! setting {
     };
 }
 pub(crate) use setting;
+
+/// A setting of the programs about processes.
+macro_rules! fate {
+    ($field:ident) => {
+        // SAFETY: a static of this program, filled in by the loader.
+        unsafe {
+            core::ptr::read_volatile(core::ptr::addr_of!((*crate::maps::fate_settings()).$field))
+        }
+    };
+}
+pub(crate) use fate;
 
 /// An offset of the running kernel.
 macro_rules! offset {
@@ -46,6 +64,11 @@ pub(crate) use offset;
 #[inline(always)]
 pub(crate) fn settings() -> *const Settings {
     addr_of!(SETTINGS)
+}
+
+#[inline(always)]
+pub(crate) fn fate_settings() -> *const FateSettings {
+    addr_of!(FATE)
 }
 
 #[inline(always)]
@@ -90,6 +113,14 @@ pub(crate) static FILES: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
 /// Cgroup records. A ring of their own, so that a flood of files cannot push them out.
 #[map]
 pub(crate) static LIFECYCLE: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// Records about processes. A ring of their own, so that a flood of files can neither delay nor push out a death.
+#[map]
+pub(crate) static DEATHS: RingBuf = RingBuf::with_byte_size(2 << 20, 0);
+
+/// When a signal that its process handles or ignores was sent to the daemon, by process and signal.
+#[map]
+pub(crate) static HANDLED: LruHashMap<u64, u64> = LruHashMap::with_max_entries(4096, 0);
 
 /// Room for one record of each CPU and of each kind of program: a program of one kind can interrupt
 /// one of the other kind, but none of its own.

@@ -33,6 +33,7 @@ pub(crate) fn read_or_zero<T: Integer>(address: Address) -> T {
 
 /// What structures are made of: integers, and pairs of them.
 pub(crate) trait Integer {}
+impl Integer for u8 {}
 impl Integer for u16 {}
 impl Integer for u32 {}
 impl Integer for i32 {}

@@ -323,6 +323,7 @@ impl Capture {
             ("lost.cgroup-records", machine.lifecycle_lost),
             ("untraced.cgroups-full", machine.cgroups_full),
             ("setup.untracked", machine.entering_full),
+            ("lost.deaths", machine.deaths_lost),
         ];
         let counters = daemon
             .into_iter()

@@ -6,14 +6,16 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
 use crate::capture::{Capture, Command};
 use crate::config::{Config, Scope};
+use crate::death::DeathWatch;
 use crate::death::explanation::{ExplainedDeath, Explanation};
+use crate::death::history::{History, HistoryError};
 use crate::death::record::Subject;
 use crate::directory::Directory;
 use crate::discovery::root::{CgroupRoot, RootError};
@@ -33,6 +35,9 @@ use crate::sink::{self, SinkError, Sinks};
 const PROCESSES: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
 /// How long plugins get, after the last tick, to hand out their last documents.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// How often the history of deaths is forced to the disk at most.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
 
 impl Exits for StartError {
     fn exit(&self) -> Exit {
@@ -94,6 +99,12 @@ impl Exits for SinkError {
     }
 }
 
+impl Exits for HistoryError {
+    fn exit(&self) -> Exit {
+        Exit::Failure
+    }
+}
+
 /// Something that the daemon asks of the system and does not get.
 #[derive(Debug, thiserror::Error)]
 #[error("{what} cannot be set up: {source}")]
@@ -118,12 +129,13 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     let _lock = Lock::take(&config.daemon.state_dir)?;
     let root = CgroupRoot::open(config.discovery.cgroup_root.as_deref())?;
     let cgroup_root = root.path().to_owned();
-    let kernel = Kernel::start(&config.capture)?;
+    let mut kernel = Kernel::start(&config.capture)?;
+    let history = History::open(&config.daemon.state_dir)?;
     say_coverage(kernel.probes());
 
     let directory = Arc::new(Directory::new(PROCESSES));
     let discovery = Discovery::new(
-        root,
+        root.clone(),
         config.discovery.scope,
         config.discovery.cgroups.clone(),
         kernel.own_cgroup(),
@@ -136,13 +148,17 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         probes: kernel.probes().iter().map(Probe::from).collect(),
     };
     let cache_dir = &config.daemon.cache_dir;
-    let plugins = PluginHost::load(&config.plugins, cache_dir, world, &sinks, Box::new(say_death))?;
+    let mut historian = Historian { history, synced: Instant::now() };
+    let deliver = Box::new(move |death| historian.take(death));
+    let plugins = PluginHost::load(&config.plugins, cache_dir, world, &sinks, deliver)?;
     let resolver =
         Resolver::new(Arc::clone(&directory), Excluded::new(&config.files.exclude), cgroup_root);
     let stage = Stage::start(resolver, plugins.dispatcher())
         .map_err(|source| SystemError { what: "the resolving thread", source })?;
-    let pipeline = Pipeline::new(&config.files, directory);
+    let pipeline = Pipeline::new(&config.files, Arc::clone(&directory));
     let scope = discovery.scope();
+    let ring = kernel.take_deaths();
+    let probes = kernel.probes().to_vec();
     let capture = Capture::new(
         kernel,
         discovery,
@@ -151,7 +167,18 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         stage,
         config.discovery.rescan,
     )?;
+    // After the first look at what is there: whoever lives in it is read before anything else happens.
+    let explainers = plugins.deaths();
+    let deaths = ring
+        .map(|ring| {
+            DeathWatch::start(ring, &probes, directory, root, move |death| explainers.put(death))
+        })
+        .transpose()
+        .map_err(|source| SystemError { what: "the thread of deaths", source })?;
 
+    // Before anybody is told that the daemon is there: a stop may come at once.
+    let signals =
+        Signals::listen().map_err(|source| SystemError { what: "waiting for signals", source })?;
     tracing::info!(
         scope = scope.name(),
         containers = capture.containers(),
@@ -163,55 +190,83 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         .name("capture".to_owned())
         .spawn(move || capture.run(&inbox))
         .map_err(|source| SystemError { what: "the capture thread", source })?;
-    let until_signal = wait_for_signal(config.daemon.interval, &commands, &thread);
-    // Also where waiting failed: what was captured is reported in any case.
+    signals.wait(config.daemon.interval, &commands, &thread);
+    // It may have ended by itself.
     let _ = commands.send(Command::Stop);
     let capture_ended = thread.join();
+    // The programs are off their hooks by now: what is in the ring is all there is.
+    deaths.into_iter().for_each(DeathWatch::stop);
     report_end(plugins, sinks);
-    until_signal.map_err(|source| SystemError { what: "waiting for signals", source })?;
     capture_ended.map_err(|_| {
         Failure::new(Exit::Failure, "the capture thread ended early; its last message says why")
     })
 }
 
-/// Ticks every interval, until SIGTERM, SIGINT, SIGHUP, or the end of the capture thread.
-fn wait_for_signal(
-    interval: Duration,
-    commands: &Sender<Command>,
-    capture: &JoinHandle<()>,
-) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut terminate: Signal = signal(SignalKind::terminate())?;
-        let mut interrupt: Signal = signal(SignalKind::interrupt())?;
-        // Without a handler a terminal that is closed would end the daemon without its last report.
-        let mut hang_up: Signal = signal(SignalKind::hangup())?;
-        // The first document is there at once: whoever waits for a report sees that there is one.
-        let mut ticks = tokio::time::interval(interval);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => {
-                    tracing::info!(signal = "SIGTERM", "stopping");
-                    return Ok(());
-                }
-                _ = interrupt.recv() => {
-                    tracing::info!(signal = "SIGINT", "stopping");
-                    return Ok(());
-                }
-                _ = hang_up.recv() => {
-                    tracing::info!(signal = "SIGHUP", "stopping");
-                    return Ok(());
-                }
-                _ = ticks.tick() => {
-                    let told = commands.send(Command::Tick(TickCause::Interval));
-                    if told.is_err() || capture.is_finished() {
-                        return Ok(());
-                    }
-                }
-            }
+/// Writes explained deaths into the history, and tells the log.
+struct Historian {
+    history: History,
+    synced: Instant,
+}
+
+impl Historian {
+    fn take(&mut self, explained: ExplainedDeath) {
+        let mut written = self.history.append(std::slice::from_ref(&explained));
+        // What is written outlives the daemon at once, and the machine's power from the next second on.
+        if self.synced.elapsed() >= SYNC_EVERY {
+            self.synced = Instant::now();
+            written = written.and_then(|()| self.history.sync());
         }
-    })
+        if let Err(error) = written {
+            tracing::error!(%error, "a death is not in the history");
+        }
+        say_death(explained);
+    }
+}
+
+/// The signals that end the daemon. From here on they do so with its last reports, and not at once.
+struct Signals {
+    runtime: tokio::runtime::Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+    /// Without a handler a terminal that is closed would end the daemon without its last report.
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Signals> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let inside = runtime.enter();
+        let [terminate, interrupt, hang_up] =
+            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
+        drop(inside);
+        Ok(Signals { runtime, terminate: terminate?, interrupt: interrupt?, hang_up: hang_up? })
+    }
+
+    /// Ticks every interval, until one of them comes, or until the capture thread ends.
+    fn wait(self, interval: Duration, commands: &Sender<Command>, capture: &JoinHandle<()>) {
+        let Signals { runtime, mut terminate, mut interrupt, mut hang_up } = self;
+        runtime.block_on(async {
+            // The first document is there at once: whoever waits for a report sees that there is one.
+            let mut ticks = tokio::time::interval(interval);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                let name = tokio::select! {
+                    _ = terminate.recv() => "SIGTERM",
+                    _ = interrupt.recv() => "SIGINT",
+                    _ = hang_up.recv() => "SIGHUP",
+                    _ = ticks.tick() => {
+                        let told = commands.send(Command::Tick(TickCause::Interval));
+                        if told.is_err() || capture.is_finished() {
+                            return;
+                        }
+                        continue;
+                    }
+                };
+                tracing::info!(signal = name, "stopping");
+                return;
+            }
+        });
+    }
 }
 
 /// Lets plugins and sinks finish, and says what did not end well.

@@ -8,6 +8,7 @@ mod bad_input;
 mod capture;
 mod commands;
 mod crash;
+mod deaths;
 mod discovery;
 mod guests;
 mod harness;
@@ -35,6 +36,7 @@ fn main() -> std::process::ExitCode {
         restart::trials(),
         volume::trials(),
         crash::trials(),
+        deaths::trials(),
         hostile::trials(),
         commands::trials(),
         bad_input::trials(),

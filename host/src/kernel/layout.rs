@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use thiserror::Error;
-use whodunit_ebpf::KernelLayout;
+use whodunit_ebpf::{FateSettings, KernelLayout};
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use super::btf::{Btf, BtfError};
@@ -30,6 +30,8 @@ pub(crate) struct Layout {
     pub(crate) kernel: KernelLayout,
     /// Offsets of the first two system call arguments in the saved registers.
     pub(crate) arguments: [u32; 2],
+    /// What the programs about processes get.
+    pub(crate) fate: FateSettings,
     /// Members that this kernel does not have, as `structure.member`.
     absent: Vec<String>,
 }
@@ -65,7 +67,36 @@ impl Layout {
             absent.push("pt_regs (whodunit knows those of x86_64 and aarch64)".to_owned());
             [0, 0]
         };
-        Layout { kernel, arguments, absent }
+        #[cfg(target_arch = "x86_64")]
+        let syscall_number = btf.offset_of("pt_regs", "orig_ax");
+        #[cfg(target_arch = "aarch64")]
+        let syscall_number = btf.offset_of("pt_regs", "syscallno");
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        let syscall_number: Option<u32> = None;
+        // What is not there is named like a member, so that a probe that needs it says so.
+        let exit_gets = btf.tracepoint_pointers("sched_process_exit");
+        let victim = btf.tracepoint_pointers("mark_victim");
+        if victim.is_none() {
+            absent.push("mark_victim tracepoint".to_owned());
+        }
+        let action_bytes = btf.size_of("k_sigaction");
+        if action_bytes.is_none() {
+            absent.push("k_sigaction size".to_owned());
+        }
+        let memory_controller = btf.value_of("cgroup_subsys_id", "memory_cgrp_id");
+        let has_registers = syscall_number.is_some()
+            && btf.value_of("bpf_func_id", "BPF_FUNC_task_pt_regs").is_some();
+        let fate = FateSettings {
+            action_bytes: action_bytes.unwrap_or(0),
+            exit_tells_group: u32::from(exit_gets.is_some_and(|gets| gets.len() >= 2)),
+            victim_is_task: u32::from(victim.is_some_and(|gets| gets.first() == Some(&true))),
+            memory_controller: memory_controller.unwrap_or(0),
+            has_registers: u32::from(has_registers),
+            syscall_number: syscall_number.unwrap_or(0),
+            has_memory: u32::from(memory_controller.is_some()),
+            argument_0: arguments[0],
+        };
+        Layout { kernel, arguments, fate, absent }
     }
 
     /// The first member of these structures that this kernel does not have.

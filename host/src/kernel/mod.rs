@@ -10,6 +10,7 @@ mod layout;
 mod probes;
 mod rings;
 
+use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use aya::maps::{Array, HashMap as BpfHashMap, MapData, PerCpuArray, PerCpuHashMap};
@@ -27,6 +28,7 @@ use crate::event::CgroupId;
 use gate::{Gate, GateError};
 use layout::{Layout, LayoutError};
 pub use probes::ProbeStatus;
+pub use rings::DeathRing;
 use rings::Rings;
 
 /// The kernel programs, as the build script left them.
@@ -105,6 +107,8 @@ pub struct MachineCounters {
     /// Processes of a container runtime that could not be remembered as such: what they do counts as
     /// their container's.
     pub entering_full: u64,
+    /// Records about processes that found their ring full.
+    pub deaths_lost: u64,
 }
 
 /// The loaded programs.
@@ -112,6 +116,7 @@ pub struct Kernel {
     programs: Ebpf,
     probes: Vec<ProbeStatus>,
     rings: Rings,
+    deaths: Option<DeathRing>,
     traced: PerCpuHashMap<MapData, u64, CgroupCounters>,
     watched: BpfHashMap<MapData, u64, u8>,
     entering: BpfHashMap<MapData, u32, u8>,
@@ -147,6 +152,7 @@ impl Kernel {
         let mut programs = EbpfLoader::new()
             .override_global("LAYOUT", layout.kernel.as_bytes(), true)
             .override_global("SETTINGS", settings.as_bytes(), true)
+            .override_global("FATE", layout.fate.as_bytes(), true)
             .map_max_entries("FILES", sizes.ring_bytes)
             .map_max_entries("REPEATS", sizes.kernel_dedup_entries)
             .map_max_entries("TRACED", sizes.max_cgroups)
@@ -158,8 +164,11 @@ impl Kernel {
         let own_cgroup = ask_own_cgroup(&mut programs, &mut control)?;
         let rings = Rings::open(take(&mut programs, "FILES")?, take(&mut programs, "LIFECYCLE")?)
             .map_err(StartError::Wait)?;
+        let deaths = DeathRing::open(take(&mut programs, "DEATHS")?, second(&programs, "MACHINE")?)
+            .map_err(StartError::Wait)?;
         let mut kernel = Kernel {
             rings,
+            deaths: Some(deaths),
             traced: take(&mut programs, "TRACED")?,
             watched: take(&mut programs, "WATCHED")?,
             entering: take(&mut programs, "ENTERING")?,
@@ -179,6 +188,11 @@ impl Kernel {
     /// The cgroup of the calling process in the v2 hierarchy.
     pub fn own_cgroup(&self) -> CgroupId {
         self.own_cgroup
+    }
+
+    /// The ring of deaths, for the thread that reads it. None the second time.
+    pub fn take_deaths(&mut self) -> Option<DeathRing> {
+        self.deaths.take()
     }
 
     /// Every probe of this build, and whether it runs.
@@ -211,6 +225,7 @@ impl Kernel {
             cgroups_full: sum(machine_counter::CGROUPS_FULL),
             lifecycle_lost: sum(machine_counter::LIFECYCLE_LOST),
             entering_full: sum(machine_counter::ENTERING_FULL),
+            deaths_lost: sum(machine_counter::DEATHS_LOST),
         }
     }
 
@@ -344,6 +359,18 @@ where
 {
     let map = programs.take_map(name).ok_or(StartError::Map { name, source: None })?;
     M::try_from(map).map_err(|error| StartError::Map { name, source: Some(Box::new(error)) })
+}
+
+/// A second hand on a map, for another thread.
+fn second(programs: &Ebpf, name: &'static str) -> Result<PerCpuArray<MapData, u64>, StartError> {
+    let wrong = |source| StartError::Map { name, source };
+    let Some(aya::maps::Map::PerCpuArray(map)) = programs.map(name) else {
+        return Err(wrong(None));
+    };
+    let descriptor = map.fd().as_fd().try_clone_to_owned().map_err(StartError::Wait)?;
+    MapData::from_fd(descriptor)
+        .and_then(|map| PerCpuArray::try_from(aya::maps::Map::PerCpuArray(map)))
+        .map_err(|error| wrong(Some(Box::new(error))))
 }
 
 fn ask_own_cgroup(

@@ -77,6 +77,25 @@ const FILE_STRUCTURES: &[&str] = &[
 const CGROUP_STRUCTURES: &[&str] =
     &["cgroup", "cgroup_subsys_state", "cgroup_root", "kernfs_node", "css_set", "task_struct"];
 
+/// What says who a process is, and who its parents are.
+const PROCESS_STRUCTURES: &[&str] = &[
+    "task_struct",
+    "cred",
+    "pid",
+    "upid",
+    "css_set",
+    "cgroup",
+    "kernfs_node",
+    "signal_struct",
+    "linux_binprm",
+    "path",
+    "mount",
+    "vfsmount",
+    "dentry",
+    "nsproxy",
+    "file",
+];
+
 /// Every probe of this build, in the order in which they are attached: who is whose comes first.
 const PROBES: &[Probe] = &[
     Probe {
@@ -84,6 +103,57 @@ const PROBES: &[Probe] = &[
         sees: "containers made and removed",
         hooks: &[raw("cgroup_made", "cgroup_mkdir"), raw("cgroup_gone", "cgroup_rmdir")],
         structures: CGROUP_STRUCTURES,
+    },
+    // Before those of `setup`, which take a process off the entering ones when it executes a program and when it ends.
+    Probe {
+        name: "process",
+        sees: "processes made, executing a program, and ended",
+        hooks: &[
+            raw("process_forked", "sched_process_fork"),
+            raw("process_executed", "sched_process_exec"),
+            raw("process_exited", "sched_process_exit"),
+        ],
+        structures: PROCESS_STRUCTURES,
+    },
+    Probe {
+        name: "signal",
+        sees: "signals, who sent them, and what became of them",
+        hooks: &[
+            raw("signal_generated", "signal_generate"),
+            raw("signal_delivered", "signal_deliver"),
+        ],
+        structures: &[
+            "task_struct",
+            "cred",
+            "pid",
+            "upid",
+            "css_set",
+            "cgroup",
+            "kernfs_node",
+            "signal_struct",
+            "sighand_struct",
+            "k_sigaction",
+            "sigaction",
+            "kernel_siginfo",
+        ],
+    },
+    Probe {
+        name: "oom",
+        sees: "processes that the kernel kills for want of memory",
+        hooks: &[raw("oom_victim", "mark_victim")],
+        structures: &[
+            "task_struct",
+            "cred",
+            "pid",
+            "upid",
+            "css_set",
+            "cgroup",
+            "cgroup_subsys_state",
+            "kernfs_node",
+            "mark_victim",
+            "mem_cgroup",
+            "page_counter",
+        ],
     },
     Probe {
         name: "setup",

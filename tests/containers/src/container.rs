@@ -100,6 +100,8 @@ pub struct ContainerBuilder {
     binds: Vec<Bind>,
     user: u32,
     private_cgroup_namespace: bool,
+    pid_namespace: Option<PathBuf>,
+    memory_bytes: Option<u64>,
     capabilities: Vec<String>,
 }
 
@@ -122,6 +124,8 @@ impl ContainerBuilder {
             binds: Vec::new(),
             user: 0,
             private_cgroup_namespace: false,
+            pid_namespace: None,
+            memory_bytes: None,
             capabilities: DEFAULT_CAPABILITIES.map(str::to_owned).into(),
         }
     }
@@ -195,6 +199,18 @@ impl ContainerBuilder {
     /// Gives it a cgroup namespace of its own: inside, `/proc/self/cgroup` says `0::/`.
     pub fn private_cgroup_namespace(mut self) -> Self {
         self.private_cgroup_namespace = true;
+        self
+    }
+
+    /// Lets it share the pid namespace of another container, as the containers of a pod can.
+    pub fn pid_namespace_of(mut self, other: &Container) -> Self {
+        self.pid_namespace = Some(format!("/proc/{}/ns/pid", other.pid()).into());
+        self
+    }
+
+    /// Limits its memory to so many bytes.
+    pub fn memory_bytes(mut self, bytes: u64) -> Self {
+        self.memory_bytes = Some(bytes);
         self
     }
 
@@ -308,12 +324,20 @@ impl ContainerBuilder {
                 "options": ["rbind", if bind.writable { "rw" } else { "ro" }],
             })
         }));
-        let mut namespaces = vec!["pid", "ipc", "uts", "mount"];
+        let mut namespaces = vec!["ipc", "uts", "mount"];
         if self.private_cgroup_namespace {
             namespaces.push("cgroup");
         }
-        let namespaces: Vec<Value> =
+        let mut namespaces: Vec<Value> =
             namespaces.into_iter().map(|kind| json!({ "type": kind })).collect();
+        namespaces.push(match &self.pid_namespace {
+            Some(path) => json!({ "type": "pid", "path": path }),
+            None => json!({ "type": "pid" }),
+        });
+        let resources = match self.memory_bytes {
+            Some(bytes) => json!({ "memory": { "limit": bytes } }),
+            None => json!({}),
+        };
         json!({
             "ociVersion": "1.0.2",
             "process": {
@@ -335,6 +359,7 @@ impl ContainerBuilder {
             "linux": {
                 "cgroupsPath": format!("{}/{}", self.pod.cgroup_path(), self.id),
                 "namespaces": namespaces,
+                "resources": resources,
             },
         })
     }

@@ -283,6 +283,11 @@ impl DaemonConfig {
         self.folder.path()
     }
 
+    /// The folder of its state: the lock, and the history of deaths.
+    pub fn state_dir(&self) -> PathBuf {
+        self.folder().join("state")
+    }
+
     /// Where the report goes.
     pub fn report_path(&self) -> &Path {
         &self.report
@@ -335,7 +340,7 @@ impl DaemonConfig {
             line(format!("dedup_capacity = {entries}"));
         }
         line("\n[daemon]".into());
-        line(format!("state_dir = {}", quoted_path(&self.folder().join("state"))));
+        line(format!("state_dir = {}", quoted_path(&self.state_dir())));
         line(format!("cache_dir = {}", quoted_path(&self.cache())));
         line(format!("interval = {}", quoted(&milliseconds(self.interval))));
         line("\n[[plugin]]".into());

@@ -15,6 +15,7 @@ mod hostile;
 mod machine;
 mod report;
 mod restart;
+mod slim;
 mod volume;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -36,6 +37,7 @@ fn main() -> std::process::ExitCode {
         volume::trials(),
         crash::trials(),
         hostile::trials(),
+        slim::trials(),
         commands::trials(),
         bad_input::trials(),
     ];

@@ -6,8 +6,10 @@ use std::process::{Command, Output, Stdio};
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 use whodunit_containers::daemon::binary;
+use whodunit_containers::{DaemonConfig, Pod};
 
-use crate::report::expect_eq;
+use crate::discovery::{let_work, worker};
+use crate::report::{expect_eq, last_report};
 use crate::{Outcome, about_capture, about_containers};
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -16,6 +18,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         about_containers("commands::doctor_names_what_is_missing", doctor_names_what_is_missing),
         about_containers("commands::version_names_the_contract", version_names_the_contract),
         about_containers("commands::check_prints_what_can_be_checked_again", check_round_trip),
+        about_capture("commands::files_and_report_read_what_the_daemon_wrote", files_and_report),
         about_capture("commands::reports_go_to_standard_output", reports_go_to_standard_output),
     ]
 }
@@ -75,6 +78,37 @@ fn version_names_the_contract() -> Outcome {
     let output = whodunit(&["version"])?.output()?;
     expect_eq("exit code", &output.status.code(), &Some(0))?;
     expect_words(&output, &["whodunit 0.1.0", "(static)", "plugin contract: whodunit:plugin@0.1.0"])
+}
+
+fn files_and_report() -> Outcome {
+    let pod = Pod::new("commands")?;
+    let builder = pod.container("app").file("/etc/used", "", 0o644).symlink("/way", "/etc");
+    let mut container = worker(builder, "cat /way/used /etc/missing; true").start()?;
+    let config = DaemonConfig::for_pod(&pod)?;
+    let daemon = config.start()?;
+    let_work(&mut container)?;
+    last_report(&config, daemon)?;
+    let report = config.report_path().display().to_string();
+    let output = whodunit(&["files", container.id(), "--report", &report])?.output()?;
+    expect_eq("exit code", &output.status.code(), &Some(0))?;
+    let words = [
+        "/etc/used",
+        "open",
+        "image",
+        "/way/used",
+        "/way -> /etc",
+        "not there (1):\n  /etc/missing",
+    ];
+    expect_words(&output, &words)?;
+    let all = whodunit(&["files"])?.env("WHODUNIT_REPORT", &report).output()?;
+    expect_words(&all, &["CONTAINER", container.id(), "running"])?;
+    let summary = whodunit(&["report", "summary", &report])?.output()?;
+    expect_words(&summary, &["/etc", "MOUNT", "image"])?;
+    let same = whodunit(&["report", "diff", &report, &report])?.output()?;
+    expect_words(&same, &["no difference"])?;
+    let merged = whodunit(&["report", "merge", &report, &report, "--output", "json"])?.output()?;
+    let merged: Value = serde_json::from_slice(&merged.stdout)?;
+    expect_eq("replicas", &merged["containers"][0]["replicas"], &Value::from(2))
 }
 
 fn check_round_trip() -> Outcome {

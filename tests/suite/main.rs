@@ -16,6 +16,7 @@ mod hostile;
 mod machine;
 mod report;
 mod restart;
+mod slim;
 mod volume;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -38,6 +39,7 @@ fn main() -> std::process::ExitCode {
         crash::trials(),
         deaths::trials(),
         hostile::trials(),
+        slim::trials(),
         commands::trials(),
         bad_input::trials(),
     ];

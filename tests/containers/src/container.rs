@@ -97,6 +97,7 @@ pub struct ContainerBuilder {
     program: Vec<String>,
     environment: Vec<(String, String)>,
     content: Vec<Content>,
+    root: Option<PathBuf>,
     binds: Vec<Bind>,
     user: u32,
     private_cgroup_namespace: bool,
@@ -121,6 +122,7 @@ impl ContainerBuilder {
             program: vec!["/bin/sleep".into(), "3600".into()],
             environment: vec![("PATH".into(), "/bin".into())],
             content: Vec::new(),
+            root: None,
             binds: Vec::new(),
             user: 0,
             private_cgroup_namespace: false,
@@ -139,6 +141,12 @@ impl ContainerBuilder {
     /// Runs a script of busybox' shell.
     pub fn shell(self, script: &str) -> Self {
         self.program(&["/bin/sh", "-c", script])
+    }
+
+    /// Takes a folder that is there as its root, and puts nothing into it: no busybox either.
+    pub fn root(mut self, folder: impl AsRef<Path>) -> Self {
+        self.root = Some(folder.as_ref().to_owned());
+        self
     }
 
     /// Adds a file with these permissions. Its folders are made.
@@ -243,6 +251,7 @@ impl ContainerBuilder {
         let stdin = monitor.stdin.take();
         let mut container = Container {
             cgroup_folder: self.pod.cgroup_folder().join(&self.id),
+            root: self.root.unwrap_or_else(|| bundle.join("rootfs")),
             pod: self.pod,
             id: self.id,
             bundle,
@@ -279,6 +288,11 @@ impl ContainerBuilder {
 
     fn make_bundle(&self) -> Result<PathBuf, ContainerError> {
         let bundle = self.pod.folder().join(&self.id);
+        if self.root.is_some() {
+            fs::create_dir_all(&bundle).map_err(ContainerError::io("make", &bundle))?;
+            self.write_configuration(&bundle)?;
+            return Ok(bundle);
+        }
         let root = bundle.join("rootfs");
         for folder in ["bin", "proc", "dev", "sys", "tmp", "etc"] {
             let folder = root.join(folder);
@@ -296,11 +310,15 @@ impl ContainerBuilder {
         for content in &self.content {
             content.put(&root)?;
         }
+        self.write_configuration(&bundle)?;
+        Ok(bundle)
+    }
+
+    fn write_configuration(&self, bundle: &Path) -> Result<(), ContainerError> {
         let config = bundle.join("config.json");
         let text = serde_json::to_vec_pretty(&self.configuration())
             .expect("a JSON value can always be written");
-        fs::write(&config, text).map_err(ContainerError::io("write", &config))?;
-        Ok(bundle)
+        fs::write(&config, text).map_err(ContainerError::io("write", &config))
     }
 
     /// The OCI configuration.
@@ -338,6 +356,7 @@ impl ContainerBuilder {
             Some(bytes) => json!({ "memory": { "limit": bytes } }),
             None => json!({}),
         };
+        let root = self.root.as_deref().unwrap_or(Path::new("rootfs"));
         json!({
             "ociVersion": "1.0.2",
             "process": {
@@ -353,7 +372,7 @@ impl ContainerBuilder {
                 },
                 "noNewPrivileges": true,
             },
-            "root": { "path": "rootfs", "readonly": false },
+            "root": { "path": root, "readonly": false },
             "hostname": self.id,
             "mounts": mounts,
             "linux": {
@@ -405,6 +424,7 @@ pub struct Container {
     monitor: Child,
     status: Option<ExitStatus>,
     stdin: Option<ChildStdin>,
+    root: PathBuf,
     pid: u32,
     deleted: bool,
 }
@@ -437,7 +457,7 @@ impl Container {
 
     /// The folder that is `/` for it, in which a test may change things.
     pub fn root(&self) -> PathBuf {
-        self.bundle.join("rootfs")
+        self.root.clone()
     }
 
     /// What its programs wrote to standard output so far.

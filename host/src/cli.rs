@@ -16,6 +16,7 @@ use crate::config::{self, Config, LoadError, Loaded, Override, Setting, Sources}
 use crate::exit::{Exit, Exits, Failure};
 use crate::logging;
 use crate::plugin::CONTRACT;
+use crate::why::{Question, StoryFormat};
 
 /// The environment variable that names the configuration file.
 pub const FILE_VARIABLE: &str = "WHODUNIT_CONFIG";
@@ -27,6 +28,8 @@ pub struct Commands {
     pub run: fn(&Config) -> Result<(), Failure>,
     /// Writes what this machine can do, and says how the process ends.
     pub doctor: fn(&Config, FindingsFormat, &mut dyn Write) -> Result<Exit, Failure>,
+    /// Tells the last deaths, and says how the process ends.
+    pub why: fn(&Config, &Question, &mut dyn Write) -> Result<Exit, Failure>,
 }
 
 /// What the command line is connected to.
@@ -113,6 +116,22 @@ enum Command {
     /// Compare, join and count reports
     #[command(subcommand)]
     Report(reports::ReportCommand),
+    /// Tell the last deaths: who did it, why, and how sure that is
+    Why {
+        /// Name of a container or pod, or the beginning of a container's id; all if left out
+        container: Option<String>,
+        /// How many deaths at most, the newest first
+        #[arg(short = 'n', long, default_value_t = 5, value_name = "NUMBER")]
+        last: usize,
+        /// Also processes that ended by themselves or went down with their container
+        #[arg(long)]
+        all: bool,
+        /// How the deaths are told
+        #[arg(long, value_enum, default_value = "text", value_name = "FORMAT")]
+        output: StoryFormat,
+        #[command(flatten)]
+        flags: ConfigurationFlags,
+    },
     /// Print the version of the daemon and of its plugin contract
     Version,
 }
@@ -204,6 +223,11 @@ impl Command {
             }
             Command::Files(command) => return command.execute(console),
             Command::Report(command) => return command.execute(console),
+            Command::Why { container, last, all, output, flags } => {
+                let loaded = flags.load(console)?;
+                let question = Question { container, last, all, format: output };
+                return (commands.why)(&loaded.config, &question, console.out);
+            }
             Command::Version => written(console.out.write_all(version().as_bytes()))?,
         }
         Ok(Exit::Success)
@@ -313,7 +337,32 @@ mod tests {
         Ok(Exit::Failure)
     }
 
-    const COMMANDS: Commands = Commands { run: run_that_fails, doctor: doctor_that_finds };
+    fn why_that_repeats(
+        _: &Config,
+        question: &Question,
+        out: &mut dyn Write,
+    ) -> Result<Exit, Failure> {
+        written(write!(out, "{question:?}"))?;
+        Ok(Exit::Success)
+    }
+
+    const COMMANDS: Commands =
+        Commands { run: run_that_fails, doctor: doctor_that_finds, why: why_that_repeats };
+
+    #[test]
+    fn why_asks_for_a_container_or_for_all() {
+        let ask = |arguments: &[&str]| {
+            told_at(arguments, &[], false, Path::new("/nonexistent/whodunit.toml")).out
+        };
+        assert_eq!(
+            ask(&["why"]),
+            "Question { container: None, last: 5, all: false, format: Text }"
+        );
+        assert_eq!(
+            ask(&["why", "web", "-n", "2", "--all", "--output", "json"]),
+            "Question { container: Some(\"web\"), last: 2, all: true, format: Json }"
+        );
+    }
 
     fn told_at(
         arguments: &[&str],

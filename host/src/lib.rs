@@ -25,6 +25,7 @@ pub mod plugin;
 pub mod report;
 pub mod resolve;
 pub mod sink;
+pub mod why;
 
 #[cfg(test)]
 mod docs;

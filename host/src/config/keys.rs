@@ -179,7 +179,8 @@ pub static ROOT: &[Key] = &[
         "plugin",
         Shape::Tables(PLUGIN),
         "The plugins, one `[[plugin]]` each. Where there is none, `builtin:report-json` runs under \
-         the name `report` and writes `report.json` in `daemon.state_dir`",
+         the name `report` and writes `report.json` in `daemon.state_dir`, and \
+         `builtin:death-explainer` explains deaths",
     ),
 ];
 

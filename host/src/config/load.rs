@@ -172,7 +172,7 @@ fn join(draft: Draft, changes: &Changes) -> Result<(Config, Vec<Problem>), Overr
     let mut problems = Vec::new();
     changes.apply(&mut config);
     problems.extend(scope_and_subtrees(&mut config, changes, &places)?);
-    let standard = || vec![Plugin::standard(&config.daemon.state_dir)];
+    let standard = || Plugin::standard(&config.daemon.state_dir);
     config.plugins = plugins.unwrap_or_else(standard);
     redirect_report(&mut config.plugins, changes)?;
     problems.extend(same_file(&config, changes, &places)?);

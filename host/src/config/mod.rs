@@ -48,7 +48,7 @@ impl Default for Config {
             files: Files::default(),
             capture: Capture::default(),
             log: Log::default(),
-            plugins: vec![Plugin::standard(&daemon.state_dir)],
+            plugins: Plugin::standard(&daemon.state_dir),
             daemon,
         }
     }
@@ -253,16 +253,22 @@ pub struct Plugin {
 }
 
 impl Plugin {
-    /// The plugin that runs where the TOML names none: a JSON report in the state folder.
-    pub fn standard(state_dir: &Path) -> Plugin {
-        let report = Output::File(state_dir.join("report.json"));
-        Plugin {
-            name: String::from("report"),
-            source: PluginSource::Builtin(String::from("report-json")),
+    /// The plugins that run where the TOML names none: a JSON report in the state folder, and an
+    /// explainer of deaths.
+    pub fn standard(state_dir: &Path) -> Vec<Plugin> {
+        let builtin = |name: &str, source: &str, outputs| Plugin {
+            name: String::from(name),
+            source: PluginSource::Builtin(String::from(source)),
             limits: Limits::default(),
-            outputs: BTreeMap::from([(String::from("report"), report)]),
+            outputs,
             config: serde_json::Value::Object(serde_json::Map::new()),
-        }
+        };
+        let report = Output::File(state_dir.join("report.json"));
+        let outputs = BTreeMap::from([(String::from("report"), report)]);
+        vec![
+            builtin("report", "report-json", outputs),
+            builtin("death-explainer", "death-explainer", BTreeMap::new()),
+        ]
     }
 }
 
@@ -278,11 +284,18 @@ pub struct Builtin {
 }
 
 /// Every plugin that is shipped inside the binary.
-pub const BUILTINS: &[Builtin] = &[Builtin {
-    name: "report-json",
-    outputs: &["report"],
-    meaning: "a JSON document with the files that each container used",
-}];
+pub const BUILTINS: &[Builtin] = &[
+    Builtin {
+        name: "report-json",
+        outputs: &["report"],
+        meaning: "a JSON document with the files that each container used",
+    },
+    Builtin {
+        name: "death-explainer",
+        outputs: &[],
+        meaning: "a verdict on every death, in plain words: [all of them](verdicts.md)",
+    },
+];
 
 /// Where a plugin's component comes from.
 #[derive(Clone, Debug, PartialEq)]

@@ -287,7 +287,8 @@ fn a_plugin_that_is_not_there_is_refused_with_the_path_that_was_looked_at() {
             "whodunit.toml:2:8: `plugin.name` is \"My_Report\", expected 1 to 63 lower case \
              letters, digits and hyphens: did you mean \"my-report\"?",
             "whodunit.toml:3:10: `plugin.source` is \"builtin:reportjson\", \
-             expected \"builtin:report-json\" or the path of a component file: \
+             expected \"builtin:report-json\", \"builtin:death-explainer\" or the path of a component \
+             file: \
              did you mean \"builtin:report-json\"?",
         ],
     );
@@ -799,7 +800,7 @@ fn the_shipped_example_shows_every_key_and_what_it_shows_switched_off_can_be_swi
         Err(error) => panic!("{error}"),
     };
     assert_eq!(config.discovery.scope, Scope::Cgroups);
-    assert_eq!(config.plugins.len(), 2);
+    assert_eq!(config.plugins.len(), 3);
     let words: Vec<&str> = live.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
     keys::walk(&mut |_, key| assert!(words.contains(&key.name), "{} is not shown", key.name));
 }

@@ -351,6 +351,9 @@ impl DaemonConfig {
         if !self.report_limits.is_empty() {
             line(format!("[plugin.limits]\n{}", self.report_limits));
         }
+        line("\n[[plugin]]".into());
+        line("name = \"death-explainer\"".into());
+        line("source = \"builtin:death-explainer\"".into());
         line(self.more_toml.clone());
         toml
     }

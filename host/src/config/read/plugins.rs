@@ -198,7 +198,7 @@ impl Reader<'_> {
             self.problem(
                 span.clone(),
                 format!("`{}` writes no output `{spelt}`", builtin.name),
-                Some(known.join(", ")),
+                Some(if known.is_empty() { "none".to_owned() } else { known.join(", ") }),
                 nearest(spelt, builtin.outputs.iter().copied())
                     .map(|meant| did_you_mean(format!("`{meant}`"))),
             );

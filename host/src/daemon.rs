@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
 use crate::capture::{Capture, Command};
-use crate::config::{Config, Scope};
+use crate::config::{Config, Reread, Scope};
 use crate::death::explanation::{ExplainedDeath, Explanation};
 use crate::death::record::Subject;
 use crate::directory::Directory;
@@ -25,6 +25,7 @@ use crate::kernel::{Kernel, ProbeStatus, StartError, real_time_ns};
 use crate::lock::Lock;
 use crate::pipeline::Pipeline;
 use crate::plugin::{LoadError, PluginHost, Probe, Surroundings, World};
+use crate::reload::Reloader;
 use crate::resolve::Resolver;
 use crate::resolve::stage::Stage;
 use crate::sink::{self, SinkError, Sinks};
@@ -108,12 +109,13 @@ impl Exits for SystemError {
     }
 }
 
-/// Runs until SIGTERM, SIGINT or SIGHUP, then writes the last reports.
+/// Runs until SIGTERM or SIGINT, then writes the last reports. SIGHUP reads the configuration again,
+/// which came from `sources`.
 ///
 /// # Errors
 ///
 /// If it cannot start. Once it runs, nothing but a signal ends it.
-pub fn run(config: &Config) -> Result<(), Failure> {
+pub fn run(config: &Config, sources: Reread) -> Result<(), Failure> {
     let started = UnixNanos(real_time_ns());
     let _lock = Lock::take(&config.daemon.state_dir)?;
     let root = CgroupRoot::open(config.discovery.cgroup_root.as_deref())?;
@@ -135,8 +137,14 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         surroundings: surroundings(discovery.scope(), started),
         probes: kernel.probes().iter().map(Probe::from).collect(),
     };
-    let cache_dir = &config.daemon.cache_dir;
-    let plugins = PluginHost::load(&config.plugins, cache_dir, world, &sinks, Box::new(say_death))?;
+    let plugins = Arc::new(PluginHost::load(
+        &config.plugins,
+        &config.files,
+        &config.daemon.cache_dir,
+        world,
+        &sinks,
+        Box::new(say_death),
+    )?);
     let resolver =
         Resolver::new(Arc::clone(&directory), Excluded::new(&config.files.exclude), cgroup_root);
     let stage = Stage::start(resolver, plugins.dispatcher())
@@ -163,28 +171,30 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         .name("capture".to_owned())
         .spawn(move || capture.run(&inbox))
         .map_err(|source| SystemError { what: "the capture thread", source })?;
-    let until_signal = wait_for_signal(config.daemon.interval, &commands, &thread);
+    let reloader = Reloader::start(sources, config.clone(), Arc::clone(&plugins))
+        .map_err(|source| SystemError { what: "the reload thread", source })?;
+    let until_signal = wait_for_signal(config.daemon.interval, &commands, &thread, &reloader);
     // Also where waiting failed: what was captured is reported in any case.
     let _ = commands.send(Command::Stop);
     let capture_ended = thread.join();
-    report_end(plugins, sinks);
+    report_end(&plugins, sinks);
     until_signal.map_err(|source| SystemError { what: "waiting for signals", source })?;
     capture_ended.map_err(|_| {
         Failure::new(Exit::Failure, "the capture thread ended early; its last message says why")
     })
 }
 
-/// Ticks every interval, until SIGTERM, SIGINT, SIGHUP, or the end of the capture thread.
+/// Ticks every interval and reloads at SIGHUP, until SIGTERM, SIGINT, or the end of the capture thread.
 fn wait_for_signal(
     interval: Duration,
     commands: &Sender<Command>,
     capture: &JoinHandle<()>,
+    reloader: &Reloader,
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate: Signal = signal(SignalKind::terminate())?;
         let mut interrupt: Signal = signal(SignalKind::interrupt())?;
-        // Without a handler a terminal that is closed would end the daemon without its last report.
         let mut hang_up: Signal = signal(SignalKind::hangup())?;
         // The first document is there at once: whoever waits for a report sees that there is one.
         let mut ticks = tokio::time::interval(interval);
@@ -200,8 +210,8 @@ fn wait_for_signal(
                     return Ok(());
                 }
                 _ = hang_up.recv() => {
-                    tracing::info!(signal = "SIGHUP", "stopping");
-                    return Ok(());
+                    tracing::info!(signal = "SIGHUP", "reloading");
+                    reloader.reload();
                 }
                 _ = ticks.tick() => {
                     let told = commands.send(Command::Tick(TickCause::Interval));
@@ -215,7 +225,7 @@ fn wait_for_signal(
 }
 
 /// Lets plugins and sinks finish, and says what did not end well.
-fn report_end(plugins: PluginHost, sinks: Sinks) {
+fn report_end(plugins: &PluginHost, sinks: Sinks) {
     for plugin in plugins.stop(LAST_WORDS) {
         tracing::info!(
             plugin = plugin.name,

@@ -15,6 +15,7 @@ mod hostile;
 mod machine;
 mod report;
 mod restart;
+mod swaps;
 mod volume;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -33,6 +34,7 @@ fn main() -> std::process::ExitCode {
         discovery::trials(),
         capture::trials(),
         restart::trials(),
+        swaps::trials(),
         volume::trials(),
         crash::trials(),
         hostile::trials(),

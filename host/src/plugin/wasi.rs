@@ -50,13 +50,31 @@ pub(super) fn stub(
 fn answer(
     mut store: StoreContextMut<'_, Guest>,
     function: ComponentFunc,
-    _: &[Val],
+    parameters: &[Val],
     results: &mut [Val],
 ) -> wasmtime::Result<()> {
+    for parameter in parameters {
+        give_back(&mut store, parameter)?;
+    }
     for (result, of) in results.iter_mut().zip(function.results()) {
         *result = emptiest(&mut store, &of)?;
     }
     Ok(())
+}
+
+/// Gives back the resources in a value: one that was lent must not outlive the call.
+fn give_back(store: &mut StoreContextMut<'_, Guest>, value: &Val) -> wasmtime::Result<()> {
+    match value {
+        Val::Resource(resource) => resource.resource_drop(store),
+        Val::List(values) | Val::Tuple(values) => {
+            values.iter().try_for_each(|value| give_back(store, value))
+        }
+        Val::Record(fields) => fields.iter().try_for_each(|(_, value)| give_back(store, value)),
+        Val::Option(Some(value))
+        | Val::Variant(_, Some(value))
+        | Val::Result(Ok(Some(value)) | Err(Some(value))) => give_back(store, value),
+        _ => Ok(()),
+    }
 }
 
 /// The emptiest value of a type.

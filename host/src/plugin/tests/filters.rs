@@ -49,10 +49,10 @@ fn filters_are_asked_one_after_the_other_about_what_the_ones_before_kept() {
         .file("first", &filter)
         .file("second", &filter)
         .change(|plugin| plugin.events = vec!["exec".to_owned()])
-        .file("third", &filter)
+        .file("hostile", &filter)
         .start();
     running.batch(&["/drop", "/keep", "/tag"]);
-    let third = running.wait_for("third", |status| status.events > 0);
+    let third = running.wait_for("hostile", |status| status.events > 0);
     assert_eq!((third.events, third.filtered), (2, 0), "what the first dropped is not asked about");
     assert_eq!(running.status("second").calls, 2, "it was started, and nothing else");
     running.stop_and_check_neighbour(&["/keep", "/tag"], 3);

@@ -128,5 +128,6 @@ fn a_granted_stub_answers_with_nothing() {
         .start();
     running.batch(&["/a"]);
     let status = running.stop_and_check_neighbour(&["/a"], 1);
+    assert_eq!(status.last_error, None);
     assert_eq!((status.events, status.instance, status.faults), (1, 1, Faults::default()));
 }

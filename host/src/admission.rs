@@ -1,15 +1,15 @@
 //! Dedup behind the filters: what becomes of each event that they were asked about.
 //!
-//! Without a filter, the pipeline does this by itself, before an event is ever made. With one, the
-//! pipeline sends every event to the filters, and what they kept comes here. Owns the memories and
-//! counts of that way, and adds the counts to the totals of each tick.
+//! Without a filter, the pipeline drops repeats by itself, before an event is ever made. With one, it
+//! sends every event to the filters and counts it as admitted, and what they kept comes here. Owns the
+//! memories of that way, and corrects the totals of each tick: what did not go on was not admitted.
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 
 use crate::dedup::{Dedup, FileCounts, FileKey, OutcomeClass, PathHasher, Verdict};
 use crate::event::{
-    AttributeKey, Batch, ContainerId, ContainerTotals, Counter, Event, Flags, Tick,
+    AttributeKey, Batch, ContainerId, ContainerTotals, Counter, Event, Flags, Kind, Tick,
 };
 use crate::kinds::Kinds;
 
@@ -29,7 +29,6 @@ pub(crate) struct Admission {
     hasher: PathHasher,
     dedup_capacity: NonZeroUsize,
     accounts: HashMap<ContainerId, Account>,
-    deduplicated: Kinds,
 }
 
 struct Account {
@@ -44,18 +43,15 @@ struct Account {
 impl Admission {
     /// Nothing seen, nothing counted.
     pub(crate) fn new(dedup_capacity: NonZeroUsize) -> Admission {
-        Admission {
-            hasher: PathHasher::new(),
-            dedup_capacity,
-            accounts: HashMap::new(),
-            deduplicated: Kinds::named("files").unwrap_or(Kinds::NONE),
-        }
+        Admission { hasher: PathHasher::new(), dedup_capacity, accounts: HashMap::new() }
     }
 
     /// Counts an event by what became of it. Whether it goes on to the plugins.
     pub(crate) fn admit(&mut self, batch: &Batch, event: &Event, judgement: Judgement) -> bool {
-        let is_file = self.deduplicated.meet(Kinds::of(event.kind));
-        let key = (is_file && judgement == Judgement::Keep).then(|| self.key(batch, event));
+        if !Admission::is_counted(event) {
+            return judgement == Judgement::Keep;
+        }
+        let key = (judgement == Judgement::Keep).then(|| self.key(batch, event));
         let account = self.account(event.container);
         match (judgement, key) {
             (Judgement::Drop, _) => account.filtered += 1,
@@ -92,6 +88,14 @@ impl Admission {
         }
     }
 
+    /// Whether an event is in the totals: one of a file that the kernel told of. What the resolver adds to
+    /// the stream is in no counter.
+    pub(crate) fn is_counted(event: &Event) -> bool {
+        let is_inferred = event.flags.contains(Flags::INFERRED);
+        let is_added = event.kind == Kind::Follow || (event.kind == Kind::Load && is_inferred);
+        !is_added && Kinds::FILES.meet(Kinds::of(event.kind))
+    }
+
     fn account(&mut self, container: ContainerId) -> &mut Account {
         let capacity = self.dedup_capacity;
         self.accounts.entry(container).or_insert_with(|| Account {
@@ -121,27 +125,32 @@ impl Admission {
 
 impl Account {
     fn add_to(&self, totals: &mut ContainerTotals) {
-        let mut add = |name, value, is_shown: bool| {
-            let counters = &mut totals.counters;
+        let counters = &mut totals.counters;
+        let repeats = self.counts.duplicate;
+        let withheld = repeats + self.filtered + self.unjudged + self.overflowed;
+        if let Some(admitted) = counters.iter_mut().find(|it| it.name == "admitted") {
+            admitted.value = admitted.value.saturating_sub(withheld);
+        }
+        for (name, value, is_shown) in [
+            ("duplicate", repeats, true),
+            ("evicted", self.counts.evicted, true),
+            ("filtered", self.filtered, true),
+            ("lost.filter-failed", self.unjudged, self.unjudged > 0),
+            ("lost.filter-queue-full", self.overflowed, self.overflowed > 0),
+        ] {
             match counters.iter_mut().find(|counter| counter.name == name) {
                 Some(counter) => counter.value += value,
                 None if is_shown => counters.push(Counter { name, value }),
                 None => {}
             }
-        };
-        for Counter { name, value } in self.counts.counters() {
-            add(name, value, true);
         }
-        add("filtered", self.filtered, true);
-        add("lost.filter-failed", self.unjudged, self.unjudged > 0);
-        add("lost.filter-queue-full", self.overflowed, self.overflowed > 0);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Attribute, Kind, Span, TickCause, UnixNanos};
+    use crate::event::{Attribute, Span, TickCause, UnixNanos};
 
     fn push(batch: &mut Batch, kind: Kind, path: &str, inode: u64) {
         let path = batch.push_text(path.as_bytes());
@@ -158,6 +167,7 @@ mod tests {
             requested: Span::default(),
             attributes_first: batch.attributes.len() as u32 - 1,
             attributes_count: 1,
+            standpoint: crate::event::Standpoint::default(),
         });
     }
 
@@ -204,7 +214,8 @@ mod tests {
         admission.add_to(&mut tick);
         let counters = &tick.containers[0].counters;
         let counted = |name| counters.iter().find(|it| it.name == name).map(|it| it.value);
-        assert_eq!(counted("admitted"), Some(22));
+        // Two repeats or drops, one unjudged, and seven that were not taken did not go on.
+        assert_eq!(counted("admitted"), Some(10));
         assert_eq!(counted("duplicate"), Some(11));
         assert_eq!(counted("evicted"), Some(1));
         assert_eq!(counted("filtered"), Some(1));

@@ -125,7 +125,7 @@ impl Capture {
 
     /// One look at everything. Returns how many file records there were.
     fn turn(&mut self) -> usize {
-        if self.dispatcher.look_for_filters() {
+        if self.dispatcher.has_filters() {
             self.pipeline.leave_repeats_to_filters();
         }
         let mut drained = 0;

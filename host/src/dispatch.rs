@@ -50,28 +50,22 @@ impl Routes {
 /// A hand that gives batches and ticks to every plugin.
 pub struct Dispatcher {
     routes: Arc<Routes>,
-    /// The stage, as of the last look.
-    stage: Option<Arc<StageQueue>>,
 }
 
 impl Dispatcher {
     pub(crate) fn new(routes: Arc<Routes>) -> Dispatcher {
-        let stage = routes.stage.get().cloned();
-        Dispatcher { routes, stage }
+        Dispatcher { routes }
     }
 
-    /// Whether batches go by way of filters from now on. Then every event has to be handed over,
-    /// repeats too: what the filters keep is deduplicated behind them.
-    pub fn look_for_filters(&mut self) -> bool {
-        if self.stage.is_none() {
-            self.stage = self.routes.stage.get().cloned();
-        }
-        self.stage.is_some()
+    /// Whether batches go by way of filters. Then every event has to be handed over, repeats too: what
+    /// the filters keep is deduplicated behind them.
+    pub fn has_filters(&self) -> bool {
+        self.routes.stage.get().is_some()
     }
 
     /// Hands over a batch. A full queue drops it and counts.
     pub fn batch(&self, batch: Arc<Batch>) {
-        match &self.stage {
+        match self.routes.stage.get() {
             Some(stage) => stage.push_batch(&batch),
             None => self.routes.batch(&batch),
         }
@@ -80,7 +74,7 @@ impl Dispatcher {
     /// Hands over a tick, which is never dropped. One of the interval that still waits is replaced,
     /// if no batch came after it.
     pub fn tick(&self, tick: Arc<Tick>) {
-        match &self.stage {
+        match self.routes.stage.get() {
             Some(stage) => stage.push_tick(&tick),
             None => self.routes.tick(&tick),
         }
@@ -88,13 +82,13 @@ impl Dispatcher {
 
     /// Makes every repeat news once more, behind the filters.
     pub fn forget_repeats(&self) {
-        self.stage.iter().for_each(|stage| stage.forget_repeats());
+        self.routes.stage.get().into_iter().for_each(|stage| stage.forget_repeats());
     }
 
     /// Events that some plugin did not get, or got into an instance that was lost, since the last
     /// call. Above 0, repeats of what was sent before are news to that plugin.
     pub fn lost_since(&mut self) -> u64 {
-        let by_stage: u64 = self.stage.iter().map(|stage| stage.take_lost()).sum();
+        let by_stage: u64 = self.routes.stage.get().into_iter().map(|it| it.take_lost()).sum();
         by_stage + self.routes.queues().iter().map(|queue| queue.take_lost()).sum::<u64>()
     }
 }

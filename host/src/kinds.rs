@@ -13,6 +13,8 @@ const GROUPS: [(&str, std::ops::RangeInclusive<u16>); 3] =
 impl Kinds {
     /// No kind.
     pub const NONE: Kinds = Kinds(0);
+    /// The kinds about files.
+    pub const FILES: Kinds = Kinds(0xffff_ffff << 16);
     /// Every kind, those that this daemon does not know included.
     pub const ALL: Kinds = Kinds(u64::MAX);
 
@@ -73,6 +75,7 @@ mod tests {
         let files = Kinds::named("files").unwrap();
         assert!(files.meet(Kinds::of(Kind::Open)) && files.meet(Kinds::of(Kind::Exec)));
         assert!(!files.meet(Kinds::of(Kind::ContainerStarted)));
+        assert_eq!(files, Kinds::FILES);
         assert_eq!(Kinds::named("open"), Some(Kinds::of(Kind::Open)));
         assert_eq!(Kinds::named("opens"), None);
         assert!(Kinds::words().all(|word| Kinds::named(word).is_some()));

@@ -68,8 +68,8 @@ impl Pipeline {
         }
     }
 
-    /// Admits repeats, and does not count what is admitted, from now on: filters are asked about every
-    /// event, and what they keep is deduplicated and counted behind them.
+    /// Admits repeats from now on: filters are asked about every event, and what they keep is
+    /// deduplicated behind them. What does not go on there is taken off the admitted there.
     pub fn leave_repeats_to_filters(&mut self) {
         self.leaves_repeats = true;
     }
@@ -133,6 +133,7 @@ impl Pipeline {
             return;
         }
         if self.leaves_repeats {
+            account.counts.count(Verdict::New);
             return self.admit(container, access, flags, time);
         }
         let verdict = account.dedup.admit(FileKey {

@@ -66,7 +66,7 @@ impl StageQueue {
         let mut state = self.lock();
         if (state.events > 0 && state.events + number > self.capacity_events) || state.closed {
             state.lost_since_asked += number as u64;
-            for event in &batch.events {
+            for event in batch.events.iter().filter(|event| Admission::is_counted(event)) {
                 *state.overflowed.entry(event.container).or_default() += 1;
             }
             return;

@@ -125,6 +125,9 @@ impl Capture {
 
     /// One look at everything. Returns how many file records there were.
     fn turn(&mut self) -> usize {
+        if self.dispatcher.has_filters() {
+            self.pipeline.leave_repeats_to_filters();
+        }
         let mut drained = 0;
         // Bounded, so that a flood of files cannot keep commands waiting.
         for _ in 0..16 {
@@ -291,6 +294,7 @@ impl Capture {
             self.kernel.forget_repeats();
             self.pipeline.forget_repeats();
             self.stage.forget_told();
+            self.dispatcher.forget_repeats();
         }
     }
 

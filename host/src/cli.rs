@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use crate::config::{self, Config, LoadError, Loaded, Override, Setting, Sources};
+use crate::config::{Config, LoadError, Loaded, Override, Reread, Setting};
 use crate::exit::{Exit, Exits, Failure};
 use crate::logging;
 use crate::plugin::CONTRACT;
@@ -25,7 +25,7 @@ pub const FILE_VARIABLE: &str = "WHODUNIT_CONFIG";
 #[derive(Clone, Copy, Debug)]
 pub struct Commands {
     /// Watches containers until it is told to stop.
-    pub run: fn(&Config) -> Result<(), Failure>,
+    pub run: fn(&Config, Reread) -> Result<(), Failure>,
     /// Writes what this machine can do, and says how the process ends.
     pub doctor: fn(&Config, FindingsFormat, &mut dyn Write) -> Result<Exit, Failure>,
     /// Tells the last deaths, and says how the process ends.
@@ -176,6 +176,10 @@ struct ConfigurationFlags {
 
 impl ConfigurationFlags {
     fn load(&self, console: &Console<'_>) -> Result<Loaded, LoadError> {
+        self.sources(console).load()
+    }
+
+    fn sources(&self, console: &Console<'_>) -> Reread {
         let flag = |setting| {
             let text = match setting {
                 Setting::Scope => &self.scope,
@@ -190,11 +194,11 @@ impl ConfigurationFlags {
         };
         let named = (console.variable)(FILE_VARIABLE).filter(|file| !file.is_empty());
         let file = self.config.clone().or(named.map(PathBuf::from));
-        config::load(Sources {
-            file: file.as_deref(),
-            standard_file: console.standard_file,
-            overrides: &Override::collect(flag, console.variable),
-        })
+        Reread {
+            named: file,
+            standard_file: console.standard_file.to_owned(),
+            overrides: Override::collect(flag, console.variable),
+        }
     }
 }
 
@@ -202,10 +206,11 @@ impl Command {
     fn execute(self, commands: &Commands, console: &mut Console<'_>) -> Result<Exit, Failure> {
         match self {
             Command::Run(flags) => {
-                let loaded = flags.load(console)?;
+                let sources = flags.sources(console);
+                let loaded = sources.load()?;
                 logging::start(loaded.config.log, console.wants_colours())?;
                 tracing::info!(from = %provenance(&loaded), "configuration read");
-                (commands.run)(&loaded.config)?;
+                (commands.run)(&loaded.config, sources)?;
             }
             Command::Check { flags, output } => {
                 let loaded = flags.load(console)?;
@@ -323,7 +328,7 @@ mod tests {
         pub(super) err: String,
     }
 
-    fn run_that_fails(config: &Config) -> Result<(), Failure> {
+    fn run_that_fails(config: &Config, _: Reread) -> Result<(), Failure> {
         let cause = format!("no permission to watch {}", config.discovery.scope.name());
         Err(Failure::new(Exit::Permission, cause))
     }

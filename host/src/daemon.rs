@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
 use crate::capture::{Capture, Command};
-use crate::config::{Config, Scope};
+use crate::config::{Config, Reread, Scope};
 use crate::death::DeathWatch;
 use crate::death::explanation::{ExplainedDeath, Explanation};
 use crate::death::history::{History, HistoryError};
@@ -27,6 +27,7 @@ use crate::kernel::{Kernel, ProbeStatus, StartError, real_time_ns};
 use crate::lock::Lock;
 use crate::pipeline::Pipeline;
 use crate::plugin::{LoadError, PluginHost, Probe, Surroundings, World};
+use crate::reload::Reloader;
 use crate::resolve::Resolver;
 use crate::resolve::stage::Stage;
 use crate::sink::{self, SinkError, Sinks};
@@ -119,12 +120,13 @@ impl Exits for SystemError {
     }
 }
 
-/// Runs until SIGTERM, SIGINT or SIGHUP, then writes the last reports.
+/// Runs until SIGTERM or SIGINT, then writes the last reports. SIGHUP reads the configuration again,
+/// which came from `sources`.
 ///
 /// # Errors
 ///
 /// If it cannot start. Once it runs, nothing but a signal ends it.
-pub fn run(config: &Config) -> Result<(), Failure> {
+pub fn run(config: &Config, sources: Reread) -> Result<(), Failure> {
     let started = UnixNanos(real_time_ns());
     let _lock = Lock::take(&config.daemon.state_dir)?;
     let root = CgroupRoot::open(config.discovery.cgroup_root.as_deref())?;
@@ -147,10 +149,16 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         surroundings: surroundings(discovery.scope(), started),
         probes: kernel.probes().iter().map(Probe::from).collect(),
     };
-    let cache_dir = &config.daemon.cache_dir;
     let mut historian = Historian { history, synced: Instant::now() };
     let deliver = Box::new(move |death| historian.take(death));
-    let plugins = PluginHost::load(&config.plugins, cache_dir, world, &sinks, deliver)?;
+    let plugins = Arc::new(PluginHost::load(
+        &config.plugins,
+        &config.files,
+        &config.daemon.cache_dir,
+        world,
+        &sinks,
+        deliver,
+    )?);
     let resolver =
         Resolver::new(Arc::clone(&directory), Excluded::new(&config.files.exclude), cgroup_root);
     let stage = Stage::start(resolver, plugins.dispatcher())
@@ -190,13 +198,15 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         .name("capture".to_owned())
         .spawn(move || capture.run(&inbox))
         .map_err(|source| SystemError { what: "the capture thread", source })?;
-    signals.wait(config.daemon.interval, &commands, &thread);
+    let reloader = Reloader::start(sources, config.clone(), Arc::clone(&plugins))
+        .map_err(|source| SystemError { what: "the reload thread", source })?;
+    signals.wait(config.daemon.interval, &commands, &thread, &reloader);
     // It may have ended by itself.
     let _ = commands.send(Command::Stop);
     let capture_ended = thread.join();
     // The programs are off their hooks by now: what is in the ring is all there is.
     deaths.into_iter().for_each(DeathWatch::stop);
-    report_end(plugins, sinks);
+    report_end(&plugins, sinks);
     capture_ended.map_err(|_| {
         Failure::new(Exit::Failure, "the capture thread ended early; its last message says why")
     })
@@ -223,12 +233,12 @@ impl Historian {
     }
 }
 
-/// The signals that end the daemon. From here on they do so with its last reports, and not at once.
+/// The signals that the daemon acts on. From here on SIGTERM and SIGINT end it with its last reports, and
+/// not at once; SIGHUP reads the configuration again.
 struct Signals {
     runtime: tokio::runtime::Runtime,
     terminate: Signal,
     interrupt: Signal,
-    /// Without a handler a terminal that is closed would end the daemon without its last report.
     hang_up: Signal,
 }
 
@@ -242,8 +252,14 @@ impl Signals {
         Ok(Signals { runtime, terminate: terminate?, interrupt: interrupt?, hang_up: hang_up? })
     }
 
-    /// Ticks every interval, until one of them comes, or until the capture thread ends.
-    fn wait(self, interval: Duration, commands: &Sender<Command>, capture: &JoinHandle<()>) {
+    /// Ticks every interval, until one that ends the daemon comes, or until the capture thread ends.
+    fn wait(
+        self,
+        interval: Duration,
+        commands: &Sender<Command>,
+        capture: &JoinHandle<()>,
+        reloader: &Reloader,
+    ) {
         let Signals { runtime, mut terminate, mut interrupt, mut hang_up } = self;
         runtime.block_on(async {
             // The first document is there at once: whoever waits for a report sees that there is one.
@@ -253,7 +269,11 @@ impl Signals {
                 let name = tokio::select! {
                     _ = terminate.recv() => "SIGTERM",
                     _ = interrupt.recv() => "SIGINT",
-                    _ = hang_up.recv() => "SIGHUP",
+                    _ = hang_up.recv() => {
+                        tracing::info!(signal = "SIGHUP", "reloading");
+                        reloader.reload();
+                        continue;
+                    }
                     _ = ticks.tick() => {
                         let told = commands.send(Command::Tick(TickCause::Interval));
                         if told.is_err() || capture.is_finished() {
@@ -270,7 +290,7 @@ impl Signals {
 }
 
 /// Lets plugins and sinks finish, and says what did not end well.
-fn report_end(plugins: PluginHost, sinks: Sinks) {
+fn report_end(plugins: &PluginHost, sinks: Sinks) {
     for plugin in plugins.stop(LAST_WORDS) {
         tracing::info!(
             plugin = plugin.name,

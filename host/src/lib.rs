@@ -2,6 +2,7 @@
 //!
 //! `ARCHITECTURE.md` at the top of the repository has the map.
 
+mod admission;
 pub mod attribute;
 pub mod capture;
 pub mod cli;
@@ -18,10 +19,12 @@ pub mod event;
 pub mod exit;
 pub mod filter;
 pub mod kernel;
+pub mod kinds;
 pub mod lock;
 pub mod logging;
 pub mod pipeline;
 pub mod plugin;
+pub mod reload;
 pub mod report;
 pub mod resolve;
 pub mod sink;

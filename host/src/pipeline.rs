@@ -26,6 +26,8 @@ pub const BATCH_EVENTS: usize = 512;
 pub struct Pipeline {
     directory: Arc<Directory>,
     excluded: Excluded,
+    /// Every event is admitted: behind the filters, repeats are dropped and counted.
+    leaves_repeats: bool,
     hasher: PathHasher,
     dedup_capacity: NonZeroUsize,
     accounts: HashMap<ContainerId, Account>,
@@ -56,6 +58,7 @@ impl Pipeline {
         Pipeline {
             directory,
             excluded: Excluded::new(&files.exclude),
+            leaves_repeats: false,
             hasher: PathHasher::new(),
             dedup_capacity: NonZeroUsize::new(files.dedup_capacity).unwrap_or(NonZeroUsize::MIN),
             accounts: HashMap::new(),
@@ -63,6 +66,12 @@ impl Pipeline {
             sequence: 0,
             path: Vec::new(),
         }
+    }
+
+    /// Admits repeats from now on: filters are asked about every event, and what they keep is
+    /// deduplicated behind them. What does not go on there is taken off the admitted there.
+    pub fn leave_repeats_to_filters(&mut self) {
+        self.leaves_repeats = true;
     }
 
     /// Opens a container's account and admits the event of its start.
@@ -122,6 +131,10 @@ impl Pipeline {
         if self.excluded.covers(&self.path) {
             account.counts.count_excluded();
             return;
+        }
+        if self.leaves_repeats {
+            account.counts.count(Verdict::New);
+            return self.admit(container, access, flags, time);
         }
         let verdict = account.dedup.admit(FileKey {
             path: self.hasher.hash(&self.path),

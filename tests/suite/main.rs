@@ -17,6 +17,7 @@ mod machine;
 mod report;
 mod restart;
 mod slim;
+mod swaps;
 mod volume;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -35,6 +36,7 @@ fn main() -> std::process::ExitCode {
         discovery::trials(),
         capture::trials(),
         restart::trials(),
+        swaps::trials(),
         volume::trials(),
         crash::trials(),
         deaths::trials(),

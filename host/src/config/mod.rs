@@ -19,7 +19,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use diagnostic::{Invalid, Problem};
-pub use load::{LoadError, Loaded, MAX_FILE_BYTES, STANDARD_FILE, Sources, load};
+pub use load::{LoadError, Loaded, MAX_FILE_BYTES, Reread, STANDARD_FILE, Sources, load};
 pub use overrides::{Origin, Override, OverrideError, Setting};
 
 /// Everything that the daemon is told.
@@ -244,6 +244,21 @@ pub struct Plugin {
     pub name: String,
     /// Where its component comes from.
     pub source: PluginSource,
+    /// SHA-256 of the component that it has to be, in lower case hexadecimal digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// The kinds of events that it gets, by their words ([`crate::kinds::Kinds`]). Empty: every kind.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<String>,
+    /// Patterns of the names of the containers whose events it gets. Empty: every container.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub containers: Vec<String>,
+    /// What becomes of events that it should have judged and did not, if it is a filter.
+    pub on_failure: OnFailure,
+    /// What its queue drops when it is full.
+    pub overflow: Overflow,
+    /// What it gets of the WebAssembly System Interface.
+    pub wasi: Wasi,
     /// What it may use.
     pub limits: Limits,
     /// Its outputs by the names that it uses.
@@ -256,19 +271,100 @@ impl Plugin {
     /// The plugins that run where the TOML names none: a JSON report in the state folder, and an
     /// explainer of deaths.
     pub fn standard(state_dir: &Path) -> Vec<Plugin> {
-        let builtin = |name: &str, source: &str, outputs| Plugin {
-            name: String::from(name),
-            source: PluginSource::Builtin(String::from(source)),
-            limits: Limits::default(),
-            outputs,
-            config: serde_json::Value::Object(serde_json::Map::new()),
+        let builtin = |name: &str, source: &str| {
+            Plugin::new(String::from(name), PluginSource::Builtin(String::from(source)))
         };
         let report = Output::File(state_dir.join("report.json"));
-        let outputs = BTreeMap::from([(String::from("report"), report)]);
         vec![
-            builtin("report", "report-json", outputs),
-            builtin("death-explainer", "death-explainer", BTreeMap::new()),
+            Plugin {
+                outputs: BTreeMap::from([(String::from("report"), report)]),
+                ..builtin("report", "report-json")
+            },
+            builtin("death-explainer", "death-explainer"),
         ]
+    }
+
+    /// A plugin of which only the name and the source are given.
+    pub fn new(name: String, source: PluginSource) -> Plugin {
+        Plugin {
+            name,
+            source,
+            sha256: None,
+            events: Vec::new(),
+            containers: Vec::new(),
+            on_failure: OnFailure::Open,
+            overflow: Overflow::DropNewest,
+            wasi: Wasi::None,
+            limits: Limits::default(),
+            outputs: BTreeMap::new(),
+            config: serde_json::Value::Object(serde_json::Map::new()),
+        }
+    }
+}
+
+/// What becomes of events that a filter should have judged and did not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    /// They go on.
+    Open,
+    /// They are dropped, and counted as lost.
+    Closed,
+}
+
+impl OnFailure {
+    /// Every policy, in the order of the documentation.
+    pub const ALL: [OnFailure; 2] = [OnFailure::Open, OnFailure::Closed];
+
+    /// The word in the TOML.
+    pub const fn name(self) -> &'static str {
+        match self {
+            OnFailure::Open => "open",
+            OnFailure::Closed => "closed",
+        }
+    }
+}
+
+/// What a full queue drops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overflow {
+    /// What comes.
+    DropNewest,
+    /// What waited longest.
+    DropOldest,
+}
+
+impl Overflow {
+    /// Every policy, in the order of the documentation.
+    pub const ALL: [Overflow; 2] = [Overflow::DropNewest, Overflow::DropOldest];
+
+    /// The word in the TOML.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Overflow::DropNewest => "drop-newest",
+            Overflow::DropOldest => "drop-oldest",
+        }
+    }
+}
+
+/// What a plugin gets of the WebAssembly System Interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wasi {
+    /// Nothing: a component that imports any of it is refused.
+    None,
+    /// Functions that know nothing and give nothing.
+    Stub,
+}
+
+impl Wasi {
+    /// Every grant, in the order of the documentation.
+    pub const ALL: [Wasi; 2] = [Wasi::None, Wasi::Stub];
+
+    /// The word in the TOML.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Wasi::None => "none",
+            Wasi::Stub => "stub",
+        }
     }
 }
 

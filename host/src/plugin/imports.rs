@@ -20,6 +20,14 @@ use crate::sink::{Outlet, SinkId};
 /// A log message is cut here.
 const MAX_LOG_BYTES: usize = 4 << 10;
 
+/// What becomes of the documents of a plugin.
+pub(super) enum Delivery {
+    /// They go to the sinks.
+    To(Outlet),
+    /// They go nowhere: the plugin is being tried. What is there already can be read.
+    Withheld(Outlet),
+}
+
 /// What every instance of one plugin is told and may use.
 pub(super) struct Grants {
     config_json: String,
@@ -27,7 +35,7 @@ pub(super) struct Grants {
     output_bytes: usize,
     memory_bytes: usize,
     world: Arc<World>,
-    outlet: Outlet,
+    delivery: Delivery,
     board: Arc<Board>,
     log_gate: Mutex<LogGate>,
 }
@@ -36,7 +44,7 @@ impl Grants {
     pub(super) fn new(
         plugin: &config::Plugin,
         world: Arc<World>,
-        outlet: Outlet,
+        delivery: Delivery,
         board: Arc<Board>,
     ) -> Grants {
         let config_json = match &plugin.config {
@@ -50,7 +58,7 @@ impl Grants {
             output_bytes: plugin.limits.output_bytes,
             memory_bytes: plugin.limits.memory_bytes,
             world,
-            outlet,
+            delivery,
             board,
             log_gate: Mutex::new(LogGate::new(plugin.limits.log_per_second)),
         }
@@ -81,6 +89,11 @@ pub(super) struct MemoryLimit {
 impl MemoryLimit {
     /// Size of a table's element, as the engine holds it.
     const ELEMENT_BYTES: usize = 16;
+
+    /// How much it holds now, in bytes.
+    pub(super) fn used(&self) -> u64 {
+        self.used as u64
+    }
 
     fn grows(&mut self, current: usize, desired: usize) -> bool {
         let used = self.used.saturating_add(desired.saturating_sub(current));
@@ -241,13 +254,20 @@ impl documents::Host for Guest {
             return Err(documents::Refusal::TooLarge(grants.output_bytes as u64));
         }
         grants.board.documents.add(1);
-        grants.outlet.put(sink, body);
+        match &grants.delivery {
+            Delivery::To(outlet) => outlet.put(sink, body),
+            Delivery::Withheld(_) => {}
+        }
         Ok(())
     }
 
     fn previous(&mut self, output: String) -> Option<Vec<u8>> {
         let sink = self.grants.outputs.get(&output)?;
-        self.grants.outlet.read(sink, self.grants.output_bytes)
+        match &self.grants.delivery {
+            Delivery::To(outlet) | Delivery::Withheld(outlet) => {
+                outlet.read(sink, self.grants.output_bytes)
+            }
+        }
     }
 }
 

@@ -2,46 +2,24 @@
 
 use wasmparser::{Encoding, Parser, Payload};
 
-use super::bindings::exports::whodunit::plugin::{explainer, reporter};
-use super::life::Role;
+use super::role::Role;
 
 /// The package of the contract and its version, as `CONTRACT` has them.
 const PACKAGE: &str = "whodunit:plugin";
 /// Versions of the contract that this daemon speaks begin with this.
 const SPOKEN: &str = "0.1.";
 
-/// A role that this daemon runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RoleName {
-    Reporter,
-    Explainer,
-}
-
-impl RoleName {
-    const ALL: [RoleName; 2] = [RoleName::Reporter, RoleName::Explainer];
-
-    /// The name of its interface.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            RoleName::Reporter => reporter::GuestIndices::NAME,
-            RoleName::Explainer => explainer::GuestIndices::NAME,
-        }
-    }
-}
-
 /// What some bytes are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Nature {
-    /// A component for a role that this daemon runs, with nothing more to say against it.
-    Plugin(RoleName),
-    /// A component for a role of the contract that this daemon does not run yet.
-    OtherRole(&'static str),
+    /// A component for a role of the contract.
+    Plugin(Outside),
+    /// A component for several roles at once.
+    SeveralRoles(Vec<Role>),
     /// A component for another version of the contract.
     OtherVersion(String),
     /// A component that has nothing to do with the contract, with the names of what it exports.
     Stranger(Vec<String>),
-    /// A component that wants what the daemon does not give.
-    Demanding(Vec<String>),
     /// A core module.
     CoreModule,
     /// WebAssembly in its text format.
@@ -50,6 +28,16 @@ pub(super) enum Nature {
     Garbage,
     /// WebAssembly that breaks off or is damaged.
     Damaged(String),
+}
+
+/// A plugin, as far as its outside tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Outside {
+    pub(super) role: Role,
+    /// Whether it saves and restores state.
+    pub(super) has_state: bool,
+    /// What it imports that is not of the contract.
+    pub(super) foreign_imports: Vec<String>,
 }
 
 /// Looks at some bytes.
@@ -106,18 +94,21 @@ impl Names {
         if let Some(version) = other_version {
             return Nature::OtherVersion(version);
         }
-        let exports = |role| {
-            self.exports.iter().filter_map(|name| interface(name)).any(|(name, _)| name == role)
+        let exports = |interface_name: &str| {
+            let interfaces = self.exports.iter().filter_map(|name| interface(name));
+            interfaces.into_iter().any(|(name, _)| name == interface_name)
         };
-        let Some(role) = RoleName::ALL.into_iter().find(|role| exports(role.name())) else {
-            return match exports("filter") {
-                true => Nature::OtherRole("filter"),
-                false => Nature::Stranger(self.exports),
-            };
-        };
-        let foreign = |name: &String| interface(name).is_none();
-        let foreign: Vec<_> = self.imports.into_iter().filter(foreign).collect();
-        if foreign.is_empty() { Nature::Plugin(role) } else { Nature::Demanding(foreign) }
+        let roles: Vec<_> = Role::ALL.into_iter().filter(|role| exports(role.name())).collect();
+        let has_state = exports("state");
+        match roles[..] {
+            [] => Nature::Stranger(self.exports),
+            [role] => {
+                let foreign = |name: &String| interface(name).is_none();
+                let foreign_imports = self.imports.into_iter().filter(foreign).collect();
+                Nature::Plugin(Outside { role, has_state, foreign_imports })
+            }
+            [..] => Nature::SeveralRoles(roles),
+        }
     }
 }
 
@@ -138,21 +129,35 @@ mod tests {
     fn natures_are_told_apart() {
         let export =
             |name: &str| format!(r#"(component (instance $i) (export "{name}" (instance $i)))"#);
+        let plugin =
+            |role| Nature::Plugin(Outside { role, has_state: false, foreign_imports: vec![] });
         check("(module)", Nature::CoreModule);
         check("(component)", Nature::Stranger(vec![]));
         check("(component (core module))", Nature::Stranger(vec![]));
         check(&export("a:b/c@1.0.0"), Nature::Stranger(vec!["a:b/c@1.0.0".into()]));
-        check(&export("whodunit:plugin/reporter@0.1.0"), Nature::Plugin(RoleName::Reporter));
-        check(&export("whodunit:plugin/reporter@0.1.7"), Nature::Plugin(RoleName::Reporter));
-        check(&export("whodunit:plugin/filter@0.1.0"), Nature::OtherRole("filter"));
-        check(&export("whodunit:plugin/explainer@0.1.0"), Nature::Plugin(RoleName::Explainer));
+        check(&export("whodunit:plugin/reporter@0.1.0"), plugin(Role::Reporter));
+        check(&export("whodunit:plugin/reporter@0.1.7"), plugin(Role::Reporter));
+        check(&export("whodunit:plugin/filter@0.1.0"), plugin(Role::Filter));
+        check(&export("whodunit:plugin/explainer@0.1.0"), plugin(Role::Explainer));
         check(&export("whodunit:plugin/reporter@0.2.0"), Nature::OtherVersion("0.2.0".into()));
         check(
             r#"(component
                 (import "wasi:cli/stdout@0.2.0" (instance))
                 (instance $i)
+                (export "whodunit:plugin/state@0.1.0" (instance $i))
                 (export "whodunit:plugin/reporter@0.1.0" (instance $i)))"#,
-            Nature::Demanding(vec!["wasi:cli/stdout@0.2.0".into()]),
+            Nature::Plugin(Outside {
+                role: Role::Reporter,
+                has_state: true,
+                foreign_imports: vec!["wasi:cli/stdout@0.2.0".into()],
+            }),
+        );
+        check(
+            r#"(component
+                (instance $i)
+                (export "whodunit:plugin/filter@0.1.0" (instance $i))
+                (export "whodunit:plugin/reporter@0.1.0" (instance $i)))"#,
+            Nature::SeveralRoles(vec![Role::Filter, Role::Reporter]),
         );
         // What is inside does not count as the component's own.
         check(

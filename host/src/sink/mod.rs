@@ -4,6 +4,7 @@
 //! that could not be written is kept and tried again, until it is written or a newer one replaces
 //! it. Knows nothing of what is in a document.
 
+mod change;
 mod file;
 mod stdout;
 
@@ -160,11 +161,18 @@ struct Shared {
 
 struct State {
     slots: BTreeMap<SinkId, Slot>,
+    #[cfg(test)]
+    tap: Option<std::sync::mpsc::Sender<(SinkId, Arc<Vec<u8>>)>>,
     stopping: bool,
 }
 
 struct Slot {
+    output: config::Output,
     target: Arc<Target>,
+    /// It is not in the TOML any more.
+    retired: bool,
+    /// It goes as soon as nothing waits to be written.
+    leaving: bool,
     /// The newest document, until it is written.
     waiting: Option<Arc<Vec<u8>>>,
     /// The document that is being written.
@@ -208,22 +216,18 @@ impl Sinks {
     pub fn start(
         outputs: impl Iterator<Item = (SinkId, config::Output)>,
     ) -> Result<Sinks, SinkError> {
-        let mut slots = BTreeMap::new();
-        let mut paths: BTreeMap<PathBuf, SinkId> = BTreeMap::new();
-        for (sink, output) in outputs {
-            let target = match output {
-                config::Output::File(path) => {
-                    let file = FileSink::open(&sink, &path)?;
-                    if let Some(first) = paths.insert(file.path().to_owned(), sink.clone()) {
-                        return Err(SinkError::SamePath { first, second: sink, path });
-                    }
-                    Target::File(file)
-                }
-                config::Output::Stdout => Target::Stdout(StdoutSink),
-            };
-            slots.insert(sink.clone(), Slot::new(sink, target));
-        }
-        let state = Mutex::new(State { slots, stopping: false });
+        let opened = change::open(outputs, |_, _| None)?;
+        let slots = opened
+            .into_iter()
+            .map(|(sink, (output, target))| (sink.clone(), Slot::new(sink, output, target)));
+        let slots = slots.collect();
+        let state = State {
+            slots,
+            #[cfg(test)]
+            tap: None,
+            stopping: false,
+        };
+        let state = Mutex::new(state);
         let shared = Arc::new(Shared { state, wake: Condvar::new() });
         let outlet = Outlet(Arc::clone(&shared));
         let writer = thread::Builder::new()
@@ -249,6 +253,12 @@ impl Sinks {
         self.outlet.0.lock().slots.values().map(|slot| slot.status.clone()).collect()
     }
 
+    /// Gives every document to `documents` too, in the order in which they come.
+    #[cfg(test)]
+    pub(crate) fn tap(&self, documents: std::sync::mpsc::Sender<(SinkId, Arc<Vec<u8>>)>) {
+        self.outlet.0.lock().tap = Some(documents);
+    }
+
     /// A hand that gives documents to these sinks.
     pub fn outlet(&self) -> Outlet {
         self.outlet.clone()
@@ -268,8 +278,14 @@ impl Sinks {
 impl Outlet {
     /// See [`Sinks::put`]. A document for an output that there is not goes nowhere.
     pub fn put(&self, sink: &SinkId, body: Vec<u8>) {
-        if let Some(slot) = self.0.lock().slots.get_mut(sink) {
-            slot.waiting = Some(Arc::new(body));
+        let body = Arc::new(body);
+        let mut state = self.0.lock();
+        #[cfg(test)]
+        if let Some(tap) = &state.tap {
+            let _ = tap.send((sink.clone(), Arc::clone(&body)));
+        }
+        if let Some(slot) = state.slots.get_mut(sink) {
+            slot.waiting = Some(body);
             slot.retry_at = None;
             self.0.wake.notify_all();
         }
@@ -294,9 +310,12 @@ impl Outlet {
 }
 
 impl Slot {
-    fn new(sink: SinkId, target: Target) -> Slot {
+    fn new(sink: SinkId, output: config::Output, target: Arc<Target>) -> Slot {
         Slot {
-            target: Arc::new(target),
+            output,
+            target,
+            retired: false,
+            leaving: false,
             waiting: None,
             writing: None,
             retry_at: None,
@@ -355,6 +374,13 @@ impl Slot {
     }
 }
 
+impl State {
+    fn drop_left(&mut self) {
+        let stays = |slot: &Slot| !slot.leaving || slot.waiting.is_some() || slot.writing.is_some();
+        self.slots.retain(|_, slot| stays(slot));
+    }
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder of this lock panics")
@@ -377,6 +403,7 @@ impl Shared {
                 if let Some(slot) = state.slots.get_mut(&sink) {
                     slot.settle(result, stopping);
                 }
+                state.drop_left();
             } else if stopping {
                 return;
             } else {

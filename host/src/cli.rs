@@ -27,6 +27,8 @@ pub struct Commands {
     pub run: fn(&Config) -> Result<(), Failure>,
     /// Writes what this machine can do, and says how the process ends.
     pub doctor: fn(&Config, FindingsFormat, &mut dyn Write) -> Result<Exit, Failure>,
+    /// Writes what the running daemon is doing.
+    pub status: fn(&Config, FindingsFormat, &mut dyn Write) -> Result<Exit, Failure>,
 }
 
 /// What the command line is connected to.
@@ -43,7 +45,7 @@ pub struct Console<'a> {
     pub err_is_terminal: bool,
 }
 
-/// How `doctor` writes its findings.
+/// How `doctor` and `status` write what they found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum FindingsFormat {
     /// For people.
@@ -113,6 +115,14 @@ enum Command {
     /// Compare, join and count reports
     #[command(subcommand)]
     Report(reports::ReportCommand),
+    /// Say what the running daemon is doing: containers, plugins, probes, losses
+    Status {
+        #[command(flatten)]
+        flags: ConfigurationFlags,
+        /// How the status is printed
+        #[arg(long, value_enum, default_value = "table", value_name = "FORMAT")]
+        output: FindingsFormat,
+    },
     /// Print the version of the daemon and of its plugin contract
     Version,
 }
@@ -144,6 +154,9 @@ struct ConfigurationFlags {
     /// Folder for the lock and for what must survive a restart [env: WHODUNIT_STATE_DIR]
     #[arg(long, value_name = "FOLDER")]
     state_dir: Option<OsString>,
+    /// Where HTTP is answered, such as 127.0.0.1:9479, or a port of it [env: WHODUNIT_HTTP]
+    #[arg(long, value_name = "ADDRESS")]
+    http: Option<OsString>,
     /// Where the output `report` of the plugin `report` goes; - is standard output [env: WHODUNIT_REPORT]
     #[arg(long, value_name = "FILE", allow_hyphen_values = true)]
     report: Option<OsString>,
@@ -163,6 +176,7 @@ impl ConfigurationFlags {
                 Setting::CgroupRoot => &self.cgroup_root,
                 Setting::Interval => &self.interval,
                 Setting::StateDir => &self.state_dir,
+                Setting::Http => &self.http,
                 Setting::Report => &self.report,
                 Setting::LogLevel => &self.log_level,
                 Setting::LogFormat => &self.log_format,
@@ -204,6 +218,10 @@ impl Command {
             }
             Command::Files(command) => return command.execute(console),
             Command::Report(command) => return command.execute(console),
+            Command::Status { flags, output } => {
+                let loaded = flags.load(console)?;
+                return (commands.status)(&loaded.config, output, console.out);
+            }
             Command::Version => written(console.out.write_all(version().as_bytes()))?,
         }
         Ok(Exit::Success)
@@ -222,7 +240,7 @@ impl Console<'_> {
 /// What a command prints cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write to standard output: {0}")]
-struct OutputError(#[source] io::Error);
+pub(crate) struct OutputError(#[source] io::Error);
 
 impl Exits for OutputError {
     fn exit(&self) -> Exit {
@@ -231,7 +249,7 @@ impl Exits for OutputError {
 }
 
 /// A reader that has seen enough, such as `head`, is no error.
-fn written(result: io::Result<()>) -> Result<(), OutputError> {
+pub(crate) fn written(result: io::Result<()>) -> Result<(), OutputError> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.map_err(OutputError),
@@ -313,7 +331,8 @@ mod tests {
         Ok(Exit::Failure)
     }
 
-    const COMMANDS: Commands = Commands { run: run_that_fails, doctor: doctor_that_finds };
+    const COMMANDS: Commands =
+        Commands { run: run_that_fails, doctor: doctor_that_finds, status: doctor_that_finds };
 
     fn told_at(
         arguments: &[&str],

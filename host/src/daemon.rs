@@ -13,6 +13,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::capture::{Capture, Command};
 use crate::config::{Config, Scope};
+use crate::control;
 use crate::death::explanation::{ExplainedDeath, Explanation};
 use crate::death::record::Subject;
 use crate::directory::Directory;
@@ -21,18 +22,25 @@ use crate::discovery::{Discovery, DiscoveryError};
 use crate::event::{TickCause, UnixNanos};
 use crate::exit::{Exit, Exits, Failure};
 use crate::filter::Excluded;
+use crate::http;
 use crate::kernel::{Kernel, ProbeStatus, StartError, real_time_ns};
 use crate::lock::Lock;
+use crate::names::Namer;
 use crate::pipeline::Pipeline;
 use crate::plugin::{LoadError, PluginHost, Probe, Surroundings, World};
+use crate::privilege;
 use crate::resolve::Resolver;
 use crate::resolve::stage::Stage;
+use crate::service;
 use crate::sink::{self, SinkError, Sinks};
+use crate::status::{Board, Observer, Pulse, Vitals};
 
 /// How many processes are remembered by name.
 const PROCESSES: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
 /// How long plugins get, after the last tick, to hand out their last documents.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How long it may take between two beats.
+const MAIN_TURN: Duration = Duration::from_secs(10);
 
 impl Exits for StartError {
     fn exit(&self) -> Exit {
@@ -119,6 +127,10 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     let root = CgroupRoot::open(config.discovery.cgroup_root.as_deref())?;
     let cgroup_root = root.path().to_owned();
     let kernel = Kernel::start(&config.capture)?;
+    // Before any thread starts: each would have capabilities of its own.
+    if let Err(error) = privilege::give_up() {
+        tracing::warn!(%error, "the daemon keeps privileges that it does not need");
+    }
     say_coverage(kernel.probes());
 
     let directory = Arc::new(Directory::new(PROCESSES));
@@ -130,9 +142,10 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         Arc::clone(&directory),
     )?;
     let sinks = Sinks::start(sink::outputs_of(&config.plugins))?;
+    let surroundings = Arc::new(surroundings(discovery.scope(), started));
     let world = World {
         directory: Arc::clone(&directory),
-        surroundings: surroundings(discovery.scope(), started),
+        surroundings: Surroundings::clone(&surroundings),
         probes: kernel.probes().iter().map(Probe::from).collect(),
     };
     let cache_dir = &config.daemon.cache_dir;
@@ -141,6 +154,21 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         Resolver::new(Arc::clone(&directory), Excluded::new(&config.files.exclude), cgroup_root);
     let stage = Stage::start(resolver, plugins.dispatcher())
         .map_err(|source| SystemError { what: "the resolving thread", source })?;
+    let plugins = Arc::new(plugins);
+    let board = Arc::new(Board::default());
+    let main_pulse = Arc::new(Pulse::new("main", MAIN_TURN));
+    let pulses = vec![Arc::clone(board.pulse()), Arc::clone(&main_pulse), sinks.pulse()];
+    let observer = Observer {
+        board,
+        directory: Arc::clone(&directory),
+        probes: kernel.probes().into(),
+        plugins: Arc::clone(&plugins),
+        sinks: sinks.outlet(),
+        surroundings,
+        vitals: Arc::new(Vitals::new(pulses)),
+    };
+    let names = Namer::start(&config.discovery.host_root, Arc::clone(&directory))
+        .map_err(|source| SystemError { what: "the thread for names", source })?;
     let pipeline = Pipeline::new(&config.files, directory);
     let scope = discovery.scope();
     let capture = Capture::new(
@@ -150,7 +178,10 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         plugins.dispatcher(),
         stage,
         config.discovery.rescan,
+        Arc::clone(&observer.board),
     )?;
+    let control = control::Server::bind(&config.daemon.state_dir)?;
+    let http = http::Server::start(&config.http, observer.clone())?;
 
     tracing::info!(
         scope = scope.name(),
@@ -163,10 +194,23 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         .name("capture".to_owned())
         .spawn(move || capture.run(&inbox))
         .map_err(|source| SystemError { what: "the capture thread", source })?;
-    let until_signal = wait_for_signal(config.daemon.interval, &commands, &thread);
+    let vitals = Arc::clone(&observer.vitals);
+    let room = control::Room { observer };
+    service::ready();
+    let side = async {
+        tokio::select! {
+            ended = control.serve(room) => ended,
+            never = service::beat(&vitals, &main_pulse) => match never {},
+        }
+    };
+    let until_signal = wait_for_signal(config.daemon.interval, &commands, &thread, side);
+    service::stopping();
+    drop((control, http));
     // Also where waiting failed: what was captured is reported in any case.
     let _ = commands.send(Command::Stop);
     let capture_ended = thread.join();
+    let plugins = Arc::into_inner(plugins).expect("whoever asked for its status has ended");
+    drop(names);
     report_end(plugins, sinks);
     until_signal.map_err(|source| SystemError { what: "waiting for signals", source })?;
     capture_ended.map_err(|_| {
@@ -174,11 +218,12 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     })
 }
 
-/// Ticks every interval, until SIGTERM, SIGINT, SIGHUP, or the end of the capture thread.
+/// Ticks every interval, and lets `side` go on beside that, until SIGTERM, SIGINT, SIGHUP, or the end of the capture thread.
 fn wait_for_signal(
     interval: Duration,
     commands: &Sender<Command>,
     capture: &JoinHandle<()>,
+    side: impl Future<Output = std::io::Result<()>>,
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -189,6 +234,7 @@ fn wait_for_signal(
         // The first document is there at once: whoever waits for a report sees that there is one.
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut side = std::pin::pin!(side);
         loop {
             tokio::select! {
                 _ = terminate.recv() => {
@@ -203,6 +249,7 @@ fn wait_for_signal(
                     tracing::info!(signal = "SIGHUP", "stopping");
                     return Ok(());
                 }
+                ended = &mut side => return ended,
                 _ = ticks.tick() => {
                     let told = commands.send(Command::Tick(TickCause::Interval));
                     if told.is_err() || capture.is_finished() {

@@ -6,6 +6,7 @@ pub mod attribute;
 pub mod capture;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod daemon;
 pub mod death;
 pub mod decode;
@@ -17,14 +18,19 @@ pub mod doctor;
 pub mod event;
 pub mod exit;
 pub mod filter;
+pub mod http;
 pub mod kernel;
 pub mod lock;
 pub mod logging;
+pub mod names;
 pub mod pipeline;
 pub mod plugin;
+pub mod privilege;
 pub mod report;
 pub mod resolve;
+pub mod service;
 pub mod sink;
+pub mod status;
 
 #[cfg(test)]
 mod docs;

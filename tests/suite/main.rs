@@ -5,6 +5,7 @@
 //! run in parallel. A trial that cannot run on this machine is ignored and says why.
 
 mod bad_input;
+mod browser;
 mod capture;
 mod commands;
 mod crash;
@@ -12,9 +13,12 @@ mod discovery;
 mod guests;
 mod harness;
 mod hostile;
+mod http;
 mod machine;
+mod names;
 mod report;
 mod restart;
+mod status;
 mod volume;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -38,6 +42,9 @@ fn main() -> std::process::ExitCode {
         hostile::trials(),
         commands::trials(),
         bad_input::trials(),
+        status::trials(),
+        http::trials(),
+        names::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }

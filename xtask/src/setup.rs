@@ -125,7 +125,7 @@ struct Need {
 }
 
 /// Everything, in the order in which it can be installed.
-const NEEDS: [Need; 12] = [
+const NEEDS: [Need; 14] = [
     Need {
         what: "a toolchain for BPF",
         purpose: Purpose::Build,
@@ -196,6 +196,28 @@ const NEEDS: [Need; 12] = [
         probe: "`qemu-system-x86_64 --version` does not run",
         is_met: || program(EMULATOR).is_some_and(|path| runs(&path)),
         install: |installer| installer.apt(&["qemu-system-x86"]),
+    },
+    Need {
+        what: "Prometheus with promtool",
+        purpose: Purpose::Test,
+        probe: "`promtool --version` or `prometheus --version` does not run",
+        is_met: || {
+            ["promtool", "prometheus"]
+                .into_iter()
+                .all(|name| program(name).is_some_and(|path| runs(&path)))
+        },
+        install: |installer| installer.apt(&["prometheus"]),
+    },
+    Need {
+        what: "Chromium with its driver",
+        purpose: Purpose::Test,
+        probe: "`chromium --version` or `chromedriver --version` does not run",
+        is_met: || {
+            ["chromium", "chromedriver"]
+                .into_iter()
+                .all(|name| program(name).is_some_and(|path| runs(&path)))
+        },
+        install: |installer| installer.apt(&["chromium", "chromium-driver"]),
     },
     Need {
         what: "llvm-profdata and llvm-cov of the compiler's LLVM",

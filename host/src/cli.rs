@@ -30,6 +30,8 @@ pub struct Commands {
     pub doctor: fn(&Config, FindingsFormat, &mut dyn Write) -> Result<Exit, Failure>,
     /// Tells the last deaths, and says how the process ends.
     pub why: fn(&Config, &Question, &mut dyn Write) -> Result<Exit, Failure>,
+    /// Writes what the running daemon is doing.
+    pub status: fn(&Config, FindingsFormat, &mut dyn Write) -> Result<Exit, Failure>,
 }
 
 /// What the command line is connected to.
@@ -46,7 +48,7 @@ pub struct Console<'a> {
     pub err_is_terminal: bool,
 }
 
-/// How `doctor` writes its findings.
+/// How `doctor` and `status` write what they found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum FindingsFormat {
     /// For people.
@@ -132,6 +134,14 @@ enum Command {
         #[command(flatten)]
         flags: ConfigurationFlags,
     },
+    /// Say what the running daemon is doing: containers, plugins, probes, losses
+    Status {
+        #[command(flatten)]
+        flags: ConfigurationFlags,
+        /// How the status is printed
+        #[arg(long, value_enum, default_value = "table", value_name = "FORMAT")]
+        output: FindingsFormat,
+    },
     /// Print the version of the daemon and of its plugin contract
     Version,
 }
@@ -163,6 +173,9 @@ struct ConfigurationFlags {
     /// Folder for the lock and for what must survive a restart [env: WHODUNIT_STATE_DIR]
     #[arg(long, value_name = "FOLDER")]
     state_dir: Option<OsString>,
+    /// Where HTTP is answered, such as 127.0.0.1:9479, or a port of it [env: WHODUNIT_HTTP]
+    #[arg(long, value_name = "ADDRESS")]
+    http: Option<OsString>,
     /// Where the output `report` of the plugin `report` goes; - is standard output [env: WHODUNIT_REPORT]
     #[arg(long, value_name = "FILE", allow_hyphen_values = true)]
     report: Option<OsString>,
@@ -186,6 +199,7 @@ impl ConfigurationFlags {
                 Setting::CgroupRoot => &self.cgroup_root,
                 Setting::Interval => &self.interval,
                 Setting::StateDir => &self.state_dir,
+                Setting::Http => &self.http,
                 Setting::Report => &self.report,
                 Setting::LogLevel => &self.log_level,
                 Setting::LogFormat => &self.log_format,
@@ -233,6 +247,10 @@ impl Command {
                 let question = Question { container, last, all, format: output };
                 return (commands.why)(&loaded.config, &question, console.out);
             }
+            Command::Status { flags, output } => {
+                let loaded = flags.load(console)?;
+                return (commands.status)(&loaded.config, output, console.out);
+            }
             Command::Version => written(console.out.write_all(version().as_bytes()))?,
         }
         Ok(Exit::Success)
@@ -251,7 +269,7 @@ impl Console<'_> {
 /// What a command prints cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write to standard output: {0}")]
-struct OutputError(#[source] io::Error);
+pub(crate) struct OutputError(#[source] io::Error);
 
 impl Exits for OutputError {
     fn exit(&self) -> Exit {
@@ -260,7 +278,7 @@ impl Exits for OutputError {
 }
 
 /// A reader that has seen enough, such as `head`, is no error.
-fn written(result: io::Result<()>) -> Result<(), OutputError> {
+pub(crate) fn written(result: io::Result<()>) -> Result<(), OutputError> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.map_err(OutputError),
@@ -351,8 +369,12 @@ mod tests {
         Ok(Exit::Success)
     }
 
-    const COMMANDS: Commands =
-        Commands { run: run_that_fails, doctor: doctor_that_finds, why: why_that_repeats };
+    const COMMANDS: Commands = Commands {
+        run: run_that_fails,
+        doctor: doctor_that_finds,
+        why: why_that_repeats,
+        status: doctor_that_finds,
+    };
 
     #[test]
     fn why_asks_for_a_container_or_for_all() {

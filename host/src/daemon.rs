@@ -13,6 +13,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::capture::{Capture, Command};
 use crate::config::{Config, Reread, Scope};
+use crate::control;
 use crate::death::DeathWatch;
 use crate::death::explanation::{ExplainedDeath, Explanation};
 use crate::death::history::{History, HistoryError};
@@ -23,19 +24,26 @@ use crate::discovery::{Discovery, DiscoveryError};
 use crate::event::{TickCause, UnixNanos};
 use crate::exit::{Exit, Exits, Failure};
 use crate::filter::Excluded;
+use crate::http;
 use crate::kernel::{Kernel, ProbeStatus, StartError, real_time_ns};
 use crate::lock::Lock;
+use crate::names::Namer;
 use crate::pipeline::Pipeline;
 use crate::plugin::{LoadError, PluginHost, Probe, Surroundings, World};
+use crate::privilege;
 use crate::reload::Reloader;
 use crate::resolve::Resolver;
 use crate::resolve::stage::Stage;
+use crate::service;
 use crate::sink::{self, SinkError, Sinks};
+use crate::status::{Board, Observer, Pulse, Vitals};
 
 /// How many processes are remembered by name.
 const PROCESSES: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
 /// How long plugins get, after the last tick, to hand out their last documents.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How long it may take between two beats.
+const MAIN_TURN: Duration = Duration::from_secs(10);
 
 /// How often the history of deaths is forced to the disk at most.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
@@ -133,6 +141,10 @@ pub fn run(config: &Config, sources: Reread) -> Result<(), Failure> {
     let cgroup_root = root.path().to_owned();
     let mut kernel = Kernel::start(&config.capture)?;
     let history = History::open(&config.daemon.state_dir)?;
+    // Before any thread starts: each would have capabilities of its own.
+    if let Err(error) = privilege::give_up() {
+        tracing::warn!(%error, "the daemon keeps privileges that it does not need");
+    }
     say_coverage(kernel.probes());
 
     let directory = Arc::new(Directory::new(PROCESSES));
@@ -144,9 +156,10 @@ pub fn run(config: &Config, sources: Reread) -> Result<(), Failure> {
         Arc::clone(&directory),
     )?;
     let sinks = Sinks::start(sink::outputs_of(&config.plugins))?;
+    let surroundings = Arc::new(surroundings(discovery.scope(), started));
     let world = World {
         directory: Arc::clone(&directory),
-        surroundings: surroundings(discovery.scope(), started),
+        surroundings: Surroundings::clone(&surroundings),
         probes: kernel.probes().iter().map(Probe::from).collect(),
     };
     let mut historian = Historian { history, synced: Instant::now() };
@@ -163,6 +176,20 @@ pub fn run(config: &Config, sources: Reread) -> Result<(), Failure> {
         Resolver::new(Arc::clone(&directory), Excluded::new(&config.files.exclude), cgroup_root);
     let stage = Stage::start(resolver, plugins.dispatcher())
         .map_err(|source| SystemError { what: "the resolving thread", source })?;
+    let board = Arc::new(Board::default());
+    let main_pulse = Arc::new(Pulse::new("main", MAIN_TURN));
+    let pulses = vec![Arc::clone(board.pulse()), Arc::clone(&main_pulse), sinks.pulse()];
+    let observer = Observer {
+        board,
+        directory: Arc::clone(&directory),
+        probes: kernel.probes().into(),
+        plugins: Arc::clone(&plugins),
+        sinks: sinks.outlet(),
+        surroundings,
+        vitals: Arc::new(Vitals::new(pulses)),
+    };
+    let names = Namer::start(&config.discovery.host_root, Arc::clone(&directory))
+        .map_err(|source| SystemError { what: "the thread for names", source })?;
     let pipeline = Pipeline::new(&config.files, Arc::clone(&directory));
     let scope = discovery.scope();
     let ring = kernel.take_deaths();
@@ -174,6 +201,7 @@ pub fn run(config: &Config, sources: Reread) -> Result<(), Failure> {
         plugins.dispatcher(),
         stage,
         config.discovery.rescan,
+        Arc::clone(&observer.board),
     )?;
     // After the first look at what is there: whoever lives in it is read before anything else happens.
     let explainers = plugins.deaths();
@@ -183,6 +211,8 @@ pub fn run(config: &Config, sources: Reread) -> Result<(), Failure> {
         })
         .transpose()
         .map_err(|source| SystemError { what: "the thread of deaths", source })?;
+    let control = control::Server::bind(&config.daemon.state_dir)?;
+    let http = http::Server::start(&config.http, observer.clone())?;
 
     // Before anybody is told that the daemon is there: a stop may come at once.
     let signals =
@@ -200,13 +230,26 @@ pub fn run(config: &Config, sources: Reread) -> Result<(), Failure> {
         .map_err(|source| SystemError { what: "the capture thread", source })?;
     let reloader = Reloader::start(sources, config.clone(), Arc::clone(&plugins))
         .map_err(|source| SystemError { what: "the reload thread", source })?;
-    signals.wait(config.daemon.interval, &commands, &thread, &reloader);
+    let vitals = Arc::clone(&observer.vitals);
+    let room = control::Room { observer };
+    service::ready();
+    let side = async {
+        tokio::select! {
+            ended = control.serve(room) => ended,
+            never = service::beat(&vitals, &main_pulse) => match never {},
+        }
+    };
+    let served = signals.wait(config.daemon.interval, &commands, &thread, &reloader, side);
+    service::stopping();
+    drop((control, http));
     // It may have ended by itself.
     let _ = commands.send(Command::Stop);
     let capture_ended = thread.join();
     // The programs are off their hooks by now: what is in the ring is all there is.
     deaths.into_iter().for_each(DeathWatch::stop);
+    drop(names);
     report_end(&plugins, sinks);
+    served.map_err(|source| SystemError { what: "the control socket", source })?;
     capture_ended.map_err(|_| {
         Failure::new(Exit::Failure, "the capture thread ended early; its last message says why")
     })
@@ -252,19 +295,22 @@ impl Signals {
         Ok(Signals { runtime, terminate: terminate?, interrupt: interrupt?, hang_up: hang_up? })
     }
 
-    /// Ticks every interval, until one that ends the daemon comes, or until the capture thread ends.
+    /// Ticks every interval, and lets `side` go on beside that, until a signal that ends the daemon comes, or
+    /// until the capture thread or `side` ends.
     fn wait(
         self,
         interval: Duration,
         commands: &Sender<Command>,
         capture: &JoinHandle<()>,
         reloader: &Reloader,
-    ) {
+        side: impl Future<Output = std::io::Result<()>>,
+    ) -> std::io::Result<()> {
         let Signals { runtime, mut terminate, mut interrupt, mut hang_up } = self;
         runtime.block_on(async {
             // The first document is there at once: whoever waits for a report sees that there is one.
             let mut ticks = tokio::time::interval(interval);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut side = std::pin::pin!(side);
             loop {
                 let name = tokio::select! {
                     _ = terminate.recv() => "SIGTERM",
@@ -274,18 +320,19 @@ impl Signals {
                         reloader.reload();
                         continue;
                     }
+                    ended = &mut side => return ended,
                     _ = ticks.tick() => {
                         let told = commands.send(Command::Tick(TickCause::Interval));
                         if told.is_err() || capture.is_finished() {
-                            return;
+                            return Ok(());
                         }
                         continue;
                     }
                 };
                 tracing::info!(signal = name, "stopping");
-                return;
+                return Ok(());
             }
-        });
+        })
     }
 }
 

@@ -16,6 +16,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         about_capture("commands::doctor_finds_every_probe_live", doctor_finds_every_probe_live),
         about_containers("commands::doctor_names_what_is_missing", doctor_names_what_is_missing),
+        about_capture("commands::privileges_are_given_up_after_the_start", gives_up_privileges),
         about_containers("commands::version_names_the_contract", version_names_the_contract),
         about_containers("commands::check_prints_what_can_be_checked_again", check_round_trip),
         about_capture("commands::files_and_report_read_what_the_daemon_wrote", files_and_report),
@@ -72,6 +73,31 @@ fn doctor_names_what_is_missing() -> Outcome {
         .output()?;
     expect_eq("exit code", &output.status.code(), &Some(1))?;
     expect_words(&output, &["MISS  capabilities", "CAP_BPF", "CAP_PERFMON", "MISS  bpf"])
+}
+
+/// Every thread of a running daemon has a few capabilities only, and none can get more.
+fn gives_up_privileges() -> Outcome {
+    // By `linux/capability.h`: DAC_OVERRIDE 1, DAC_READ_SEARCH 2, SYS_PTRACE 19, BPF 39.
+    const KEPT: u64 = 1 << 1 | 1 << 2 | 1 << 19 | 1 << 39;
+    let pod = Pod::new("privilege")?;
+    let _container = pod.container("app").start()?;
+    let config = DaemonConfig::for_pod(&pod)?;
+    let daemon = config.start()?;
+    let mut threads = 0;
+    for task in std::fs::read_dir(format!("/proc/{}/task", daemon.pid()))? {
+        let status = std::fs::read_to_string(task?.path().join("status"))?;
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.map(str::trim).unwrap_or_default().to_owned()
+        };
+        for set in ["CapEff:", "CapPrm:", "CapBnd:"] {
+            let more = u64::from_str_radix(&field(set), 16)? & !KEPT;
+            expect_eq(&format!("more than is kept, in {set} of {}", field("Name:")), &more, &0)?;
+        }
+        expect_eq("no_new_privs", &field("NoNewPrivs:").as_str(), &"1")?;
+        threads += 1;
+    }
+    expect_eq("there are threads", &(threads > 3), &true)
 }
 
 fn version_names_the_contract() -> Outcome {

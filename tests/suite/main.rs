@@ -5,6 +5,7 @@
 //! run in parallel. A trial that cannot run on this machine is ignored and says why.
 
 mod bad_input;
+mod browser;
 mod capture;
 mod commands;
 mod crash;
@@ -13,11 +14,14 @@ mod discovery;
 mod guests;
 mod harness;
 mod hostile;
+mod http;
 mod machine;
+mod names;
 mod report;
 mod restart;
 mod slim;
 mod swaps;
+mod status;
 mod volume;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -44,6 +48,9 @@ fn main() -> std::process::ExitCode {
         slim::trials(),
         commands::trials(),
         bad_input::trials(),
+        status::trials(),
+        http::trials(),
+        names::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }

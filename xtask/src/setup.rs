@@ -218,6 +218,28 @@ const NEEDS: &[Need] = &[
         },
     },
     Need {
+        what: "Prometheus with promtool",
+        purpose: Purpose::Test,
+        probe: "`promtool --version` or `prometheus --version` does not run",
+        is_met: || {
+            ["promtool", "prometheus"]
+                .into_iter()
+                .all(|name| program(name).is_some_and(|path| runs(&path)))
+        },
+        install: |installer| installer.apt(&["prometheus"]),
+    },
+    Need {
+        what: "Chromium with its driver",
+        purpose: Purpose::Test,
+        probe: "`chromium --version` or `chromedriver --version` does not run",
+        is_met: || {
+            ["chromium", "chromedriver"]
+                .into_iter()
+                .all(|name| program(name).is_some_and(|path| runs(&path)))
+        },
+        install: |installer| installer.apt(&["chromium", "chromium-driver"]),
+    },
+    Need {
         what: "llvm-profdata and llvm-cov of the compiler's LLVM",
         purpose: Purpose::Coverage,
         probe: "there are none, or of another version only",

@@ -63,6 +63,8 @@ pub enum Shape {
     Patterns,
     /// A SHA-256 hash.
     Sha256,
+    /// Where to listen: an address with a port, or a port of loopback.
+    Address,
     /// The name of a plugin or an output.
     Name,
     /// Where a component comes from.
@@ -101,6 +103,7 @@ impl Shape {
             }
             Shape::Patterns => String::from("a list of container names such as [\"app-*\"]"),
             Shape::Sha256 => String::from("64 hexadecimal digits, as `sha256sum` prints them"),
+            Shape::Address => values::expected_address(),
             Shape::Name => String::from(NAME_RULE),
             Shape::Source => String::from("\"builtin:NAME\" or the path of a component file"),
             Shape::Table(_) | Shape::Free => String::from("a table"),
@@ -126,6 +129,7 @@ impl Shape {
             | Shape::Events
             | Shape::Patterns
             | Shape::Sha256
+            | Shape::Address
             | Shape::Name
             | Shape::Source
             | Shape::Free => None,
@@ -188,6 +192,11 @@ pub static ROOT: &[Key] = &[
     optional("files", Shape::Table(FILES), "Which file events are admitted"),
     optional("capture", Shape::Table(CAPTURE), "Sizes of the kernel's maps and rings"),
     optional("daemon", Shape::Table(DAEMON), "Where the daemon keeps what is its own"),
+    optional(
+        "http",
+        Shape::Table(HTTP),
+        "What is told over HTTP: metrics, health, a read-only API and a page",
+    ),
     optional("log", Shape::Table(LOG), "What the daemon says on standard error"),
     optional(
         "plugin",
@@ -227,6 +236,12 @@ static DISCOVERY: &[Key] = &[
         "rescan",
         Shape::Duration { least: Duration::from_secs(1), most: DAY },
         "How often the whole cgroup tree is read again, to repair what the live events missed",
+    ),
+    optional(
+        "host_root",
+        Shape::Path,
+        "Where the root of the machine's file system is, as the daemon sees it: below it are the files by \
+         which runtimes name containers",
     ),
 ];
 
@@ -279,6 +294,27 @@ static DAEMON: &[Key] = &[
         "interval",
         Shape::Duration { least: Duration::from_millis(100), most: DAY },
         "How often plugins get exact totals, which is how often reports are written",
+    ),
+];
+
+static HTTP: &[Key] = &[
+    optional(
+        "listen",
+        Shape::Address,
+        "Where HTTP is answered: an address and a port, or a port alone for this machine or pod only \
+         (`127.0.0.1`). Without it, nowhere",
+    ),
+    optional(
+        "token_file",
+        Shape::Path,
+        "File with one line, the token that requests have to carry as `Authorization: Bearer TOKEN`. \
+         Without it, whoever reaches the address may read",
+    ),
+    optional(
+        "metrics_containers",
+        Shape::Count { least: 1, most: 100_000 },
+        "How many containers have metrics of their own: those that were found first. The counters of the \
+         others are summed",
     ),
 ];
 

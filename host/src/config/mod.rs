@@ -13,6 +13,7 @@ mod values;
 pub mod keys;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub struct Config {
     pub capture: Capture,
     /// Where the daemon keeps what is its own.
     pub daemon: Daemon,
+    /// What is told over HTTP.
+    pub http: Http,
     /// What the daemon says about itself, and how.
     pub log: Log,
     /// The plugins, in the order of the TOML.
@@ -47,6 +50,7 @@ impl Default for Config {
             discovery: Discovery::default(),
             files: Files::default(),
             capture: Capture::default(),
+            http: Http::default(),
             log: Log::default(),
             plugins: Plugin::standard(&daemon.state_dir),
             daemon,
@@ -69,6 +73,8 @@ pub struct Discovery {
     /// How often the whole tree is read again to repair what was missed.
     #[serde(serialize_with = "effective::duration")]
     pub rescan: Duration,
+    /// Where the root of the machine's file system is, for the files that name containers.
+    pub host_root: PathBuf,
 }
 
 impl Default for Discovery {
@@ -78,6 +84,7 @@ impl Default for Discovery {
             cgroup_root: None,
             cgroups: Vec::new(),
             rescan: Duration::from_secs(30),
+            host_root: PathBuf::from("/"),
         }
     }
 }
@@ -165,6 +172,25 @@ impl Default for Daemon {
             cache_dir: PathBuf::from("/var/cache/whodunit"),
             interval: Duration::from_secs(30),
         }
+    }
+}
+
+/// What is told over HTTP: metrics, health, a read-only API and a page.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Http {
+    /// Where it listens. None: nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<SocketAddr>,
+    /// The file with the token that requests have to carry. None: no token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+    /// How many containers have metrics of their own. The others are summed.
+    pub metrics_containers: usize,
+}
+
+impl Default for Http {
+    fn default() -> Http {
+        Http { listen: None, token_file: None, metrics_containers: 1_000 }
     }
 }
 

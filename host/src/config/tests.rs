@@ -449,6 +449,7 @@ fn every_key_is_read_and_refuses_a_value_of_another_type() {
             | Shape::Events
             | Shape::Patterns
             | Shape::Sha256
+            | Shape::Address
             | Shape::Name
             | Shape::Source => "true",
         };
@@ -535,6 +536,7 @@ scope = "cgroups"
 cgroup_root = "/mnt/cgroup"
 cgroups = ["system.slice/nginx.service", "user.slice"]
 rescan = "90s"
+host_root = "/host"
 [files]
 exclude = ["/tmp/\u00fc\t"]
 dedup_capacity = 7
@@ -546,6 +548,10 @@ max_cgroups = 0x10
 state_dir = "state"
 cache_dir = "./a/../cache"
 interval = "1500ms"
+[http]
+listen = "9479"
+token_file = "token"
+metrics_containers = 7
 [log]
 level = "trace"
 format = "json"
@@ -593,6 +599,7 @@ fn every_key_arrives_and_relative_paths_start_at_the_file() {
             cgroup_root: Some(PathBuf::from("/mnt/cgroup")),
             cgroups: ["system.slice/nginx.service", "user.slice"].map(String::from).to_vec(),
             rescan: Duration::from_secs(90),
+            host_root: PathBuf::from("/host"),
         },
         files: Files { exclude: vec![String::from("/tmp/\u{fc}\t")], dedup_capacity: 7 },
         capture: Capture { ring_bytes: 65_536, kernel_dedup_entries: 2_048, max_cgroups: 16 },
@@ -600,6 +607,11 @@ fn every_key_arrives_and_relative_paths_start_at_the_file() {
             state_dir: folder.join("state"),
             cache_dir: folder.join("cache"),
             interval: Duration::from_millis(1_500),
+        },
+        http: Http {
+            listen: Some(([127, 0, 0, 1], 9479).into()),
+            token_file: Some(folder.join("token")),
+            metrics_containers: 7,
         },
         log: Log { level: LogLevel::Trace, format: LogFormat::Json },
         plugins: vec![

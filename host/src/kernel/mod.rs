@@ -331,6 +331,11 @@ pub fn real_time_ns() -> u64 {
     nanoseconds(ClockId::Realtime)
 }
 
+/// Processor time that this process used, over all its threads.
+pub fn processor_time() -> Duration {
+    Duration::from_nanos(nanoseconds(ClockId::ProcessCPUTime))
+}
+
 fn nanoseconds(clock: ClockId) -> u64 {
     let now = clock_gettime(clock);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64

@@ -74,6 +74,21 @@ pub struct CallTime {
     pub sum_ns: u64,
 }
 
+impl Faults {
+    /// Each kind by its name in metrics and documents.
+    pub fn by_kind(&self) -> [(&'static str, u64); 7] {
+        [
+            ("trap", self.trap),
+            ("timeout", self.timeout),
+            ("memory", self.memory),
+            ("oversized", self.oversized),
+            ("guest-error", self.guest_error),
+            ("refused-document", self.refused_documents),
+            ("suppressed-log", self.suppressed_log),
+        ]
+    }
+}
+
 /// What became of a plugin so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PluginStatus {

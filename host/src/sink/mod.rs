@@ -17,11 +17,14 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::config;
+use crate::status::Pulse;
 use file::FileSink;
 use stdout::StdoutSink;
 
 /// How long after a failure a document is tried again, unless a newer one comes before.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// How long writing one document may take before the thread counts as stuck.
+const WRITE_WITHIN: Duration = Duration::from_secs(60);
 
 /// An output of a plugin.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -157,6 +160,7 @@ pub struct Outlet(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     wake: Condvar,
+    pulse: Arc<Pulse>,
 }
 
 struct State {
@@ -228,7 +232,8 @@ impl Sinks {
             stopping: false,
         };
         let state = Mutex::new(state);
-        let shared = Arc::new(Shared { state, wake: Condvar::new() });
+        let pulse = Arc::new(Pulse::new("sinks", WRITE_WITHIN));
+        let shared = Arc::new(Shared { state, wake: Condvar::new(), pulse });
         let outlet = Outlet(Arc::clone(&shared));
         let writer = thread::Builder::new()
             .name("sinks".to_owned())
@@ -250,7 +255,12 @@ impl Sinks {
 
     /// What became of each output so far.
     pub fn status(&self) -> Vec<SinkStatus> {
-        self.outlet.0.lock().slots.values().map(|slot| slot.status.clone()).collect()
+        self.outlet.status()
+    }
+
+    /// The sign of life of the writing thread.
+    pub fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.outlet.0.pulse)
     }
 
     /// Gives every document to `documents` too, in the order in which they come.
@@ -271,7 +281,7 @@ impl Sinks {
         if self.writer.join().is_err() {
             tracing::error!("the thread that writes documents ended early");
         }
-        self.outlet.0.lock().slots.values().map(|slot| slot.status.clone()).collect()
+        self.outlet.status()
     }
 }
 
@@ -289,6 +299,11 @@ impl Outlet {
             slot.retry_at = None;
             self.0.wake.notify_all();
         }
+    }
+
+    /// See [`Sinks::status`].
+    pub fn status(&self) -> Vec<SinkStatus> {
+        self.0.lock().slots.values().map(|slot| slot.status.clone()).collect()
     }
 
     /// See [`Sinks::read`].
@@ -397,7 +412,9 @@ impl Shared {
                 slot.writing = slot.waiting.take();
                 let body = slot.writing.clone().unwrap_or_default();
                 drop(state);
+                self.pulse.turn();
                 let result = target.write(&body);
+                self.pulse.rest();
                 state = self.lock();
                 let stopping = state.stopping;
                 if let Some(slot) = state.slots.get_mut(&sink) {

@@ -131,6 +131,7 @@ pub struct DaemonConfig {
     scope: &'static str,
     cgroups: Vec<String>,
     cgroup_root: Option<PathBuf>,
+    host_root: Option<PathBuf>,
     interval: Duration,
     rescan: Duration,
     exclude: Option<Vec<String>>,
@@ -192,6 +193,7 @@ impl DaemonConfig {
             scope,
             cgroups: Vec::new(),
             cgroup_root: None,
+            host_root: None,
             interval: Duration::from_millis(200),
             rescan: Duration::from_secs(30),
             exclude: None,
@@ -238,6 +240,12 @@ impl DaemonConfig {
     /// Where the cgroup v2 hierarchy is said to be.
     pub fn cgroup_root(mut self, root: impl Into<PathBuf>) -> Self {
         self.cgroup_root = Some(root.into());
+        self
+    }
+
+    /// Where the root of the machine's file system is said to be.
+    pub fn host_root(mut self, root: impl Into<PathBuf>) -> Self {
+        self.host_root = Some(root.into());
         self
     }
 
@@ -328,6 +336,9 @@ impl DaemonConfig {
                 line(format!("cgroup_root = {}", quoted(SIDECAR_CGROUP_ROOT)));
             }
             (None, Placement::Cgroup | Placement::PrivateCgroupNamespace) => {}
+        }
+        if let Some(root) = &self.host_root {
+            line(format!("host_root = {}", quoted_path(root)));
         }
         line(format!("rescan = {}", quoted(&milliseconds(self.rescan))));
         if self.exclude.is_some() || self.dedup_capacity.is_some() {
@@ -439,7 +450,7 @@ impl DaemonConfig {
             .copy(self.binary_path()?, "/whodunit")
             .program(&command)
             .bind_writable(self.folder(), self.folder())
-            .bind_writable(Hierarchies::find()?.unified, SIDECAR_CGROUP_ROOT)
+            .bind(Hierarchies::find()?.unified, SIDECAR_CGROUP_ROOT)
             .private_cgroup_namespace()
             .capabilities(&SIDECAR_CAPABILITIES);
         let tracing = Path::new("/sys/kernel/tracing");
@@ -453,16 +464,10 @@ impl DaemonConfig {
     }
 }
 
-/// What a sidecar may do: load programs and read their maps, attach to tracepoints, mount tracefs
-/// where it is not, and look into the processes of other containers.
-const SIDECAR_CAPABILITIES: [&str; 6] = [
-    "CAP_BPF",
-    "CAP_PERFMON",
-    "CAP_SYS_ADMIN",
-    "CAP_SYS_PTRACE",
-    "CAP_DAC_READ_SEARCH",
-    "CAP_DAC_OVERRIDE",
-];
+/// What a sidecar may do, as in `deploy/kubernetes`: load programs and read their maps, attach to
+/// tracepoints, and look into the processes of other containers.
+const SIDECAR_CAPABILITIES: [&str; 4] =
+    ["CAP_BPF", "CAP_PERFMON", "CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"];
 
 /// How a daemon ended.
 #[derive(Debug)]

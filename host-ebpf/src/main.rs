@@ -6,7 +6,7 @@
 //! | `read.rs` | reading the kernel's structures by their offsets |
 //! | `walk.rs` | from a file's dentry to the names of its path |
 //! | `record.rs` | one file access: counted, absorbed or sent |
-//! | `open.rs`, `exec.rs` | file accesses |
+//! | `syscall.rs`, `exec.rs` | file accesses |
 //! | `cgroup.rs` | cgroups made and removed |
 //! | `setup.rs` | which processes are still a container runtime's |
 //! | `whoami.rs` | the daemon's own cgroup |
@@ -21,10 +21,10 @@
 mod cgroup;
 mod exec;
 mod maps;
-mod open;
 mod read;
 mod record;
 mod setup;
+mod syscall;
 mod walk;
 mod whoami;
 

@@ -1,7 +1,7 @@
 //! What this machine can do: the kernel, its BTF, its cgroups, our capabilities, the probes.
 //!
 //! Finds out by doing: a probe counts as live if its programs were loaded and attached just now. Leaves
-//! nothing behind but a mounted tracefs, if that was missing.
+//! nothing behind.
 
 use std::io::Write;
 use std::path::Path;
@@ -141,7 +141,7 @@ fn capabilities() -> Check {
     const NEEDED: [(Capability, &str); 3] = [
         (Capability::CAP_BPF, "load programs and maps"),
         (Capability::CAP_PERFMON, "read kernel structures and attach to tracepoints"),
-        (Capability::CAP_DAC_READ_SEARCH, "read tracefs and cgroups of others"),
+        (Capability::CAP_DAC_READ_SEARCH, "read cgroups of others"),
     ];
     let has = |capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
     let missing: Vec<String> = NEEDED

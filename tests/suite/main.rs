@@ -15,6 +15,7 @@ mod hostile;
 mod machine;
 mod report;
 mod restart;
+mod roads;
 mod volume;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -32,6 +33,7 @@ fn main() -> std::process::ExitCode {
         harness::trials(),
         discovery::trials(),
         capture::trials(),
+        roads::trials(),
         restart::trials(),
         volume::trials(),
         crash::trials(),

@@ -125,7 +125,7 @@ struct Need {
 }
 
 /// Everything, in the order in which it can be installed.
-const NEEDS: [Need; 12] = [
+const NEEDS: [Need; 14] = [
     Need {
         what: "a toolchain for BPF",
         purpose: Purpose::Build,
@@ -175,6 +175,20 @@ const NEEDS: [Need; 12] = [
             })
         },
         install: |installer| installer.apt(&["busybox-static"]),
+    },
+    Need {
+        what: "a compiler for musl",
+        purpose: Purpose::Test,
+        probe: "there is no musl-gcc",
+        is_met: || program("musl-gcc").is_some(),
+        install: |installer| installer.apt(&["musl-tools"]),
+    },
+    Need {
+        what: "a C library for 32-bit programs",
+        purpose: Purpose::Test,
+        probe: "there is no /usr/lib32/libc.a",
+        is_met: || cfg!(not(target_arch = "x86_64")) || Path::new("/usr/lib32/libc.a").exists(),
+        install: |installer| installer.apt(&["gcc-multilib"]),
     },
     Need {
         what: "rustfmt and clippy",

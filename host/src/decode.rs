@@ -221,7 +221,6 @@ fn file<'a>(
         .with_if(has(file_flag::COMPAT), Flags::COMPAT)
         .with_if(has(file_flag::IO_URING), Flags::IO_URING)
         .with_if(has(file_flag::DESTINATION), Flags::DESTINATION)
-        .with_if(has(file_flag::NO_FOLLOW), Flags::NO_FOLLOW)
         .with_if(has(file_flag::REQUEST_CUT), Flags::TRUNCATED);
     Ok(FileAccess {
         kind,
@@ -443,8 +442,7 @@ mod tests {
         assert_eq!((text(lookup.base), text(lookup.root)), ("/jail/srv".into(), "/jail".into()));
         assert!(!lookup.follow);
         let mut path = Vec::new();
-        let flags = Flags::UNRESOLVED.with(Flags::NO_FOLLOW);
-        assert_eq!(access.path(&mut path), flags);
+        assert_eq!(access.path(&mut path), Flags::UNRESOLVED);
         assert_eq!(path, b"/jail/srv/../b");
     }
 

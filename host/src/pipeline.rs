@@ -188,6 +188,16 @@ impl Pipeline {
         } else {
             self.batch.push_text(access.requested)
         };
+        let root = access.lookup().and_then(|lookup| lookup.root).map(|root| {
+            self.path.clear();
+            root.push_to(&mut self.path);
+            self.batch.push_text(&self.path)
+        });
+        let standpoint = Standpoint {
+            mount_namespace: access.mount_namespace,
+            no_follow: !access.follow,
+            root: root.unwrap_or_default(),
+        };
         self.sequence += 1;
         self.batch.events.push(Event {
             sequence: self.sequence,
@@ -201,7 +211,7 @@ impl Pipeline {
             requested,
             attributes_first,
             attributes_count: self.batch.attributes.len() as u32 - attributes_first,
-            standpoint: Standpoint::default(),
+            standpoint,
         });
     }
 

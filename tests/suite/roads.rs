@@ -185,7 +185,7 @@ fn every_road(kind: Kind) -> Outcome {
 
 /// Whether an event is one that the program tells. Links that were crossed are found by the daemon.
 fn is_told(event: &Value) -> bool {
-    !has_flag(event, "inferred")
+    event["kind"] != "follow"
 }
 
 fn has_flag(event: &Value, flag: &str) -> bool {

@@ -80,7 +80,7 @@ struct Line<'a> {
 }
 
 /// The flags, by the names of the contract.
-const FLAGS: [(Flags, &str); 11] = [
+const FLAGS: [(Flags, &str); 10] = [
     (Flags::SETUP, "setup"),
     (Flags::UNRESOLVED, "unresolved"),
     (Flags::TRUNCATED, "truncated"),
@@ -91,7 +91,6 @@ const FLAGS: [(Flags, &str); 11] = [
     (Flags::COMPAT, "compat"),
     (Flags::IO_URING, "io-uring"),
     (Flags::DESTINATION, "destination"),
-    (Flags::NO_FOLLOW, "no-follow"),
 ];
 
 fn line(event: &Event<'_>) -> Vec<u8> {

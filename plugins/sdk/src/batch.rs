@@ -249,8 +249,6 @@ impl Flags {
     pub const IO_URING: Flags = Flags(1 << 8);
     /// The second path of a call with two: what a file was renamed or linked to.
     pub const DESTINATION: Flags = Flags(1 << 9);
-    /// The call does not follow a symbolic link that the path itself names.
-    pub const NO_FOLLOW: Flags = Flags(1 << 10);
 
     /// Whether every bit of `other` is set.
     pub const fn contains(self, other: Flags) -> bool {

@@ -214,6 +214,8 @@ pub(crate) struct Loops {
     pub(crate) reached_mount: u64,
     /// The root and the mount namespace that a request starts in, mixed; 0 where a file was reached.
     pub(crate) starts_in: u64,
+    /// The mount namespace of the process.
+    pub(crate) namespace: u64,
     /// The root of the process.
     pub(crate) root_dentry: u64,
     pub(crate) root_mount: u64,

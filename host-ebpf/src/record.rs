@@ -135,7 +135,9 @@ pub(crate) fn record(
         let root = root();
         keep!(loops.root_dentry, root.dentry);
         keep!(loops.root_mount, root.mount);
-        starts_in = root.dentry ^ mount_namespace(task).rotate_left(32);
+        keep!(loops.namespace, mount_namespace(task));
+        // Read back as numbers: the verifier lets nobody calculate with addresses of known type.
+        starts_in = recall!(loops.root_dentry) ^ recall!(loops.namespace).rotate_left(32);
     }
     keep!(loops.flags, u64::from(flags));
     keep!(loops.inode, inode);
@@ -176,7 +178,8 @@ pub(crate) fn record(
         count(counters, counter::THROTTLED);
         return;
     }
-    let namespace = mount_namespace(task);
+    keep!(loops.namespace, mount_namespace(task));
+    let namespace = recall!(loops.namespace);
     let requested_length = recall!(loops.requested_length) as u32 & (PATH_MAX as u32 - 1);
     flags |= walk::components(scratch, namespace, with_root);
     let used = recall!(loops.used) as u32;

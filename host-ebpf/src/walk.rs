@@ -11,7 +11,7 @@ use crate::read::{Address, Place, read_or_zero};
 
 /// The most components of one record, and mounts between them. Each is a turn of a loop that the
 /// verifier follows.
-const TURNS: usize = 192;
+const TURNS: usize = 160;
 
 /// Appends the components of the place that the loops hold to the scratch text, which begins with the
 /// requested path; then those of the process's root, if `with_root`. Leaves the lengths in the loops

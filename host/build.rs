@@ -8,7 +8,7 @@ use std::{env, fmt};
 use whodunit_artifacts::{ARTIFACTS_DIR_VARIABLE, BuildError, Workshop, copy};
 
 /// The plugins that are shipped inside the binary, by package.
-const BUILTIN_PLUGINS: [&str; 2] = ["report-json", "death-explainer"];
+const BUILTIN_PLUGINS: [&str; 3] = ["report-json", "death-explainer", "event-log"];
 
 fn main() -> ExitCode {
     match embed() {

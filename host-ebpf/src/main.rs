@@ -6,7 +6,7 @@
 //! | `read.rs` | reading the kernel's structures by their offsets |
 //! | `walk.rs` | from a file's dentry to the names of its path |
 //! | `record.rs` | one file access: counted, absorbed or sent |
-//! | `open.rs`, `exec.rs` | file accesses |
+//! | `syscall.rs`, `exec.rs` | file accesses |
 //! | `cgroup.rs` | cgroups made and removed |
 //! | `life.rs` | processes made, executing a program, ended |
 //! | `signal.rs` | signals generated and delivered |
@@ -27,11 +27,11 @@ mod exec;
 mod life;
 mod maps;
 mod oom;
-mod open;
 mod read;
 mod record;
 mod setup;
 mod signal;
+mod syscall;
 mod task;
 mod walk;
 mod whoami;

@@ -11,8 +11,10 @@ use std::sync::{Mutex, PoisonError};
 use crate::cli;
 use crate::config::keys::{self, Key, Shape};
 use crate::config::{BUILTINS, Config, Setting};
+use crate::decode;
 use crate::exit::Exit;
 use crate::http;
+use crate::kernel::roads;
 use crate::privilege;
 
 /// Tests run at the same time, and some write to the same page.
@@ -211,6 +213,22 @@ fn flags() {
         seen.push((long, help));
     }
     check("cli.md", "flags", &page);
+}
+
+#[test]
+fn calls() {
+    let mut page =
+        String::from("| call | event | path | 64-bit | 32-bit |\n|---|---|---|---|---|\n");
+    for call in roads::CALLS_OF_FILES {
+        let event =
+            decode::kind_of(call.operation()).expect("the table knows the operations").name();
+        let path = if call.is_resolved() { "kernel" } else { "request" };
+        let seen = |number: Option<u16>| if number.is_some() { "seen" } else { "no such call" };
+        let (native, compat) = (seen(call.x86_64()), seen(call.ia32()));
+        let name = call.name.trim_end_matches(" (32-bit)");
+        writeln!(page, "| `{name}` | `{event}` | {path} | {native} | {compat} |").unwrap();
+    }
+    check("coverage.md", "calls", &page);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What this machine can do: the kernel, its BTF, its cgroups, our capabilities, the probes.
 //!
 //! Finds out by doing: a probe counts as live if its programs were loaded and attached just now. Leaves
-//! nothing behind but a mounted tracefs, if that was missing.
+//! nothing behind.
 
 use std::io::Write;
 use std::path::Path;

@@ -19,9 +19,10 @@ mod machine;
 mod names;
 mod report;
 mod restart;
+mod roads;
 mod slim;
-mod swaps;
 mod status;
+mod swaps;
 mod volume;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -39,6 +40,7 @@ fn main() -> std::process::ExitCode {
         harness::trials(),
         discovery::trials(),
         capture::trials(),
+        roads::trials(),
         restart::trials(),
         swaps::trials(),
         volume::trials(),

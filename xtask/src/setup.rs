@@ -187,6 +187,20 @@ const NEEDS: &[Need] = &[
         install: |installer| installer.apt(&["busybox-static"]),
     },
     Need {
+        what: "a compiler for musl",
+        purpose: Purpose::Test,
+        probe: "there is no musl-gcc",
+        is_met: || program("musl-gcc").is_some(),
+        install: |installer| installer.apt(&["musl-tools"]),
+    },
+    Need {
+        what: "a C library for 32-bit programs",
+        purpose: Purpose::Test,
+        probe: "there is no /usr/lib32/libc.a",
+        is_met: || cfg!(not(target_arch = "x86_64")) || Path::new("/usr/lib32/libc.a").exists(),
+        install: |installer| installer.apt(&["gcc-multilib"]),
+    },
+    Need {
         what: "rustfmt and clippy",
         purpose: Purpose::Test,
         probe: "`cargo fmt --version` or `cargo clippy --version` does not run",

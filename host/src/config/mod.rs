@@ -417,6 +417,11 @@ pub const BUILTINS: &[Builtin] = &[
         outputs: &[],
         meaning: "a verdict on every death, in plain words: [all of them](verdicts.md)",
     },
+    Builtin {
+        name: "event-log",
+        outputs: &["log"],
+        meaning: "the latest events, one line of JSON each",
+    },
 ];
 
 /// Where a plugin's component comes from.

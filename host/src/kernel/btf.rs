@@ -131,6 +131,12 @@ impl Btf {
         Ok(btf)
     }
 
+    /// Whether anything has this name.
+    pub(crate) fn mentions(&self, name: &str) -> bool {
+        let names = self.bytes.get(self.strings..).unwrap_or_default();
+        names.split(|byte| *byte == 0).any(|found| found == name.as_bytes())
+    }
+
     /// Offset of a member in bytes, also of one inside an anonymous structure or union.
     pub(crate) fn offset_of(&self, structure: &str, member: &str) -> Option<u32> {
         self.named

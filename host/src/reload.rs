@@ -214,7 +214,9 @@ impl Watch {
 
     /// Watches these files, and no others.
     fn follow(&mut self, files: BTreeSet<PathBuf>) {
-        let folders: BTreeSet<PathBuf> = files.iter().flat_map(|file| folders_of(file)).collect();
+        // The standard configuration file need not be there, nor its folder.
+        let folders = files.iter().flat_map(|file| folders_of(file)).filter(|it| it.is_dir());
+        let folders: BTreeSet<PathBuf> = folders.collect();
         self.seen.retain(|file, _| files.contains(file));
         for file in files {
             let print = Print::of(&file);

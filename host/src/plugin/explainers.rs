@@ -69,6 +69,8 @@ struct Waiting {
 struct State {
     orders: VecDeque<Order>,
     records: VecDeque<DeathRecord>,
+    /// The one that was taken last.
+    recent: Option<Arc<DeathRecord>>,
     lost: u64,
     closed: bool,
 }
@@ -84,8 +86,9 @@ impl Waiting {
         if let Some(order) = state.orders.pop_front() {
             return Some(Item::Order(order));
         }
-        let record = state.records.pop_front()?;
-        Some(Item::Death(Box::new(record), state.records.len()))
+        let record = Arc::new(state.records.pop_front()?);
+        state.recent = Some(Arc::clone(&record));
+        Some(Item::Death(record, state.records.len()))
     }
 
     /// Waits until that time, or until the queue is closed.
@@ -110,7 +113,7 @@ pub(super) type Order = Box<dyn FnOnce(&mut Vec<Explainer>) + Send>;
 /// One thing for the thread to do.
 enum Item {
     /// A death, and how many wait behind it.
-    Death(Box<DeathRecord>, usize),
+    Death(Arc<DeathRecord>, usize),
     Order(Order),
 }
 
@@ -149,6 +152,11 @@ impl Explainers {
 
     pub(super) fn deaths(&self) -> Deaths {
         Deaths(Arc::clone(&self.waiting))
+    }
+
+    /// The death that was explained last.
+    pub(super) fn recent(&self) -> Option<Arc<DeathRecord>> {
+        self.waiting.lock().recent.clone()
     }
 
     /// Has the thread do something with the explainers between two deaths.
@@ -215,7 +223,8 @@ impl Desk {
                     } else {
                         unexplained("too many processes died at once")
                     };
-                    (self.deliver)(ExplainedDeath { death: *death, explanation });
+                    let death = DeathRecord::clone(&death);
+                    (self.deliver)(ExplainedDeath { death, explanation });
                 }
                 Item::Order(order) => order(&mut self.explainers),
             }
@@ -355,6 +364,13 @@ fn hand_over(
         // Only explainers are asked.
         Answers::Filter(_) | Answers::Reporter(_) => Ok(Err("it is no explainer".to_owned())),
     })
+}
+
+/// Tries an instance with a death: its answer has to be one that may be stored.
+pub(super) fn try_on(instance: &mut Instance, death: &DeathRecord) -> Result<(), Loss> {
+    let answer = hand_over(instance, death, &FlatDeath::new(death))?;
+    let checked = answer.and_then(|answer| checked("", answer, death.evidence.len()));
+    checked.map(drop).map_err(|sentence| Loss::Failed("explain", sentence))
 }
 
 /// The answer as it may be stored: one that contradicts the contract is none.

@@ -49,7 +49,12 @@ impl Parts {
                 role: *role,
                 cause: cause.clone(),
             }),
-            Loss::Trap(_) | Loss::Timeout(_) | Loss::Memory(_) | Loss::Oversized(_) => None,
+            Loss::Trap(_)
+            | Loss::Timeout(_)
+            | Loss::Memory(_)
+            | Loss::Oversized(_)
+            | Loss::StateRefused(_)
+            | Loss::Failed(..) => None,
         }
     }
 }
@@ -72,8 +77,12 @@ pub(super) enum Loss {
     Timeout(Duration),
     Memory(usize),
     Oversized(usize),
-    /// It refused to start, or to take the state that it was given.
+    /// It refused to start.
     Refused(String),
+    /// It refused the state that it was given.
+    StateRefused(String),
+    /// It failed in a call of that name when it was tried.
+    Failed(&'static str, String),
     /// It is not what the names of its exports promise.
     Invalid(Role, String),
 }
@@ -88,6 +97,8 @@ impl Loss {
                 format!("it handed over more than its limit of {limit} bytes in one call")
             }
             Loss::Refused(sentence) => format!("it does not start: {sentence}"),
+            Loss::StateRefused(sentence) => format!("it does not take its state: {sentence}"),
+            Loss::Failed(call, sentence) => format!("`{call}` failed: {sentence}"),
             Loss::Invalid(role, cause) => format!("it is not a valid {} ({cause})", role.name()),
         }
     }
@@ -229,8 +240,7 @@ impl Instance {
         };
         let begun = begin(&mut self.store, &self.engine, &self.limits);
         let result = state.call_restore(&mut self.store, saved);
-        let refused = |sentence| Loss::Refused(format!("it does not take its state: {sentence}"));
-        self.end(begun, result)?.map_err(refused)
+        self.end(begun, result)?.map_err(Loss::StateRefused)
     }
 
     fn end<T>(

@@ -15,6 +15,7 @@ use std::time::Instant;
 use super::subscription::Subscription;
 use super::worker::Runner;
 use crate::config::{self, Overflow};
+use crate::death::record::DeathRecord;
 use crate::event::{Batch, Tick, TickCause};
 use crate::kinds::Kinds;
 
@@ -68,6 +69,8 @@ pub(super) type Order = Box<dyn FnOnce(&mut Runner) + Send>;
 pub(super) struct Recent {
     pub(super) batches: VecDeque<Arc<Batch>>,
     pub(super) tick: Option<Arc<Tick>>,
+    /// Of the explainers: the last death.
+    pub(super) death: Option<Arc<DeathRecord>>,
 }
 
 impl Recent {

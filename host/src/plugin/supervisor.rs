@@ -189,7 +189,9 @@ impl Supervisor {
             Loss::Timeout(_) => board.timeout.add(1),
             Loss::Memory(_) => board.memory.add(1),
             Loss::Oversized(_) => board.oversized.add(1),
-            Loss::Refused(_) | Loss::Invalid(..) => board.guest_error.add(1),
+            Loss::Refused(_) | Loss::StateRefused(_) | Loss::Failed(..) | Loss::Invalid(..) => {
+                board.guest_error.add(1);
+            }
         }
         board.memory_is(0);
         self.cause = StartCause::Replaced(sentence.clone());

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use super::explainers::{self, Explainers};
 use super::imports::{Delivery, Grants};
 use super::instance::{Answers, Instance, Loss, Parts, StartCause};
 use super::load::{self, LoadError, Loaded};
@@ -248,7 +249,10 @@ impl PluginHost {
     fn recent_of(&self, running: &Running) -> Recent {
         match &running.place {
             Place::Queue(worker) => worker.queue().recent(),
-            Place::Desk => Recent::default(),
+            Place::Desk => {
+                let death = self.explainers().and_then(Explainers::recent);
+                Recent { death, ..Recent::default() }
+            }
             Place::Chain => {
                 self.stage().map_or_else(Recent::default, |stage| stage.queue().recent())
             }
@@ -288,7 +292,7 @@ impl Trial {
                 })),
                 Answers::Explainer(_) => Ok(Ok(())),
             })?;
-            answer.map_err(|sentence| Loss::Refused(format!("`on-batch` failed: {sentence}")))?;
+            answer.map_err(|sentence| Loss::Failed("on-batch", sentence))?;
         }
         if let Some(tick) = &recent.tick {
             let narrow = subscription.narrowed_tick(tick);
@@ -298,7 +302,10 @@ impl Trial {
                     Answers::Filter(_) | Answers::Explainer(_) => Ok(Ok(())),
                 })
             })?;
-            answer.map_err(|sentence| Loss::Refused(format!("`on-tick` failed: {sentence}")))?;
+            answer.map_err(|sentence| Loss::Failed("on-tick", sentence))?;
+        }
+        if let Some(death) = &recent.death {
+            explainers::try_on(&mut self.instance, death)?;
         }
         Ok(())
     }

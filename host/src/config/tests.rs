@@ -287,8 +287,8 @@ fn a_plugin_that_is_not_there_is_refused_with_the_path_that_was_looked_at() {
             "whodunit.toml:2:8: `plugin.name` is \"My_Report\", expected 1 to 63 lower case \
              letters, digits and hyphens: did you mean \"my-report\"?",
             "whodunit.toml:3:10: `plugin.source` is \"builtin:reportjson\", \
-             expected \"builtin:report-json\", \"builtin:death-explainer\" or the path of a component \
-             file: \
+             expected \"builtin:report-json\", \"builtin:death-explainer\", \"builtin:event-log\" or the \
+             path of a component file: \
              did you mean \"builtin:report-json\"?",
         ],
     );

@@ -165,6 +165,8 @@ impl PluginHost {
                 running.iter().find(|it| it.config.name == plugin).ok_or_else(stopping)?;
             let parts = self.parts(&config, &loaded, &running.board);
             let subscription = Subscription::new(&config, loaded.role, &self.world.directory);
+            // Before the order is given, which may be carried out at once.
+            let before = running.board.sha256();
             match &running.place {
                 Place::Queue(worker) => {
                     let terms = Terms::of(&config, Arc::new(subscription));
@@ -206,7 +208,7 @@ impl PluginHost {
                     }));
                 }
             }
-            running.board.sha256()
+            before
         };
         let Ok((switched, switch)) = answers.recv() else {
             return Err(SwapError::Stopping { plugin });

@@ -2,6 +2,7 @@
 //!
 //! Owns the life of the process between the first check and the last report. Does nothing itself.
 
+use std::io::ErrorKind;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
@@ -110,7 +111,12 @@ impl Exits for SinkError {
 
 impl Exits for HistoryError {
     fn exit(&self) -> Exit {
-        Exit::Failure
+        match self {
+            HistoryError::File { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
+                Exit::Permission
+            }
+            HistoryError::File { .. } => Exit::Failure,
+        }
     }
 }
 

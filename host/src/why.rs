@@ -3,7 +3,6 @@
 //! Takes the history (JSON lines in the state folder) and what the user asks for; gives text for people, or the records as JSON. Works
 //! with the daemon running or not, and never touches the kernel or a plugin: what a death means was said when it happened.
 
-mod history;
 mod story;
 
 use std::io::Write;
@@ -13,6 +12,7 @@ use clap::ValueEnum;
 
 use crate::config::Config;
 use crate::death::explanation::{ExplainedDeath, Explanation};
+use crate::death::history;
 use crate::death::record::{Subject, WaitStatus};
 use crate::exit::{Exit, Exits, Failure};
 

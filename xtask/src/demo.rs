@@ -2,14 +2,15 @@
 //!
 //! Three containers run when the daemon starts, one of them in a cgroup that it made inside its own; a
 //! fourth one starts later. Each uses files of its own. The report must name exactly those files, each
-//! with its container; if it does not, the demo fails and says where. Containers, cgroups and
+//! with its container; if it does not, the demo fails and says where. In the end a container dies: it is
+//! asked to stop, does not hear that, and is killed; `whodunit why` must say so. Containers, cgroups and
 //! temporary folders go away in every case, an interrupt included.
 
 use std::env;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -73,6 +74,14 @@ pub(crate) enum DemoError {
         /// What is wrong with it, in words.
         problems: Vec<String>,
     },
+    /// The death is not explained as it should be.
+    #[error("`whodunit why` does not say {expected}, but: {said}")]
+    Unexplained {
+        /// The verdict.
+        expected: &'static str,
+        /// What it says.
+        said: String,
+    },
     /// Somebody does not want to see it.
     #[error("interrupted")]
     Interrupted,
@@ -125,6 +134,13 @@ const LATE: Scene = Scene {
     // Its shell is in it: the daemon sees it from its first program on.
     files: &["/bin/busybox", "/etc/late.conf", "/usr/bin/grep"],
 };
+
+/// What the container that dies runs: a shell as its first process, which has no handler for SIGTERM.
+const STUBBORN: &str = "echo up; while :; do sleep 1; done";
+/// How long it gets to stop, as a runtime would give it (30 seconds of Kubernetes are long in a demo).
+const GRACE: Duration = Duration::from_secs(2);
+/// What its death must be explained as.
+const VERDICT: &str = "grace-exceeded-no-handler";
 
 /// Builds the daemon where nobody named one, then shows it.
 pub(crate) fn run(workspace: &Workspace, report: Option<PathBuf>) -> Result<ExitCode, DemoError> {
@@ -204,22 +220,66 @@ fn show(binary: &Path, report_path: &Path, interrupted: &AtomicBool) -> Result<(
     if daemon.ended().is_some() {
         return Err(DemoError::Ended(daemon.await_end()?.to_string()));
     }
-    let exit = daemon.stop()?;
-    if !exit.status.success() {
-        return Err(DemoError::Stop(exit.to_string()));
-    }
-
     let report_error = |cause| DemoError::Report { path: report_path.to_owned(), cause };
     fs::copy(config.report_path(), report_path).map_err(report_error)?;
     let report = whodunit_containers::daemon::read_report(report_path)?;
     println!("\n{}", summary(&report));
     println!("report: {}", report_path.display());
     let problems = problems(&report, &shows);
-    if problems.is_empty() {
-        Ok(())
-    } else {
-        Err(DemoError::Wrong { path: report_path.to_owned(), problems })
+    if !problems.is_empty() {
+        return Err(DemoError::Wrong { path: report_path.to_owned(), problems });
     }
+
+    let story = show_death(binary, &config, &pod, interrupted);
+    go_on()?;
+    println!("{}", story?);
+    let exit = daemon.stop()?;
+    match exit.status.success() {
+        true => Ok(()),
+        false => Err(DemoError::Stop(exit.to_string())),
+    }
+}
+
+/// Lets a container die as containers do whose first process does not hear SIGTERM, and gives what
+/// `whodunit why` says of it.
+fn show_death(
+    binary: &Path,
+    config: &DaemonConfig,
+    pod: &Pod,
+    interrupted: &AtomicBool,
+) -> Result<String, DemoError> {
+    let is_over = || interrupted.load(Ordering::Relaxed);
+    let mut stubborn = pod.container("stubborn").shell(STUBBORN).start()?;
+    stubborn.hear("up")?;
+    println!("\n  started {:<20} pid {}", stubborn.id(), stubborn.pid());
+    stubborn.kill("TERM")?;
+    println!(
+        "  asked   {:<20} to stop: SIGTERM, with {} s to do so",
+        stubborn.id(),
+        GRACE.as_secs()
+    );
+    if !wait_until(GRACE, || is_over() || !stubborn.is_running()) {
+        stubborn.kill("KILL")?;
+        println!("  killed  {:<20} because it had not", stubborn.id());
+    }
+    stubborn.wait()?;
+    let why = || -> Result<String, DemoError> {
+        let mut command = Command::new(binary);
+        command.args(["why", stubborn.id(), "--last", "1", "--config"]).arg(config.toml_path());
+        let said = command.output().map_err(|cause| DemoError::Unexplained {
+            expected: VERDICT,
+            said: cause.to_string(),
+        })?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok(text(if said.status.success() { &said.stdout } else { &said.stderr }))
+    };
+    let is_explained = |said: &String| said.contains(VERDICT);
+    wait_until(PATIENCE, || is_over() || why().as_ref().is_ok_and(is_explained));
+    let said = why()?;
+    if !is_explained(&said) {
+        return Err(DemoError::Unexplained { expected: VERDICT, said });
+    }
+    Ok(format!("\n# whodunit why {}\n{said}", stubborn.id()))
 }
 
 impl Scene {

@@ -7,6 +7,7 @@ mod by_itself;
 mod by_memory;
 mod by_others;
 mod many;
+mod verdicts;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,10 +22,16 @@ use crate::report::{expect, expect_eq};
 use crate::{Outcome, machine, needing};
 
 pub(super) fn trials() -> Vec<Trial> {
-    [by_itself::trials(), by_others::trials(), by_memory::trials(), many::trials()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        by_itself::trials(),
+        by_others::trials(),
+        by_memory::trials(),
+        many::trials(),
+        verdicts::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// A claim about deaths: the machine must be able to capture, and to make the program that dies.

@@ -6,6 +6,7 @@ pub(super) enum Shape {
     Reporter,
     StatefulReporter,
     Filter,
+    Explainer,
 }
 
 /// A guest as component text, with code of its own in each of its functions. The code may call `$log`
@@ -61,6 +62,11 @@ impl Hostile {
         Hostile { on_batch: code.to_owned(), ..Hostile::new() }
     }
 
+    /// An explainer that runs this code, and then gives an answer without a verdict.
+    pub(super) fn explainer(code: &str) -> Hostile {
+        Hostile { on_batch: code.to_owned(), ..Hostile::of(Shape::Explainer) }
+    }
+
     pub(super) fn component(&self) -> Vec<u8> {
         let text = self.text();
         wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}"))
@@ -71,6 +77,7 @@ impl Hostile {
             Shape::Reporter => (REPORTER_MAIN, REPORTER_EXPORTS, ""),
             Shape::StatefulReporter => (REPORTER_MAIN, REPORTER_EXPORTS, STATE_EXPORTS),
             Shape::Filter => (FILTER_MAIN, FILTER_EXPORTS, ""),
+            Shape::Explainer => (EXPLAINER_MAIN, EXPLAINER_EXPORTS, ""),
         };
         [COMMON, exports, state, ")"]
             .concat()
@@ -247,6 +254,42 @@ const FILTER_EXPORTS: &str = r#"
     (export "verdict" (type $verdict))
     (export "on-batch" (func $on-batch)))
   (export "whodunit:plugin/filter@0.1.0" (instance $filter))
+"#;
+
+/// So many parameters are handed over in memory.
+const EXPLAINER_MAIN: &str = r#"
+    (func (export "explain") (param i32) (result i32) (local $n i32)
+      (;batch;)
+      (call $reset) (i32.const 16))"#;
+
+const EXPLAINER_EXPORTS: &str = r#"
+  (alias core export $main "explain" (core func $main-explain))
+  (type $counter (record (field "name" string) (field "value" u64)))
+  (type $text (record (field "key" u16) (field "value" $span)))
+  (type $evidence (record (field "before" u64) (field "kind" u16) (field "process" u32)
+    (field "container" u32) (field "attributes-first" u32) (field "attributes-count" u32)
+    (field "texts-first" u32) (field "texts-count" u32)))
+  (type $death (record (field "time" u64) (field "container-died" bool) (field "container" u32)
+    (field "process" u32) (field "status" u32) (field "decided-by" (option u32))
+    (field "attributes-count" u32) (field "texts-count" u32) (field "evidence" (list $evidence))
+    (field "attributes" (list $attribute)) (field "texts" (list $text)) (field "blob" (list u8))
+    (field "unseen" (list string)) (field "losses" (list $counter))))
+  (type $explanation (record (field "verdict" string) (field "headline" string)
+    (field "explanation" string) (field "confidence" u8) (field "rests-on" (list u32))
+    (field "missing" (list string)) (field "advice" (list string))))
+  (func $explain (param "death" $death) (result (result $explanation (error string)))
+    (canon lift (core func $main-explain) (memory (core memory $memory))
+      (realloc (core func $realloc))))
+  (instance $explainer
+    (export "span" (type $span))
+    (export "attribute" (type $attribute))
+    (export "counter" (type $counter))
+    (export "text" (type $text))
+    (export "evidence" (type $evidence))
+    (export "death" (type $death))
+    (export "explanation" (type $explanation))
+    (export "explain" (func $explain)))
+  (export "whodunit:plugin/explainer@0.1.0" (instance $explainer))
 "#;
 
 const STATE_EXPORTS: &str = r#"

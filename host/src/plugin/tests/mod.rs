@@ -2,6 +2,7 @@
 //!
 //! The hostile ones are component text, made by [`Hostile`]; the neighbour is the shipped reporter.
 
+mod explainers;
 mod faults;
 mod filters;
 mod guest;

@@ -258,7 +258,7 @@ fn unpack(packages: &Path, root: &Path) -> Outcome {
     for link in ["bin", "sbin", "lib", "lib64"] {
         symlink(format!("usr/{link}"), root.join(link))?;
     }
-    symlink("/run", root.join("var/run"))?;
+    symlink("../run", root.join("var/run"))?;
     fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777))?;
     let script = "for package in \"$1\"/*.deb; do \
         dpkg-deb --fsys-tarfile \"$package\" | tar --extract --keep-directory-symlink -C \"$2\" || exit 1; \

@@ -111,11 +111,6 @@ impl Drop for Server {
 /// Answers the requests of one connection, one after the other.
 async fn converse(mut stream: UnixStream, room: &Room) -> io::Result<()> {
     let peer = stream.peer_cred()?.uid();
-    if !may_ask(peer) {
-        tracing::warn!(uid = peer, "refused a user at the control socket");
-        let refusal = "only root and the daemon's own user may use the control socket";
-        return write(&mut stream, &Reply::Error(refusal.to_owned())).await;
-    }
     let (read, mut written) = stream.split();
     let mut reader = BufReader::new(read);
     let mut line = Vec::new();
@@ -129,6 +124,12 @@ async fn converse(mut stream: UnixStream, room: &Room) -> io::Result<()> {
         if line.len() > MAX_REQUEST_BYTES {
             let refusal = format!("a request is longer than {MAX_REQUEST_BYTES} bytes");
             return write(&mut written, &Reply::Error(refusal)).await;
+        }
+        // Not before the request is read: whoever still writes would not see the answer.
+        if !may_ask(peer) {
+            tracing::warn!(uid = peer, "refused a user at the control socket");
+            let refusal = "only root and the daemon's own user may use the control socket";
+            return write(&mut written, &Reply::Error(refusal.to_owned())).await;
         }
         let reply = match serde_json::from_slice::<Request>(&line) {
             Ok(request) => room.answer(request).await,

@@ -46,12 +46,15 @@ function lostOf(container) {
 // Rows are kept and only their cells replaced, so that the focus stays where it is.
 function fill(body, items, key, cells) {
   const rows = new Map([...body.children].map((row) => [row.dataset.key, row]));
+  const heads = [...body.parentElement.tHead.rows[0].cells].map((head) => head.textContent);
   items.forEach((item, index) => {
     const name = key(item);
     const row = rows.get(name) || element("tr");
     row.dataset.key = name;
     rows.delete(name);
-    cells(item, row).forEach((cell, at) => {
+    cells(item).forEach((cell, at) => {
+      // Shown beside the value where the window is too narrow for columns.
+      cell.dataset.label = heads[at];
       const old = row.children[at];
       if (!old) {
         row.append(cell);

@@ -10,7 +10,7 @@ use whodunit_containers::{Container, DaemonConfig, Exit, Hierarchies, Pod, Tmpfs
 
 use crate::discovery::{let_work, worker};
 use crate::guests::QUIET;
-use crate::report::{Report, expect, expect_eq, last_report, lists};
+use crate::report::{Report, execs, expect, expect_eq, last_report, lists};
 use crate::{Outcome, about_capture, about_containers};
 
 /// Exit codes of the daemon.
@@ -324,7 +324,7 @@ fn full_later() -> Outcome {
     let report = last_report(&config, daemon)?;
     let entry = report.container(&app)?;
     entry.expect_files(&["/bin/busybox", "/etc/after", "/etc/before", "/etc/full"])?;
-    entry.expect_events(6)?;
+    entry.expect_events(3 + execs(3))?;
     entry.expect_nothing_lost()
 }
 

@@ -7,7 +7,7 @@ use libtest_mimic::Trial;
 use serde_json::Value;
 use whodunit_containers::{Container, ContainerBuilder, DaemonConfig, Placement, Pod};
 
-use crate::report::{expect, expect_eq, last_report, lists, lists_ended};
+use crate::report::{execs, expect, expect_eq, last_report, lists, lists_ended};
 use crate::{Outcome, about_capture, machine, needing};
 
 /// Exit code of a failure that is none of the more special ones.
@@ -91,10 +91,10 @@ fn three_at_once() -> Outcome {
         entry.expect_from_birth(false)?;
         entry.expect_nothing_lost()
     };
-    // One exec for each `cat`, one open for each file.
-    check(&web, &["/bin/busybox", "/etc/web/site.conf", "/srv/index.html"], 3)?;
-    check(&queue, &["/bin/busybox", "/etc/queue.conf"], 4)?;
-    check(&job, &["/bin/busybox", "/job/input", "/job/out/result"], 3)?;
+    // An execution for each `cat`, one open for each file.
+    check(&web, &["/bin/busybox", "/etc/web/site.conf", "/srv/index.html"], 2 + execs(1))?;
+    check(&queue, &["/bin/busybox", "/etc/queue.conf"], 2 + execs(2))?;
+    check(&job, &["/bin/busybox", "/job/input", "/job/out/result"], 2 + execs(1))?;
     expect_eq("dropped_events", &report.number("dropped_events"), &0)
 }
 
@@ -118,7 +118,7 @@ fn same_file_in_two() -> Outcome {
     for container in [&first, &second] {
         let entry = report.container(container)?;
         entry.expect_files(&["/bin/busybox", "/etc/own.conf", "/shared/shared.conf"])?;
-        entry.expect_events(3)?;
+        entry.expect_events(2 + execs(1))?;
     }
     Ok(())
 }
@@ -167,7 +167,7 @@ fn late() -> Outcome {
     entry.expect_nothing_lost()?;
     expect_eq("complete", &entry.0["complete"], &true.into())?;
     // The shell, `cat`, and the file: nothing of what the runtime did before them.
-    entry.expect_events(3)
+    entry.expect_events(1 + execs(2))
 }
 
 fn brief() -> Outcome {
@@ -186,7 +186,7 @@ fn brief() -> Outcome {
     entry.expect_files(&["/bin/busybox", "/etc/brief.conf"])?;
     entry.expect_nothing_lost()?;
     // The shell, `cat`, the file, `sleep`.
-    entry.expect_events(4)
+    entry.expect_events(1 + execs(3))
 }
 
 fn removed() -> Outcome {
@@ -204,7 +204,7 @@ fn removed() -> Outcome {
     report.expect_running(&[&stays])?;
     let entry = report.ended_container(&id)?;
     entry.expect_files(&["/bin/busybox", "/etc/goes.conf"])?;
-    entry.expect_events(4)?;
+    entry.expect_events(2 + execs(2))?;
     expect_eq("the total of all", &report.number("total_events"), &4)
 }
 
@@ -239,7 +239,7 @@ fn nested() -> Outcome {
         "/etc/outer.conf",
     ])?;
     entry.expect_nothing_lost()?;
-    entry.expect_events(6)
+    entry.expect_events(3 + execs(3))
 }
 
 fn node_scope() -> Outcome {

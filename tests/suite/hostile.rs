@@ -9,7 +9,7 @@ use whodunit_containers::{DaemonConfig, Pod};
 
 use crate::discovery::{let_work, worker};
 use crate::guests::{Guest, OK, QUIET};
-use crate::report::{expect, expect_eq, last_report};
+use crate::report::{execs, expect, expect_eq, last_report};
 use crate::{Outcome, machine, needing};
 
 /// A gibibyte in pages of 64 KiB, and room for the rest.
@@ -170,7 +170,7 @@ fn contained(kind: &Kind) -> Outcome {
     report.expect_running(&[&app])?;
     let entry = report.container(&app)?;
     entry.expect_files(&["/bin/busybox", "/etc/a", "/etc/b"])?;
-    entry.expect_events(5)?;
+    entry.expect_events(3 + execs(2))?;
     entry.expect_nothing_lost()?;
     expect_eq("dropped_events", &report.number("dropped_events"), &0)?;
     expect_eq("reporter_restarts", &report.number("reporter_restarts"), &0)?;

@@ -216,6 +216,12 @@ impl Entry<'_> {
     }
 }
 
+/// The events of executing a static program so many times: the execution itself, and the look at
+/// `/proc/self/exe` by which the C library finds out where the program lies.
+pub(crate) const fn execs(times: u64) -> u64 {
+    2 * times
+}
+
 fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_default()
 }

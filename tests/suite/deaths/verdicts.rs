@@ -30,7 +30,7 @@ fn explanation(config: &DaemonConfig, id: &str) -> Result<Value, Failed> {
     };
     let found = wait_for(PATIENCE, || {
         let text = std::fs::read_to_string(config.state_dir().join("deaths.jsonl")).ok()?;
-        text.lines().filter_map(|line| serde_json::from_str(line).ok()).find(is_it)
+        text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).find(is_it)
     });
     let line = found.ok_or_else(|| Failed::from(format!("no death of {id} is on record")))?;
     Ok(line["explanation"].clone())

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 
-use crate::dedup::{Dedup, FileCounts, FileKey, OutcomeClass, PathHasher, Verdict};
+use crate::dedup::{Dedup, FileCounts, FileKey, OutcomeClass, PathHasher, SAME_PATH, Verdict};
 use crate::event::{
     AttributeKey, Batch, ContainerId, ContainerTotals, Counter, Event, Flags, Kind, Tick,
 };
@@ -113,8 +113,11 @@ impl Admission {
             attributes.into_iter().find(|it| it.key == key).map_or(0, |it| it.value)
         };
         let inode = attribute(AttributeKey::Inode);
+        let (path, requested) = (batch.text_of(event.path), batch.text_of(event.requested));
         FileKey {
-            path: self.hasher.hash(batch.text_of(event.path)),
+            path: self.hasher.hash(path),
+            requested: if requested == path { SAME_PATH } else { self.hasher.hash(requested) },
+            no_follow: event.standpoint.no_follow,
             inode,
             device: attribute(AttributeKey::Device) as u32,
             operation: event.kind,

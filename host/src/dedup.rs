@@ -17,6 +17,9 @@ use crate::event::{Counter, Kind};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PathHash(pub u64);
 
+/// Stands for no path of its own.
+pub const SAME_PATH: PathHash = PathHash(0);
+
 /// Hashes paths with a seed that nobody outside of this run knows, so that a container cannot choose
 /// paths that collide.
 #[derive(Clone, Debug)]
@@ -86,6 +89,11 @@ impl OutcomeClass {
 pub struct FileKey {
     /// The resolved path.
     pub path: PathHash,
+    /// The path as asked for, where that is another one: it may lead over other symbolic links. 0 where
+    /// it is the same.
+    pub requested: PathHash,
+    /// Whether a symbolic link that the path itself names is not followed.
+    pub no_follow: bool,
     /// Inode number; 0 where there is no file.
     pub inode: u64,
     /// Device of the file's file system as the kernel packs it; 0 where there is no file.
@@ -210,6 +218,8 @@ mod tests {
     fn key(path: u64) -> FileKey {
         FileKey {
             path: PathHash(path),
+            requested: PathHash(0),
+            no_follow: false,
             inode: 1,
             device: 8 << 20,
             operation: Kind::Open,
@@ -245,6 +255,8 @@ mod tests {
         let base = key(1);
         let others = [
             FileKey { path: PathHash(2), ..base },
+            FileKey { requested: PathHash(2), ..base },
+            FileKey { no_follow: true, ..base },
             FileKey { inode: 2, ..base },
             FileKey { device: 9, ..base },
             FileKey { operation: Kind::Exec, ..base },

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::config;
 use crate::decode::FileAccess;
-use crate::dedup::{Dedup, FileCounts, FileKey, OutcomeClass, PathHasher, Verdict};
+use crate::dedup::{Dedup, FileCounts, FileKey, OutcomeClass, PathHasher, SAME_PATH, Verdict};
 use crate::directory::{Container, Directory};
 use crate::event::{
     Attribute, AttributeKey, Batch, ContainerId, ContainerTotals, Counter, Event, Flags, Kind,
@@ -157,8 +157,14 @@ impl Pipeline {
             account.counts.count(Verdict::New);
             return self.admit(container, access, flags, time);
         }
+        let requested = match access.requested == self.path {
+            true => SAME_PATH,
+            false => self.hasher.hash(access.requested),
+        };
         let verdict = account.dedup.admit(FileKey {
             path: self.hasher.hash(&self.path),
+            requested,
+            no_follow: !access.follow,
             inode: access.identity.map_or(0, |file| file.inode),
             device: access.identity.map_or(0, |file| file.device),
             operation: access.kind,

@@ -55,13 +55,16 @@ fn doctor_finds_every_probe_live() -> Outcome {
         "capabilities",
         "bpf",
         "probe cgroup",
+        "probe process",
+        "probe signal",
+        "probe oom",
         "probe setup",
         "probe exec",
-        "probe open",
+        "probe files",
     ];
     expect_eq("checks", &names.as_slice(), &expected.as_slice())?;
     let table = whodunit(&["doctor"])?.output()?;
-    expect_words(&table, &["kernel ", "ok    probe open", "cgroup v2 at "])
+    expect_words(&table, &["kernel ", "ok    probe files", "cgroup v2 at "])
 }
 
 fn doctor_names_what_is_missing() -> Outcome {

@@ -11,7 +11,7 @@ use whodunit_containers::{Daemon, DaemonConfig, Pod};
 
 use crate::discovery::{let_work, worker};
 use crate::guests::{Guest, OK, filter_component};
-use crate::report::{expect_eq, last_report};
+use crate::report::{execs, expect_eq, last_report};
 use crate::{Outcome, about_capture};
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -158,6 +158,6 @@ fn filtered() -> Outcome {
     entry.expect_files(&["/bin/busybox", "/etc/keep-it"])?;
     entry.expect_nothing_lost()?;
     // The program and what it opens; the kernel absorbs the second time.
-    entry.expect_events(5)?;
+    entry.expect_events(4 + execs(1))?;
     expect_eq("filtered", &entry.counter("filtered"), &1)
 }

@@ -293,8 +293,8 @@ fn flood() -> Outcome {
     // A report at rest: the last one of all has too little time for so many files.
     let id = flood.id().to_owned();
     let report = daemon.wait_report("the whole flood", |report| {
-        let containers = report["containers"].as_array().into_iter().flatten();
-        let flood = containers.into_iter().find(|container| container["name"] == id.as_str());
+        let mut containers = report["containers"].as_array().into_iter().flatten();
+        let flood = containers.find(|container| container["name"] == id.as_str());
         flood.is_some_and(|flood| flood["counters"]["received"].as_u64() == Some(FLOOD as u64))
     })?;
     let report = Report::check_last(report)?;

@@ -55,6 +55,12 @@ impl Browser {
             "--disable-gpu".to_owned(),
             "--disable-dev-shm-usage".to_owned(),
             "--hide-scrollbars".to_owned(),
+            // Nothing but the page: a browser that looks for its maker's hosts may wait for them.
+            "--no-first-run".to_owned(),
+            "--disable-quic".to_owned(),
+            "--disable-sync".to_owned(),
+            "--disable-background-networking".to_owned(),
+            "--disable-component-update".to_owned(),
         ];
         let wanted = json!({ "capabilities": { "alwaysMatch": {
             "goog:chromeOptions": { "args": arguments },
@@ -82,10 +88,8 @@ impl Browser {
             self.address,
             body.len()
         )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let (_, body) = answer.split_once("\r\n\r\n").ok_or("the answer has no head")?;
-        let value = serde_json::from_str::<Value>(body)?["value"].take();
+        let body = body_of(stream)?;
+        let value = serde_json::from_str::<Value>(&body)?["value"].take();
         match value.get("error") {
             Some(error) if !error.is_null() => {
                 Err(format!("{method} {path}: {error}: {}", value["message"]).into())
@@ -166,4 +170,26 @@ impl Drop for Browser {
         let _ = self.driver.kill();
         let _ = self.driver.wait();
     }
+}
+
+/// The body of an answer, of the length that its head tells: the driver may leave the connection open.
+fn body_of(stream: TcpStream) -> Result<String, Failed> {
+    let mut answer = BufReader::new(stream);
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        answer.read_line(&mut line)?;
+        let line = line.trim_end();
+        if line.is_empty() {
+            break;
+        }
+        if let Some((name, value)) = line.split_once(':')
+            && name.eq_ignore_ascii_case("content-length")
+        {
+            length = value.trim().parse::<usize>().map_err(|error| error.to_string())?;
+        }
+    }
+    let mut body = vec![0; length];
+    answer.read_exact(&mut body)?;
+    Ok(String::from_utf8(body).map_err(|error| error.to_string())?)
 }

@@ -6,7 +6,7 @@
 //! `{"error": "..."}`. Requests of one connection are answered in their order. Nothing here is ever
 //! reachable over TCP.
 //!
-//! A command is a case of [`Request`] and an arm of [`Room::answer`].
+//! A command is a case of [`Request`] and an arm of `Room::answer`.
 
 mod client;
 mod server;

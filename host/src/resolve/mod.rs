@@ -2,8 +2,8 @@
 //!
 //! The kernel gives the resolved path of what ends in an open file. For the rest (`stat`, `access`, ...)
 //! it gives what was asked for and where that starts; and of the links that were crossed it tells nothing.
-//! Both are found here, by a walk below the root of the container's mount namespace ([`walk`]), and so are
-//! the ELF interpreters that the kernel loads without a system call ([`interpreter`]). What was found so
+//! Both are found here, by a walk below the root of the container's mount namespace (`walk`), and so are
+//! the ELF interpreters that the kernel loads without a system call (`interpreter`). What was found so
 //! carries the flag `inferred`; what cannot be found stays `unresolved` and is never guessed.
 //!
 //! Takes batches of admitted events and gives batches in the same order, with more events in them. Runs on

@@ -4,6 +4,8 @@
 //! into one sentence and an exit code. The commands that need a kernel are given by `main`. Reads
 //! neither arguments nor environment of the process by itself, so that tests can give their own.
 
+mod plugin;
+mod recordings;
 mod reports;
 
 use std::ffi::{OsStr, OsString};
@@ -16,6 +18,9 @@ use crate::config::{self, Config, LoadError, Loaded, Override, Setting, Sources}
 use crate::exit::{Exit, Exits, Failure};
 use crate::logging;
 use crate::plugin::CONTRACT;
+use crate::recording::Summary;
+
+pub use recordings::RecordRequest;
 
 /// The environment variable that names the configuration file.
 pub const FILE_VARIABLE: &str = "WHODUNIT_CONFIG";
@@ -25,6 +30,8 @@ pub const FILE_VARIABLE: &str = "WHODUNIT_CONFIG";
 pub struct Commands {
     /// Watches containers until it is told to stop.
     pub run: fn(&Config) -> Result<(), Failure>,
+    /// Watches containers and writes a recording, until it is told to stop or its time is over.
+    pub record: fn(&Config, &RecordRequest) -> Result<Summary, Failure>,
     /// Writes what this machine can do, and says how the process ends.
     pub doctor: fn(&Config, FindingsFormat, &mut dyn Write) -> Result<Exit, Failure>,
 }
@@ -113,6 +120,13 @@ enum Command {
     /// Compare, join and count reports
     #[command(subcommand)]
     Report(reports::ReportCommand),
+    /// Write what happens to a file, for plugins to be tried on later
+    Record(recordings::RecordFlags),
+    /// Hand a recording to the plugins of the configuration
+    Replay(recordings::ReplayFlags),
+    /// Look at, try and make plugins
+    #[command(subcommand)]
+    Plugin(plugin::PluginCommand),
     /// Print the version of the daemon and of its plugin contract
     Version,
 }
@@ -204,6 +218,9 @@ impl Command {
             }
             Command::Files(command) => return command.execute(console),
             Command::Report(command) => return command.execute(console),
+            Command::Record(flags) => return flags.execute(commands, console),
+            Command::Replay(flags) => return flags.execute(console),
+            Command::Plugin(command) => return command.execute(console),
             Command::Version => written(console.out.write_all(version().as_bytes()))?,
         }
         Ok(Exit::Success)
@@ -216,6 +233,17 @@ impl Console<'_> {
         let set = |name| (self.variable)(name).filter(|value| !value.is_empty());
         let dumb = set("TERM").is_some_and(|term| term == OsStr::new("dumb"));
         self.err_is_terminal && set("NO_COLOR").is_none() && !dumb
+    }
+}
+
+/// An argument that cannot be what was meant.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct UsageError(String);
+
+impl Exits for UsageError {
+    fn exit(&self) -> Exit {
+        Exit::Usage
     }
 }
 
@@ -313,7 +341,13 @@ mod tests {
         Ok(Exit::Failure)
     }
 
-    const COMMANDS: Commands = Commands { run: run_that_fails, doctor: doctor_that_finds };
+    fn record_that_counts(_: &Config, request: &RecordRequest) -> Result<Summary, Failure> {
+        let events = request.duration.map_or(0, |duration| duration.as_secs());
+        Ok(Summary { events, ..Summary::default() })
+    }
+
+    const COMMANDS: Commands =
+        Commands { run: run_that_fails, record: record_that_counts, doctor: doctor_that_finds };
 
     fn told_at(
         arguments: &[&str],

@@ -9,9 +9,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 
 use crate::capture::{Capture, Command};
+use crate::cli::RecordRequest;
 use crate::config::{Config, Scope};
 use crate::death::explanation::{ExplainedDeath, Explanation};
 use crate::death::record::Subject;
@@ -21,16 +23,17 @@ use crate::discovery::{Discovery, DiscoveryError};
 use crate::event::{TickCause, UnixNanos};
 use crate::exit::{Exit, Exits, Failure};
 use crate::filter::Excluded;
-use crate::kernel::{Kernel, ProbeStatus, StartError, real_time_ns};
+use crate::kernel::{Kernel, ProbeStatus, StartError, boot_time_ns, real_time_ns};
 use crate::lock::Lock;
 use crate::pipeline::Pipeline;
-use crate::plugin::{LoadError, PluginHost, Probe, Surroundings, World};
+use crate::plugin::{Clock, LoadError, PluginHost, PluginStatus, Probe, Surroundings, World};
+use crate::recording::{Recorder, Start, Summary};
 use crate::resolve::Resolver;
 use crate::resolve::stage::Stage;
-use crate::sink::{self, SinkError, Sinks};
+use crate::sink::{self, SinkError, SinkStatus, Sinks};
 
 /// How many processes are remembered by name.
-const PROCESSES: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
+pub(crate) const PROCESSES: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
 /// How long plugins get, after the last tick, to hand out their last documents.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -114,6 +117,24 @@ impl Exits for SystemError {
 ///
 /// If it cannot start. Once it runs, nothing but a signal ends it.
 pub fn run(config: &Config) -> Result<(), Failure> {
+    watch(config, None).map(drop)
+}
+
+/// Runs as a daemon beside any other, with a recorder in the place of plugins.
+///
+/// # Errors
+///
+/// If it cannot start, or if the recording cannot be written.
+pub fn record(config: &Config, request: &RecordRequest) -> Result<Summary, Failure> {
+    let state = tempfile::tempdir()
+        .map_err(|source| SystemError { what: "a temporary state folder", source })?;
+    let mut config = config.clone();
+    config.daemon.state_dir = state.path().to_owned();
+    watch(&config, Some(request))
+}
+
+/// The life of the daemon. The summary is that of the recording, if one is made.
+fn watch(config: &Config, recording: Option<&RecordRequest>) -> Result<Summary, Failure> {
     let started = UnixNanos(real_time_ns());
     let _lock = Lock::take(&config.daemon.state_dir)?;
     let root = CgroupRoot::open(config.discovery.cgroup_root.as_deref())?;
@@ -134,12 +155,29 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         directory: Arc::clone(&directory),
         surroundings: surroundings(discovery.scope(), started),
         probes: kernel.probes().iter().map(Probe::from).collect(),
+        clock: Clock::Machine,
     };
+    let start = Start {
+        time: started,
+        booted: UnixNanos(real_time_ns().saturating_sub(boot_time_ns())),
+        surroundings: world.surroundings.clone(),
+        probes: world.probes.clone(),
+    };
+    let (failed, recorder_failed) = oneshot::channel();
+    let recorder = recording
+        .map(|request| Recorder::start(&request.path, &start, Arc::clone(&directory), failed))
+        .transpose()?;
     let cache_dir = &config.daemon.cache_dir;
-    let plugins = PluginHost::load(&config.plugins, cache_dir, world, &sinks, Box::new(say_death))?;
+    let plugins =
+        PluginHost::load(&config.plugins, cache_dir, world, &sinks.outlet(), Box::new(say_death))?;
+    let mut dispatcher = plugins.dispatcher();
+    let recorder = recorder.map(|(recorder, tap)| {
+        dispatcher.record_to(tap);
+        recorder
+    });
     let resolver =
         Resolver::new(Arc::clone(&directory), Excluded::new(&config.files.exclude), cgroup_root);
-    let stage = Stage::start(resolver, plugins.dispatcher())
+    let stage = Stage::start(resolver, dispatcher)
         .map_err(|source| SystemError { what: "the resolving thread", source })?;
     let pipeline = Pipeline::new(&config.files, directory);
     let scope = discovery.scope();
@@ -163,20 +201,56 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         .name("capture".to_owned())
         .spawn(move || capture.run(&inbox))
         .map_err(|source| SystemError { what: "the capture thread", source })?;
-    let until_signal = wait_for_signal(config.daemon.interval, &commands, &thread);
+    let end = RecordingEnd {
+        after: recording.and_then(|request| request.duration),
+        failed: recorder.is_some().then_some(recorder_failed),
+    };
+    let until_signal = wait_for_signal(config.daemon.interval, end, &commands, &thread);
     // Also where waiting failed: what was captured is reported in any case.
     let _ = commands.send(Command::Stop);
     let capture_ended = thread.join();
-    report_end(plugins, sinks);
+    report_end(plugins.stop(LAST_WORDS), sinks.stop());
+    let recorded = recorder.map(Recorder::finish).transpose();
     until_signal.map_err(|source| SystemError { what: "waiting for signals", source })?;
     capture_ended.map_err(|_| {
         Failure::new(Exit::Failure, "the capture thread ended early; its last message says why")
-    })
+    })?;
+    Ok(recorded?.unwrap_or_default())
 }
 
-/// Ticks every interval, until SIGTERM, SIGINT, SIGHUP, or the end of the capture thread.
+/// What ends a recording beside a signal.
+struct RecordingEnd {
+    after: Option<Duration>,
+    /// Hears when the recorder writes no more.
+    failed: Option<oneshot::Receiver<()>>,
+}
+
+impl RecordingEnd {
+    async fn wait(self) -> &'static str {
+        let over = async {
+            match self.after {
+                Some(after) => tokio::time::sleep(after).await,
+                None => std::future::pending().await,
+            }
+        };
+        let failed = async {
+            match self.failed {
+                Some(failed) => drop(failed.await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = over => "the time of the recording is over",
+            () = failed => "the recording cannot be written",
+        }
+    }
+}
+
+/// Ticks every interval, until SIGTERM, SIGINT, SIGHUP, the end of a recording, or the end of the
+/// capture thread.
 fn wait_for_signal(
     interval: Duration,
+    end: RecordingEnd,
     commands: &Sender<Command>,
     capture: &JoinHandle<()>,
 ) -> std::io::Result<()> {
@@ -189,6 +263,8 @@ fn wait_for_signal(
         // The first document is there at once: whoever waits for a report sees that there is one.
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let end = end.wait();
+        tokio::pin!(end);
         loop {
             tokio::select! {
                 _ = terminate.recv() => {
@@ -203,6 +279,10 @@ fn wait_for_signal(
                     tracing::info!(signal = "SIGHUP", "stopping");
                     return Ok(());
                 }
+                why = &mut end => {
+                    tracing::info!(why, "stopping");
+                    return Ok(());
+                }
                 _ = ticks.tick() => {
                     let told = commands.send(Command::Tick(TickCause::Interval));
                     if told.is_err() || capture.is_finished() {
@@ -214,9 +294,9 @@ fn wait_for_signal(
     })
 }
 
-/// Lets plugins and sinks finish, and says what did not end well.
-fn report_end(plugins: PluginHost, sinks: Sinks) {
-    for plugin in plugins.stop(LAST_WORDS) {
+/// Says how plugins and sinks ended.
+pub(crate) fn report_end(plugins: Vec<PluginStatus>, sinks: Vec<SinkStatus>) {
+    for plugin in plugins {
         tracing::info!(
             plugin = plugin.name,
             events = plugin.events,
@@ -226,7 +306,7 @@ fn report_end(plugins: PluginHost, sinks: Sinks) {
             "plugin ended"
         );
     }
-    for sink in sinks.stop() {
+    for sink in sinks {
         tracing::info!(
             plugin = sink.sink.plugin(),
             output = sink.sink.output(),

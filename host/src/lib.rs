@@ -22,6 +22,7 @@ pub mod lock;
 pub mod logging;
 pub mod pipeline;
 pub mod plugin;
+pub mod recording;
 pub mod report;
 pub mod resolve;
 pub mod sink;

@@ -9,7 +9,7 @@ use whodunit::config::STANDARD_FILE;
 use whodunit::{daemon, doctor};
 
 fn main() -> ExitCode {
-    let commands = Commands { run: daemon::run, doctor: doctor::run };
+    let commands = Commands { run: daemon::run, record: daemon::record, doctor: doctor::run };
     let mut console = Console {
         variable: &|name| std::env::var_os(name),
         standard_file: Path::new(STANDARD_FILE),

@@ -13,6 +13,7 @@ mod guests;
 mod harness;
 mod hostile;
 mod machine;
+mod recording;
 mod report;
 mod restart;
 mod volume;
@@ -33,6 +34,7 @@ fn main() -> std::process::ExitCode {
         discovery::trials(),
         capture::trials(),
         restart::trials(),
+        recording::trials(),
         volume::trials(),
         crash::trials(),
         hostile::trials(),

@@ -333,5 +333,11 @@ pub enum Output {
     Stdout,
 }
 
+/// Reads a duration as the TOML has it, such as `10s`. The error is what was expected.
+pub(crate) fn read_duration(text: &str) -> Result<Duration, String> {
+    let (least, most) = (Duration::from_millis(100), Duration::from_secs(24 * 3600));
+    values::read_duration(text, least, most).map_err(|mismatch| mismatch.expected)
+}
+
 #[cfg(test)]
 mod tests;

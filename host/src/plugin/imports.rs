@@ -4,6 +4,7 @@
 //! messages are counted where there are too many.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -12,9 +13,9 @@ use wasmtime::ResourceLimiter;
 
 use super::bindings::whodunit::plugin::{clock, configuration, directory, documents, log, types};
 use super::status::Board;
-use super::world::World;
+use super::world::{Clock, World};
 use crate::config;
-use crate::event::{ContainerId, ProcessId};
+use crate::event::{ContainerId, ProcessId, UnixNanos};
 use crate::sink::{Outlet, SinkId};
 
 /// A log message is cut here.
@@ -30,6 +31,8 @@ pub(super) struct Grants {
     outlet: Outlet,
     board: Arc<Board>,
     log_gate: Mutex<LogGate>,
+    /// Time of what was handed over last, for the clock of a replay.
+    item_time: AtomicU64,
 }
 
 impl Grants {
@@ -43,6 +46,10 @@ impl Grants {
             serde_json::Value::Null => "{}".to_owned(),
             config => config.to_string(),
         };
+        let begin = match world.clock {
+            Clock::Machine => UnixNanos(0),
+            Clock::Recorded { start, .. } => start,
+        };
         let sink = |output: &String| (output.clone(), SinkId::new(&plugin.name, output));
         Grants {
             config_json,
@@ -53,7 +60,19 @@ impl Grants {
             outlet,
             board,
             log_gate: Mutex::new(LogGate::new(plugin.limits.log_per_second)),
+            item_time: AtomicU64::new(begin.0),
         }
+    }
+
+    /// Something of that time is handed over next.
+    pub(super) fn item_is_of(&self, time: UnixNanos) {
+        self.item_time.store(time.0, Ordering::Relaxed);
+    }
+
+    /// Where a document for that output goes. None where the TOML does not say.
+    fn sink(&self, output: &str) -> Option<SinkId> {
+        let known = self.outputs.get(output).cloned();
+        known.or_else(|| self.outlet.takes_any().then(|| SinkId::new(self.board.name(), output)))
     }
 }
 
@@ -208,11 +227,17 @@ impl configuration::Host for Guest {
 
 impl clock::Host for Guest {
     fn now(&mut self) -> u64 {
+        if let Clock::Recorded { .. } = self.grants.world.clock {
+            return self.grants.item_time.load(Ordering::Relaxed);
+        }
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     }
 
     fn monotonic(&mut self) -> u64 {
+        if let Clock::Recorded { booted, .. } = self.grants.world.clock {
+            return self.grants.item_time.load(Ordering::Relaxed).saturating_sub(booted.0);
+        }
         let time = clock_gettime(ClockId::Boottime);
         time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
     }
@@ -221,7 +246,7 @@ impl clock::Host for Guest {
 impl documents::Host for Guest {
     fn emit(&mut self, output: String, body: Vec<u8>) -> Result<(), documents::Refusal> {
         let grants = &self.grants;
-        let Some(sink) = grants.outputs.get(&output) else {
+        let Some(sink) = grants.sink(&output) else {
             let known: Vec<_> = grants.outputs.keys().map(String::as_str).collect();
             let sentence = format!(
                 "it made a document for the output `{output:.64}`, which is not in the TOML"
@@ -241,13 +266,13 @@ impl documents::Host for Guest {
             return Err(documents::Refusal::TooLarge(grants.output_bytes as u64));
         }
         grants.board.documents.add(1);
-        grants.outlet.put(sink, body);
+        grants.outlet.put(&sink, body);
         Ok(())
     }
 
     fn previous(&mut self, output: String) -> Option<Vec<u8>> {
-        let sink = self.grants.outputs.get(&output)?;
-        self.grants.outlet.read(sink, self.grants.output_bytes)
+        let sink = self.grants.sink(&output)?;
+        self.grants.outlet.read(&sink, self.grants.output_bytes)
     }
 }
 

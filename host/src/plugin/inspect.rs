@@ -68,12 +68,13 @@ pub(super) fn inspect(bytes: &[u8]) -> Nature {
 
 /// The names at the outside of a component.
 #[derive(Default)]
-struct Names {
-    imports: Vec<String>,
-    exports: Vec<String>,
+pub(super) struct Names {
+    pub(super) imports: Vec<String>,
+    pub(super) exports: Vec<String>,
 }
 
-fn names(bytes: &[u8]) -> Result<Option<Names>, wasmparser::BinaryReaderError> {
+/// The names at the outside of some bytes. None where they are a core module.
+pub(super) fn names(bytes: &[u8]) -> Result<Option<Names>, wasmparser::BinaryReaderError> {
     let mut names = Names::default();
     // Sections of what is inside the component come between its own.
     let mut depth = 0_usize;
@@ -106,18 +107,45 @@ impl Names {
         if let Some(version) = other_version {
             return Nature::OtherVersion(version);
         }
-        let exports = |role| {
-            self.exports.iter().filter_map(|name| interface(name)).any(|(name, _)| name == role)
-        };
-        let Some(role) = RoleName::ALL.into_iter().find(|role| exports(role.name())) else {
-            return match exports("filter") {
-                true => Nature::OtherRole("filter"),
-                false => Nature::Stranger(self.exports),
+        let Some(role) = RoleName::ALL.into_iter().find(|role| self.role() == Some(role.name()))
+        else {
+            return match self.role() {
+                Some(role) => Nature::OtherRole(role),
+                None => Nature::Stranger(self.exports),
             };
         };
         let foreign = |name: &String| interface(name).is_none();
         let foreign: Vec<_> = self.imports.into_iter().filter(foreign).collect();
         if foreign.is_empty() { Nature::Plugin(role) } else { Nature::Demanding(foreign) }
+    }
+}
+
+impl Names {
+    /// The role that it plays, whether or not this daemon runs that role.
+    pub(super) fn role(&self) -> Option<&'static str> {
+        let exports = |role: &str| {
+            self.exports.iter().filter_map(|name| interface(name)).any(|(name, _)| name == role)
+        };
+        ["reporter", "filter", "explainer"].into_iter().find(|role| exports(role))
+    }
+
+    /// Package and version of the contract that it was built for.
+    pub(super) fn contract(&self) -> Option<String> {
+        let mut all = self.exports.iter().chain(&self.imports);
+        let (_, version) = all.find_map(|name| interface(name))?;
+        Some(format!("{PACKAGE}@{version}"))
+    }
+
+    /// The full name of the interface by which it says who it is.
+    pub(super) fn lifecycle(&self) -> Option<String> {
+        let is_lifecycle =
+            |name: &&String| interface(name).is_some_and(|(name, _)| name == "lifecycle");
+        self.exports.iter().find(is_lifecycle).cloned()
+    }
+
+    /// What it wants beyond the contract.
+    pub(super) fn foreign_imports(&self) -> Vec<String> {
+        self.imports.iter().filter(|name| interface(name).is_none()).cloned().collect()
     }
 }
 

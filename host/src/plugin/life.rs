@@ -198,6 +198,11 @@ impl<R: Role> Life<R> {
         &self.loaded.source_name
     }
 
+    /// What every instance may use.
+    pub(super) fn grants(&self) -> &Grants {
+        &self.grants
+    }
+
     /// Whether there is an instance.
     pub(super) fn is_alive(&self) -> bool {
         self.instance.is_some()

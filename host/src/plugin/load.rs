@@ -1,5 +1,6 @@
 //! From a plugin's source to compiled, linked code, or to one sentence that says why not.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -123,7 +124,11 @@ pub(super) enum AnyLoaded {
 
 /// Reads, checks, compiles and links a plugin.
 pub(super) fn load(engine: &Engine, plugin: &config::Plugin) -> Result<AnyLoaded, LoadError> {
-    let source_name = source_name(&plugin.source);
+    compile(engine, &plugin.name, source_name(&plugin.source), &bytes(plugin)?)
+}
+
+/// The component that stands behind a plugin's source.
+pub(super) fn bytes(plugin: &config::Plugin) -> Result<Cow<'static, [u8]>, LoadError> {
     match &plugin.source {
         PluginSource::Builtin(name) => {
             let component = builtin::component(name).ok_or_else(|| LoadError::NoBuiltin {
@@ -131,16 +136,14 @@ pub(super) fn load(engine: &Engine, plugin: &config::Plugin) -> Result<AnyLoaded
                 name: name.clone(),
                 known: listed(builtin::names().map(|name| format!("builtin:{name}"))),
             })?;
-            compile(engine, &plugin.name, source_name, component)
+            Ok(Cow::Borrowed(component))
         }
-        PluginSource::File(path) => {
-            compile(engine, &plugin.name, source_name, &read(&plugin.name, path)?)
-        }
+        PluginSource::File(path) => read(&plugin.name, path).map(Cow::Owned),
     }
 }
 
 /// A plugin's source as the TOML has it.
-fn source_name(source: &PluginSource) -> String {
+pub(super) fn source_name(source: &PluginSource) -> String {
     match source {
         PluginSource::Builtin(name) => format!("builtin:{name}"),
         PluginSource::File(path) => path.display().to_string(),

@@ -14,6 +14,7 @@ mod imports;
 mod inspect;
 mod life;
 mod load;
+mod passport;
 mod queue;
 mod status;
 mod worker;
@@ -28,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use crate::config;
 use crate::dispatch::Dispatcher;
-use crate::sink::Sinks;
+use crate::sink::Outlet;
 use engine::Engine;
 use explainers::Explainers;
 use life::RestartPolicy;
@@ -39,9 +40,10 @@ pub use builtin::names as builtin_names;
 pub use engine::CacheDirError;
 pub use explainers::{Deaths, Deliver};
 pub use load::LoadError;
+pub use passport::{Passport, passport, sha256_of};
 pub(crate) use queue::Queue;
 pub use status::{Faults, PluginState, PluginStatus};
-pub use world::{Probe, Surroundings, World};
+pub use world::{Clock, Probe, Surroundings, World};
 
 /// Name and version of the contract that this daemon speaks.
 pub const CONTRACT: &str = "whodunit:plugin@0.1.0";
@@ -65,17 +67,17 @@ impl PluginHost {
         plugins: &[config::Plugin],
         cache_dir: &Path,
         world: World,
-        sinks: &Sinks,
+        outlet: &Outlet,
         deliver: Deliver,
     ) -> Result<PluginHost, LoadError> {
-        PluginHost::load_with(plugins, cache_dir, world, sinks, deliver, RestartPolicy::default())
+        PluginHost::load_with(plugins, cache_dir, world, outlet, deliver, RestartPolicy::default())
     }
 
     fn load_with(
         plugins: &[config::Plugin],
         cache_dir: &Path,
         world: World,
-        sinks: &Sinks,
+        outlet: &Outlet,
         deliver: Deliver,
         policy: RestartPolicy,
     ) -> Result<PluginHost, LoadError> {
@@ -87,13 +89,13 @@ impl PluginHost {
         for (plugin, loaded) in plugins.iter().zip(loaded) {
             match loaded {
                 AnyLoaded::Reporter(loaded) => {
-                    let (world, outlet) = (Arc::clone(&world), sinks.outlet());
+                    let (world, outlet) = (Arc::clone(&world), outlet.clone());
                     workers.push(Worker::spawn(&engine, plugin, loaded, world, outlet, policy)?);
                 }
                 AnyLoaded::Explainer(loaded) => explainers.push((plugin, loaded)),
             }
         }
-        let outlet = || sinks.outlet();
+        let outlet = || outlet.clone();
         let mut explainers =
             Explainers::spawn(&engine, explainers, &world, outlet, policy, deliver)?;
         for worker in &mut workers {

@@ -27,6 +27,8 @@ pub(crate) struct Queue {
     capacity_events: usize,
     state: Mutex<State>,
     changed: Condvar,
+    /// The worker waits for the next item.
+    idle: Condvar,
 }
 
 #[derive(Default)]
@@ -44,12 +46,19 @@ struct State {
     closed: bool,
     /// Nobody takes anything any more.
     abandoned: bool,
+    /// Whether the worker has done with what it took.
+    idle: bool,
 }
 
 impl Queue {
     /// A queue for that many events. One batch is always taken, whatever its size.
     pub(super) fn new(capacity_events: usize) -> Queue {
-        Queue { capacity_events, state: Mutex::default(), changed: Condvar::new() }
+        Queue {
+            capacity_events,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            idle: Condvar::new(),
+        }
     }
 
     /// Puts in a batch, or drops and counts it.
@@ -105,8 +114,12 @@ impl Queue {
     /// Takes the oldest item; waits for one. None when the queue is closed and empty, or abandoned.
     pub(super) fn pop(&self) -> Option<Item> {
         let waits = |state: &mut State| state.items.is_empty() && !state.closed && !state.abandoned;
-        let state = self.changed.wait_while(self.lock(), waits);
+        let mut state = self.lock();
+        state.idle = true;
+        self.idle.notify_all();
+        let state = self.changed.wait_while(state, waits);
         let mut state = state.expect("no holder of this lock panics");
+        state.idle = false;
         if state.abandoned {
             return None;
         }
@@ -115,6 +128,12 @@ impl Queue {
             state.events -= batch.events.len();
         }
         Some(item)
+    }
+
+    /// Waits until everything that was put in is done with, or is thrown away.
+    pub(crate) fn wait_until_idle(&self) {
+        let busy = |state: &mut State| !state.abandoned && !(state.idle && state.items.is_empty());
+        drop(self.idle.wait_while(self.lock(), busy));
     }
 
     /// Waits until that time, or until the queue is closed.
@@ -144,6 +163,7 @@ impl Queue {
         state.dropped += events;
         drop(state);
         self.changed.notify_all();
+        self.idle.notify_all();
     }
 
     /// Events dropped so far.

@@ -121,6 +121,7 @@ impl Bench {
 
     fn world(&self) -> World {
         World {
+            clock: Clock::Machine,
             directory: Arc::clone(&self.directory),
             surroundings: Surroundings {
                 pod_name: Some("pod".to_owned()),
@@ -140,8 +141,8 @@ impl Bench {
         let cache = self.path("cache");
         let (sender, explained) = channel();
         let deliver = Box::new(move |death| drop(sender.send(death)));
-        let (world, policy) = (self.world(), self.policy);
-        let host = PluginHost::load_with(&self.plugins, &cache, world, &sinks, deliver, policy);
+        let (world, policy, outlet) = (self.world(), self.policy, sinks.outlet());
+        let host = PluginHost::load_with(&self.plugins, &cache, world, &outlet, deliver, policy);
         let host = host.unwrap_or_else(|error| panic!("{error}"));
         let dispatcher = host.dispatcher();
         Running { bench: self, host, sinks, dispatcher, explained }
@@ -151,7 +152,7 @@ impl Bench {
     fn refusal(self) -> String {
         let sinks = Sinks::start(outputs_of(&self.plugins)).unwrap();
         let (cache, deliver) = (self.path("cache"), Box::new(drop));
-        let host = PluginHost::load(&self.plugins, &cache, self.world(), &sinks, deliver);
+        let host = PluginHost::load(&self.plugins, &cache, self.world(), &sinks.outlet(), deliver);
         let sentence = host.err().expect("the plugin is refused").to_string();
         assert_eq!(sentence.lines().count(), 1, "{sentence}");
         sentence

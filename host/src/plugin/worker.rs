@@ -203,6 +203,7 @@ impl Runner {
 
     fn hand_over_batch(&mut self, batch: &Batch) -> Result<(), Loss> {
         let events = batch.events.len() as u64;
+        batch.events.last().inspect(|event| self.life.grants().item_is_of(event.time));
         let dropped = std::mem::take(&mut self.untold);
         // Counted before the call, so that a loss in it takes them along.
         self.since_tick.events += events;
@@ -223,6 +224,7 @@ impl Runner {
     }
 
     fn hand_over_tick(&mut self, tick: &Tick) -> Result<(), Loss> {
+        self.life.grants().item_is_of(tick.time);
         let containers: Vec<Vec<_>> =
             tick.containers.iter().map(|totals| counters_of(&totals.counters)).collect();
         let containers: Vec<_> = tick

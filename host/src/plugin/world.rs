@@ -14,6 +14,22 @@ pub struct World {
     pub surroundings: Surroundings,
     /// Every probe of this build.
     pub probes: Vec<Probe>,
+    /// The clock that guests see.
+    pub clock: Clock,
+}
+
+/// The clock that guests see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// That of this machine.
+    Machine,
+    /// The time of what a guest was handed last: a replay is the same whenever it happens.
+    Recorded {
+        /// When the recording begins.
+        start: UnixNanos,
+        /// When the machine that it was made on had booted.
+        booted: UnixNanos,
+    },
 }
 
 /// Where the daemon runs, and what it watches.

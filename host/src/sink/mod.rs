@@ -156,6 +156,14 @@ pub struct Outlet(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     wake: Condvar,
+    /// Takes every document, whatever its output, in the place of the sinks.
+    taker: Option<Taker>,
+}
+
+/// Takes documents at once, in the thread of the plugin.
+struct Taker {
+    take: Box<dyn Fn(&SinkId, &[u8]) + Send + Sync>,
+    newest: Mutex<BTreeMap<SinkId, Vec<u8>>>,
 }
 
 struct State {
@@ -224,7 +232,7 @@ impl Sinks {
             slots.insert(sink.clone(), Slot::new(sink, target));
         }
         let state = Mutex::new(State { slots, stopping: false });
-        let shared = Arc::new(Shared { state, wake: Condvar::new() });
+        let shared = Arc::new(Shared { state, wake: Condvar::new(), taker: None });
         let outlet = Outlet(Arc::clone(&shared));
         let writer = thread::Builder::new()
             .name("sinks".to_owned())
@@ -266,9 +274,24 @@ impl Sinks {
 }
 
 impl Outlet {
+    /// A hand that gives each document, of whatever output, to `take` at once.
+    pub fn taking_any(take: impl Fn(&SinkId, &[u8]) + Send + Sync + 'static) -> Outlet {
+        let state = Mutex::new(State { slots: BTreeMap::new(), stopping: false });
+        let taker = Some(Taker { take: Box::new(take), newest: Mutex::default() });
+        Outlet(Arc::new(Shared { state, wake: Condvar::new(), taker }))
+    }
+
+    /// Whether there is a place for documents of any output.
+    pub fn takes_any(&self) -> bool {
+        self.0.taker.is_some()
+    }
+
     /// See [`Sinks::put`]. A document for an output that there is not goes nowhere.
     pub fn put(&self, sink: &SinkId, body: Vec<u8>) {
-        if let Some(slot) = self.0.lock().slots.get_mut(sink) {
+        if let Some(taker) = &self.0.taker {
+            (taker.take)(sink, &body);
+            taker.lock().insert(sink.clone(), body);
+        } else if let Some(slot) = self.0.lock().slots.get_mut(sink) {
             slot.waiting = Some(Arc::new(body));
             slot.retry_at = None;
             self.0.wake.notify_all();
@@ -277,6 +300,9 @@ impl Outlet {
 
     /// See [`Sinks::read`].
     pub fn read(&self, sink: &SinkId, at_most: usize) -> Option<Vec<u8>> {
+        if let Some(taker) = &self.0.taker {
+            return taker.lock().get(sink).filter(|body| body.len() <= at_most).cloned();
+        }
         let (newest, target) = {
             let state = self.0.lock();
             let slot = state.slots.get(sink)?;
@@ -290,6 +316,12 @@ impl Outlet {
             }
             Some(_) | None => target.read(at_most),
         }
+    }
+}
+
+impl Taker {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<SinkId, Vec<u8>>> {
+        self.newest.lock().expect("no holder of this lock panics")
     }
 }
 

@@ -141,6 +141,7 @@ pub struct DaemonConfig {
     environment: Vec<(String, String)>,
     wrapper: Vec<OsString>,
     binary: Option<PathBuf>,
+    recording: Option<PathBuf>,
     runs: AtomicU32,
 }
 
@@ -201,6 +202,7 @@ impl DaemonConfig {
             environment: Vec::new(),
             wrapper: Vec::new(),
             binary: None,
+            recording: None,
             runs: AtomicU32::new(0),
         })
     }
@@ -269,6 +271,12 @@ impl DaemonConfig {
     /// A program, with its arguments, that executes the daemon in its own place, such as `setpriv`.
     pub fn wrapped<S: AsRef<str>>(mut self, wrapper: &[S]) -> Self {
         self.wrapper = wrapper.iter().map(|argument| argument.as_ref().into()).collect();
+        self
+    }
+
+    /// Makes it a recorder: `whodunit record`, which writes this file and runs no plugin.
+    pub fn recording_to(mut self, path: impl Into<PathBuf>) -> Self {
+        self.recording = Some(path.into());
         self
     }
 
@@ -396,13 +404,17 @@ impl DaemonConfig {
         // The shell moves itself and then becomes the daemon: not one instruction of the daemon runs
         // outside its cgroup.
         let log_file = File::create(log).map_err(DaemonError::io("make", log))?;
+        let command: Vec<OsString> = match &self.recording {
+            None => vec!["run".into()],
+            Some(path) => vec!["record".into(), "--out".into(), path.into()],
+        };
         Command::new("/bin/sh")
             .args(["-c", "echo $$ > \"$0/cgroup.procs\" && exec \"$@\""])
             .arg(self.cgroup.folder())
             .args(wrapper)
             .args(&self.wrapper)
             .arg(self.binary_path()?)
-            .arg("run")
+            .args(command)
             .args(arguments)
             .args(["--log-format", "json"])
             .envs(self.environment.iter().map(|(name, value)| (name, value)))

@@ -1,0 +1,38 @@
+// Counts the files that were opened below each top folder.
+
+import { json as configuration } from "whodunit:plugin/configuration@0.1.0";
+import { emit } from "whodunit:plugin/documents@0.1.0";
+
+const OPEN = 16;
+let folders = new Map();
+let atLeast = 1;
+
+export const lifecycle = {
+  describe() {
+    return { name: "top-folders", version: "0.1.0" };
+  },
+
+  // What is thrown here is a sentence for the operator.
+  start(context) {
+    atLeast = JSON.parse(configuration()).at_least ?? 1;
+    folders = new Map();
+  },
+};
+
+export const reporter = {
+  onBatch(batch) {
+    const decoder = new TextDecoder();
+    for (const event of batch.events) {
+      if (event.kind !== OPEN) continue;
+      const { offset, length } = event.path;
+      const path = decoder.decode(batch.text.slice(offset, offset + length));
+      const folder = "/" + (path.split("/")[1] ?? "");
+      folders.set(folder, (folders.get(folder) ?? 0) + 1);
+    }
+  },
+
+  onTick(tick) {
+    const shown = [...folders].filter(([, files]) => files >= atLeast).sort();
+    emit("report", new TextEncoder().encode(JSON.stringify(Object.fromEntries(shown))));
+  },
+};

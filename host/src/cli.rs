@@ -5,6 +5,7 @@
 //! neither arguments nor environment of the process by itself, so that tests can give their own.
 
 mod plugin;
+mod plugin_project;
 mod recordings;
 mod reports;
 

@@ -9,9 +9,11 @@ mod capture;
 mod commands;
 mod crash;
 mod discovery;
+mod documents;
 mod guests;
 mod harness;
 mod hostile;
+mod languages;
 mod machine;
 mod recording;
 mod report;
@@ -35,6 +37,8 @@ fn main() -> std::process::ExitCode {
         capture::trials(),
         restart::trials(),
         recording::trials(),
+        languages::trials(),
+        documents::trials(),
         volume::trials(),
         crash::trials(),
         hostile::trials(),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use super::plugin_project::{ComponentizeFlags, NewFlags};
 use super::recordings::{no_deaths, sentence, world_of};
 use super::{ConfigurationFlags, Console, FindingsFormat, UsageError, written};
 use crate::config::{self, BUILTINS, Limits, PluginSource};
@@ -29,6 +30,10 @@ pub(super) enum PluginCommand {
     List(ListFlags),
     /// Run one plugin on a recording and print what it emits
     Run(RunFlags),
+    /// Make a project for a new plugin
+    New(NewFlags),
+    /// Make a component of a core module
+    Componentize(ComponentizeFlags),
 }
 
 impl PluginCommand {
@@ -37,6 +42,8 @@ impl PluginCommand {
             PluginCommand::Inspect(flags) => flags.execute(console),
             PluginCommand::List(flags) => flags.execute(console),
             PluginCommand::Run(flags) => flags.execute(console),
+            PluginCommand::New(flags) => flags.execute(console),
+            PluginCommand::Componentize(flags) => flags.execute(console),
         }
     }
 }

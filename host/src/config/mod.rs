@@ -278,11 +278,18 @@ pub struct Builtin {
 }
 
 /// Every plugin that is shipped inside the binary.
-pub const BUILTINS: &[Builtin] = &[Builtin {
-    name: "report-json",
-    outputs: &["report"],
-    meaning: "a JSON document with the files that each container used",
-}];
+pub const BUILTINS: &[Builtin] = &[
+    Builtin {
+        name: "report-json",
+        outputs: &["report"],
+        meaning: "a JSON document with the files that each container used",
+    },
+    Builtin {
+        name: "apparmor-profile",
+        outputs: &["profiles"],
+        meaning: "an AppArmor profile for each container, with a rule for each file that it used",
+    },
+];
 
 /// Where a plugin's component comes from.
 #[derive(Clone, Debug, PartialEq)]

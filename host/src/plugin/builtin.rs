@@ -1,8 +1,10 @@
 //! The plugins that are shipped inside the binary.
 
 /// Their names and components, as the build script left them.
-const BUILTINS: [(&str, &[u8]); 1] =
-    [("report-json", include_bytes!(concat!(env!("OUT_DIR"), "/report-json.wasm")))];
+const BUILTINS: [(&str, &[u8]); 2] = [
+    ("report-json", include_bytes!(concat!(env!("OUT_DIR"), "/report-json.wasm"))),
+    ("apparmor-profile", include_bytes!(concat!(env!("OUT_DIR"), "/apparmor-profile.wasm"))),
+];
 
 /// The component of that name.
 pub(super) fn component(name: &str) -> Option<&'static [u8]> {

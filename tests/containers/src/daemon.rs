@@ -142,6 +142,7 @@ pub struct DaemonConfig {
     wrapper: Vec<OsString>,
     binary: Option<PathBuf>,
     recording: Option<PathBuf>,
+    cache_dir: PathBuf,
     runs: AtomicU32,
 }
 
@@ -187,6 +188,7 @@ impl DaemonConfig {
         Ok(DaemonConfig {
             cgroup: Cgroup::make(format!("{parent_cgroup}/{name}"))?,
             report: folder.path().join("out/report.json"),
+            cache_dir: folder.path().join("cache"),
             folder,
             pod: None,
             placement: Placement::Cgroup,
@@ -274,6 +276,12 @@ impl DaemonConfig {
         self
     }
 
+    /// Where it keeps compiled plugins, instead of in its folder.
+    pub fn cache_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.cache_dir = path.into();
+        self
+    }
+
     /// Makes it a recorder: `whodunit record`, which writes this file and runs no plugin.
     pub fn recording_to(mut self, path: impl Into<PathBuf>) -> Self {
         self.recording = Some(path.into());
@@ -306,13 +314,13 @@ impl DaemonConfig {
         self.folder().join("whodunit.toml")
     }
 
-    /// Where it keeps compiled plugins: in its own folder, or where every daemon may that runs as we do
+    /// Where it keeps compiled plugins: in its own folder or the one that was asked for, or where every daemon may that runs as we do
     /// and sees our files.
     fn cache(&self) -> PathBuf {
         let alike = self.placement != Placement::Sidecar && self.wrapper.is_empty();
         match std::env::var_os(CACHE_VARIABLE) {
             Some(shared) if alike => shared.into(),
-            _ => self.folder().join("cache"),
+            _ => self.cache_dir.clone(),
         }
     }
 

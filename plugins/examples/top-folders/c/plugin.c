@@ -60,7 +60,7 @@ bool exports_whodunit_plugin_reporter_on_batch(
     bool taken = true;
     for (size_t i = 0; taken && i < batch->events.len; i++) {
         const whodunit_plugin_types_event_t *event = &batch->events.ptr[i];
-        if (event->kind != OPEN || event->path.length == 0) continue;
+        if (event->kind != OPEN || event->outcome != 0 || event->path.length == 0) continue;
         const char *path = (const char *)batch->text.ptr + event->path.offset;
         size_t length = 1;
         while (length < event->path.length && path[length] != '/') length++;

@@ -7,6 +7,21 @@ const OPEN = 16;
 let folders = new Map();
 let atLeast = 1;
 
+// The engine has no TextDecoder and no TextEncoder. Bytes that are not UTF-8 stay as they are, one
+// character each.
+function decode(bytes) {
+  const characters = Array.from(bytes, (byte) => String.fromCharCode(byte)).join("");
+  try {
+    return decodeURIComponent(escape(characters));
+  } catch {
+    return characters;
+  }
+}
+
+function encode(text) {
+  return Uint8Array.from(unescape(encodeURIComponent(text)), (character) => character.charCodeAt(0));
+}
+
 export const lifecycle = {
   describe() {
     return { name: "top-folders", version: "0.1.0" };
@@ -21,11 +36,10 @@ export const lifecycle = {
 
 export const reporter = {
   onBatch(batch) {
-    const decoder = new TextDecoder();
     for (const event of batch.events) {
-      if (event.kind !== OPEN) continue;
+      if (event.kind !== OPEN || event.outcome !== 0) continue;
       const { offset, length } = event.path;
-      const path = decoder.decode(batch.text.slice(offset, offset + length));
+      const path = decode(batch.text.slice(offset, offset + length));
       const folder = "/" + (path.split("/")[1] ?? "");
       folders.set(folder, (folders.get(folder) ?? 0) + 1);
     }
@@ -33,6 +47,6 @@ export const reporter = {
 
   onTick(tick) {
     const shown = [...folders].filter(([, files]) => files >= atLeast).sort();
-    emit("report", new TextEncoder().encode(JSON.stringify(Object.fromEntries(shown))));
+    emit("report", encode(JSON.stringify(Object.fromEntries(shown))));
   },
 };

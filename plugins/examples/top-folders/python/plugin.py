@@ -25,7 +25,7 @@ class Lifecycle(exports.Lifecycle):
 class Reporter(exports.Reporter):
     def on_batch(self, batch: types.Batch) -> None:
         for event in batch.events:
-            if event.kind != OPEN:
+            if event.kind != OPEN or event.outcome != 0:
                 continue
             start = event.path.offset
             path = batch.text[start : start + event.path.length]

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use whodunit_sdk::{Batch, Context, Kind, Reporter, Tick, documents, export_reporter};
+use whodunit_sdk::{
+    Batch, Context, Event, Kind, Outcome, Reporter, Tick, documents, export_reporter,
+};
 
 /// The plugin's own table of the TOML.
 #[derive(serde::Deserialize)]
@@ -29,7 +31,9 @@ impl Reporter for TopFolders {
     }
 
     fn on_batch(&mut self, batch: &Batch) {
-        for event in batch.events().filter(|event| event.kind() == Kind::Open) {
+        let opened =
+            |event: &Event<'_>| event.kind() == Kind::Open && event.outcome() == Outcome::Used;
+        for event in batch.events().filter(opened) {
             let folder = event.path_text().split('/').nth(1).unwrap_or_default().to_owned();
             *self.1.entry(format!("/{folder}")).or_default() += 1;
         }

@@ -6,7 +6,8 @@ use whodunit_sdk::testing::{BatchBuilder, Harness};
 fn report(config: &str) -> String {
     let mut harness = Harness::<TopFolders>::new().config(config).start().unwrap();
     let batch = BatchBuilder::new().open(1, "/etc/passwd").open(1, "/etc/hosts").open(1, "/srv/a");
-    harness.batch(batch.exec(1, "/bin/cat").build());
+    let batch = batch.open(1, "/etc/missing").failed(2).exec(1, "/bin/cat");
+    harness.batch(batch.build());
     harness.interval().unwrap();
     String::from_utf8(harness.document("report").unwrap()).unwrap()
 }

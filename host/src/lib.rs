@@ -23,7 +23,6 @@ pub mod logging;
 pub mod pipeline;
 pub mod plugin;
 pub mod recording;
-pub mod recording;
 pub mod report;
 pub mod resolve;
 pub mod scaffold;

@@ -314,8 +314,8 @@ impl DaemonConfig {
         self.folder().join("whodunit.toml")
     }
 
-    /// Where it keeps compiled plugins: in its own folder or the one that was asked for, or where every daemon may that runs as we do
-    /// and sees our files.
+    /// Where it keeps compiled plugins: in its own folder or the one that was asked for, or where every
+    /// daemon may that runs as we do and sees our files.
     fn cache(&self) -> PathBuf {
         let alike = self.placement != Placement::Sidecar && self.wrapper.is_empty();
         match std::env::var_os(CACHE_VARIABLE) {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::directory::{Container, Process};
 use crate::event::{
     Attribute, AttributeKey, Batch, CgroupId, ContainerId, ContainerTotals, Counter, Event, Flags,
-    Kind, ProcessId, Span, Tick, TickCause, UnixNanos,
+    Kind, ProcessId, Span, Standpoint, Tick, TickCause, UnixNanos,
 };
 use crate::plugin::{Probe, Surroundings};
 
@@ -311,6 +311,8 @@ impl BatchRow {
                 requested: span(row.requested)?,
                 attributes_first,
                 attributes_count: attributes.len() as u32 - attributes_first,
+                // Where a process stood is for resolving paths, which was done before it was recorded.
+                standpoint: Standpoint::default(),
             });
         }
         Ok((Batch { events, attributes, text: self.text }, self.dropped, unknown))

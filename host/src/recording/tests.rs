@@ -8,7 +8,7 @@ use super::*;
 use crate::directory::{Container, Directory, Process};
 use crate::event::{
     Attribute, AttributeKey, Batch, CgroupId, ContainerId, ContainerTotals, Counter, Event, Flags,
-    Kind, ProcessId, Tick, TickCause, UnixNanos,
+    Kind, ProcessId, Standpoint, Tick, TickCause, UnixNanos,
 };
 use crate::plugin::{Probe, Surroundings};
 
@@ -72,6 +72,7 @@ fn batch(paths: &[&str]) -> Batch {
             requested: path,
             attributes_first: index as u32,
             attributes_count: 1,
+            standpoint: Standpoint::default(),
         });
     }
     batch

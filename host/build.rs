@@ -44,15 +44,13 @@ fn embed() -> Result<(), BuildError> {
 fn embed_for_projects(workshop: &Workshop, out_dir: &Path) -> Result<(), BuildError> {
     let folders = [workshop.contract(), workshop.sdk()];
     rerun_if_changed(&folders);
-    let [wit, sdk] = folders.map(|folder| listed(&folder));
+    let [wit, sdk] = folders.map(|folder| included(&folder, &listed(&folder), "include_str!"));
     let bindings = out_dir.join("c");
     fs::create_dir_all(&bindings).map_err(BuildError::writing(&bindings))?;
     let mut text = format!(
-        "pub(super) const WIT: &[(&str, &str)] = &[{}];\n\
-         pub(super) const SDK: &[(&str, &str)] = &[{}];\n\
-         pub(super) const C_BINDINGS: &[(&str, &[u8])] = &[",
-        included(&wit, "include_str!"),
-        included(&sdk, "include_str!"),
+        "pub(super) const WIT: &[(&str, &str)] = &[{wit}];\n\
+         pub(super) const SDK: &[(&str, &str)] = &[{sdk}];\n\
+         pub(super) const C_BINDINGS: &[(&str, &[u8])] = &["
     );
     let mut files = Vec::new();
     for (name, bytes) in c_bindings(&workshop.contract(), "reporter-plugin")? {
@@ -60,24 +58,30 @@ fn embed_for_projects(workshop: &Workshop, out_dir: &Path) -> Result<(), BuildEr
         fs::write(&path, bytes).map_err(BuildError::writing(&path))?;
         files.push(path);
     }
-    text.push_str(&included(&files, "include_bytes!"));
+    text.push_str(&included(&bindings, &files, "include_bytes!"));
     text.push_str("];\n");
     let path = out_dir.join("embedded.rs");
     fs::write(&path, text).map_err(BuildError::writing(&path))
 }
 
-/// The files in a folder, in the order of their names.
+/// The files in a folder and in the folders inside it, in the order of their paths.
 fn listed(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-    files.retain(|path| path.is_file());
+    let mut files = Vec::new();
+    for path in entries.map(|entry| entry.path()) {
+        if path.is_dir() {
+            files.extend(listed(&path));
+        } else {
+            files.push(path);
+        }
+    }
     files.sort();
     files
 }
 
-/// Files by their names, as items of an array of Rust.
-fn included(files: &[PathBuf], by: &str) -> String {
-    let name = |path: &Path| path.file_name().unwrap_or_default().display().to_string();
+/// Files by their paths in `folder`, as items of an array of Rust.
+fn included(folder: &Path, files: &[PathBuf], by: &str) -> String {
+    let name = |path: &Path| path.strip_prefix(folder).unwrap_or(path).display().to_string();
     files.iter().map(|path| format!("({:?}, {by}({path:?})), ", name(path))).collect()
 }
 

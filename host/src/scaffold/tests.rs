@@ -38,6 +38,7 @@ fn a_project_has_its_name_wherever_the_example_has_its_own() {
     assert!(read(&rust.join("src/lib.rs")).contains("pub struct CountItRust("));
     assert!(read(&rust.join("tests/plugin.rs")).contains("use count_it_rust::CountItRust;"));
     assert!(read(&rust.join("vendor/whodunit-sdk/src/lib.rs")).contains("export_reporter"));
+    assert!(rust.join("vendor/whodunit-sdk/src/testing/deaths.rs").is_file());
     let c = folder.path().join("count-it-c/bindings");
     assert!(c.join("reporter_plugin.h").is_file());
     assert!(c.join("reporter_plugin_component_type.o").is_file());

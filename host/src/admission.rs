@@ -112,13 +112,16 @@ impl Admission {
             let attributes = batch.attributes_of(event).iter();
             attributes.into_iter().find(|it| it.key == key).map_or(0, |it| it.value)
         };
+        let inode = attribute(AttributeKey::Inode);
         FileKey {
             path: self.hasher.hash(batch.text_of(event.path)),
-            inode: attribute(AttributeKey::Inode),
+            inode,
             device: attribute(AttributeKey::Device) as u32,
             operation: event.kind,
             outcome: OutcomeClass::of(event.outcome),
             setup: event.flags.contains(Flags::SETUP),
+            destination: event.flags.contains(Flags::DESTINATION),
+            mount_namespace: if inode == 0 { event.standpoint.mount_namespace } else { 0 },
         }
     }
 }

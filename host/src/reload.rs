@@ -153,13 +153,14 @@ fn settle(inbox: &Receiver<Request>) -> bool {
 
 /// The tables in which the configurations differ, the plugins left out.
 fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
-    let Config { discovery, files, capture, daemon, log, plugins: _ } = old;
+    let Config { discovery, files, capture, daemon, log, http, plugins: _ } = old;
     [
         ("discovery", *discovery != new.discovery),
         ("files", *files != new.files),
         ("capture", *capture != new.capture),
         ("daemon", *daemon != new.daemon),
         ("log", *log != new.log),
+        ("http", *http != new.http),
     ]
     .into_iter()
     .filter_map(|(table, differs)| differs.then_some(table))

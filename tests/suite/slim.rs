@@ -170,14 +170,11 @@ fn end(server: &Server, container: &mut Container) -> Outcome {
 fn check_report(server: &Server, entry: Entry<'_>) -> Outcome {
     let files = paths_of(entry, "files");
     for path in server.lists {
-        expect(format!("{path} is listed as used"), files.contains(&(*path).to_owned()))?;
+        expect(format!("{path} is listed as used"), files.contains(*path))?;
     }
     let links = paths_of(entry, "links");
     for path in server.links {
-        expect(
-            format!("{path} is listed as a link: {links:?}"),
-            links.contains(&(*path).to_owned()),
-        )?;
+        expect(format!("{path} is listed as a link: {links:?}"), links.contains(*path))?;
     }
     let interpreters = paths_of(entry, "interpreters");
     expect_eq("the interpreters", &interpreters, &[LOADER.to_owned()].into())

@@ -278,7 +278,7 @@ impl From<&PluginStatus> for PluginReport {
         PluginReport {
             name: plugin.name.clone(),
             source: plugin.source.clone(),
-            role: plugin.role.to_owned(),
+            role: plugin.role.name().to_owned(),
             description: plugin
                 .description
                 .as_ref()

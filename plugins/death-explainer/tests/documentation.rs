@@ -16,7 +16,7 @@ fn the_page_of_verdicts_has_every_verdict() {
     let end = start + text[start..].find(END).expect("the page has the end of the table");
     let mut table = String::from("\n| verdict | when | what to do |\n|---|---|---|\n");
     for verdict in VERDICTS {
-        let cell = |text: &str| text.replace('|', "\\|").replace('{', "*").replace('}', "*");
+        let cell = |text: &str| text.replace('|', "\\|").replace(['{', '}'], "*");
         let advice = cell(&verdict.advice.join(" "));
         writeln!(table, "| `{}` | {} | {advice} |", verdict.id, cell(verdict.meaning)).unwrap();
     }

@@ -76,12 +76,12 @@ fn verdict(case: &Case<'_>, seen: &Seen<OomKill<'_>>) -> Finding {
             )
         });
     }
-    if let Some((pid, name)) = kill.trigger {
-        if pid != kill.victim.pid {
-            finding = finding.also(format!(
-                "It was {name} (pid {pid}) that asked for the memory that was not there."
-            ));
-        }
+    if let Some((pid, name)) = kill.trigger
+        && pid != kill.victim.pid
+    {
+        finding = finding.also(format!(
+            "It was {name} (pid {pid}) that asked for the memory that was not there."
+        ));
     }
     if let (Some(usage), Some(limit)) = (kill.usage, kill.limit) {
         finding = finding.also(format!(

@@ -9,7 +9,7 @@ use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
 use whodunit_ebpf::{PATH_MAX, RawCgroup, counter, machine_counter, record_kind};
 
-use crate::maps::{LIFECYCLE, SCRATCH, SCRATCH_RAW, TRACED, WATCHED, count_machine, offset};
+use crate::maps::{LIFECYCLE, TRACED, WATCHED, count_machine, occupy, offset, vacate};
 use crate::read::{Address, cgroup_id, read_or_zero};
 
 /// `BPF_NOEXIST` of `include/uapi/linux/bpf.h`: only make a new entry.
@@ -71,7 +71,10 @@ fn parent_id(cgroup: Address) -> u64 {
 
 #[inline(always)]
 fn send(kind: u16, traced: bool, id: u64, parent: u64, path: Address) {
-    let Some(scratch) = SCRATCH.get_ptr_mut(SCRATCH_RAW) else { return };
+    let Some(scratch) = occupy() else {
+        count_machine(machine_counter::LIFECYCLE_LOST);
+        return;
+    };
     let begin = scratch.cast::<u8>();
     // SAFETY: a map value of this CPU with room for the record and a path.
     let length = unsafe {
@@ -96,6 +99,7 @@ fn send(kind: u16, traced: bool, id: u64, parent: u64, path: Address) {
             u64::from(BPF_RB_FORCE_WAKEUP),
         )
     };
+    vacate(scratch);
     if sent != 0 {
         count_machine(machine_counter::LIFECYCLE_LOST);
     }

@@ -6,6 +6,14 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+mod fate;
+
+pub use fate::{
+    ANCESTORS, FateSettings, MEMORY_LEVELS, PROGRAM_MAX, RawAncestor, RawDelivery, RawExit,
+    RawFork, RawMemory, RawProcess, RawProgram, RawSignal, RawVictim, exit_flag, fate_kind,
+    program_flag, signal_flag,
+};
+
 /// What a record is: the first two bytes of each.
 pub mod record_kind {
     /// [`RawCgroup`](crate::RawCgroup): a cgroup was made.
@@ -16,12 +24,44 @@ pub mod record_kind {
     pub const FILE: u16 = 16;
 }
 
-/// What was done to a file: [`RawFile::operation`].
+/// What was done to a file: [`RawFile::operation`], and which of the counters by operation it has.
 pub mod operation {
-    /// `open`, `openat`, `openat2`, `creat`.
-    pub const OPEN: u16 = 1;
-    /// `execve`, `execveat`, and the interpreter that the kernel takes for a `#!` script.
-    pub const EXEC: u16 = 2;
+    /// `open` and its like, and io_uring's.
+    pub const OPEN: u16 = 0;
+    /// `execve`, `execveat`.
+    pub const EXEC: u16 = 1;
+    /// The `stat` family.
+    pub const STAT: u16 = 2;
+    /// The `access` family.
+    pub const ACCESS: u16 = 3;
+    /// `readlink`, `readlinkat`.
+    pub const READLINK: u16 = 4;
+    /// `chdir`, `fchdir`, `chroot`.
+    pub const CHDIR: u16 = 5;
+    /// `getdents`.
+    pub const LIST: u16 = 6;
+    /// `mmap` of a file.
+    pub const MAP: u16 = 7;
+    /// The interpreter of a `#!` script.
+    pub const LOAD: u16 = 8;
+    /// A symbolic link crossed; no program of the kernel tells it.
+    pub const FOLLOW: u16 = 9;
+    /// `truncate`.
+    pub const TRUNCATE: u16 = 10;
+    /// `rename` and its like.
+    pub const RENAME: u16 = 11;
+    /// `link`, `linkat`.
+    pub const LINK: u16 = 12;
+    /// `unlink`, `unlinkat`, `rmdir`.
+    pub const UNLINK: u16 = 13;
+    /// `mkdir`, `mknod`, `symlink` and their like.
+    pub const MAKE: u16 = 14;
+    /// `chmod`, `chown`, `utimensat`, `setxattr` and their like.
+    pub const ATTRIBUTES: u16 = 15;
+    /// `statfs`, `getxattr`, `inotify_add_watch` and their like.
+    pub const OTHER_USE: u16 = 16;
+    /// How many operations there are.
+    pub const COUNT: usize = 17;
 }
 
 /// Properties of a file record: [`RawFile::flags`].
@@ -36,6 +76,22 @@ pub mod file_flag {
     pub const DETACHED: u32 = 1 << 3;
     /// A component's name could not be read.
     pub const FAULT: u32 = 1 << 4;
+    /// The name was removed from its folder, or never had one (`O_TMPFILE`).
+    pub const REMOVED: u32 = 1 << 5;
+    /// The call does not follow a symbolic link that the path itself names.
+    pub const NO_FOLLOW: u32 = 1 << 6;
+    /// The second path of a call with two.
+    pub const DESTINATION: u32 = 1 << 7;
+    /// A 32-bit system call.
+    pub const COMPAT: u32 = 1 << 8;
+    /// Done by io_uring.
+    pub const IO_URING: u32 = 1 << 9;
+    /// The names of the process's root are not known: as `CUT`, `DETACHED` or `FAULT`, of the root.
+    pub const ROOT_LOST: u32 = 1 << 10;
+    /// The record has a system call's number.
+    pub const SYSCALL: u32 = 1 << 11;
+    /// The requested path is longer than a call takes: only its beginning is here.
+    pub const REQUEST_CUT: u32 = 1 << 12;
 }
 
 /// A cgroup was made or removed. Followed by `path_length` bytes: its path below the hierarchy's root.
@@ -56,9 +112,11 @@ pub struct RawCgroup {
     pub parent: u64,
 }
 
-/// A file was opened or executed, or was meant to be. Followed by the requested path
-/// (`requested_length` bytes) and by the components of the resolved one (`components_length` bytes:
-/// each name with a final NUL, from the file up to the root).
+/// A file was accessed, or was meant to be. Followed by the requested path (`requested_length` bytes),
+/// by the components of the resolved one or of the folder that a relative request starts at
+/// (`components_length` bytes: each name with a final NUL, from the file up to the root of the mount
+/// namespace), and, where no file was reached, by those of the process's root (`root_length` bytes; none
+/// where it is the root of its mount namespace).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct RawFile {
@@ -96,6 +154,14 @@ pub struct RawFile {
     pub requested_length: u32,
     /// Bytes of the components.
     pub components_length: u32,
+    /// Bytes of the root's components.
+    pub root_length: u32,
+    /// Inode number of the process's mount namespace, as in `/proc/<pid>/ns/mnt`.
+    pub mount_namespace: u32,
+    /// Number of the system call, if `flags` has [`file_flag::SYSCALL`].
+    pub syscall: u32,
+    /// Fills the structure up to a multiple of eight bytes.
+    pub reserved: u32,
 }
 
 /// `FMODE_WRITE` of `include/linux/fs.h`; the same since Linux 2.
@@ -106,22 +172,31 @@ pub type CgroupCounters = [u64; counter::COUNT];
 
 /// Indices of [`CgroupCounters`].
 ///
-/// `RECEIVED + SETUP == ABSORBED + SUBMITTED + LOST_RING_FULL` at every moment.
+/// `RECEIVED.. + SETUP + BUSY == ABSORBED + SUBMITTED + LOST_RING_FULL + THROTTLED + BUSY` at every
+/// moment, over all operations.
 pub mod counter {
-    /// Accesses by the container's own programs, repeats included.
-    pub const RECEIVED: usize = 0;
     /// Accesses during setup, repeats included.
-    pub const SETUP: usize = 1;
+    pub const SETUP: usize = 0;
     /// Accesses that the kernel's dedup absorbed.
-    pub const ABSORBED: usize = 2;
+    pub const ABSORBED: usize = 1;
     /// Accesses that were sent to the daemon.
-    pub const SUBMITTED: usize = 3;
+    pub const SUBMITTED: usize = 2;
     /// Accesses that found the ring full.
-    pub const LOST_RING_FULL: usize = 4;
+    pub const LOST_RING_FULL: usize = 3;
     /// Programs executed, setup left out.
-    pub const EXECUTED: usize = 5;
+    pub const EXECUTED: usize = 4;
+    /// Accesses that were over the cgroup's budget while the ring was short of room.
+    pub const THROTTLED: usize = 5;
+    /// Accesses that came while the program was at work on this CPU for somebody else.
+    pub const BUSY: usize = 6;
+    /// Not a counter: the window of time that `SPENT` is about.
+    pub const WINDOW: usize = 7;
+    /// Not a counter: bytes of records sent in that window.
+    pub const SPENT: usize = 8;
+    /// Accesses by the container's own programs, repeats included, by [`operation`](super::operation).
+    pub const RECEIVED: usize = 9;
     /// How many counters there are.
-    pub const COUNT: usize = 6;
+    pub const COUNT: usize = RECEIVED + super::operation::COUNT;
 }
 
 /// Indices of the machine-wide counters, one set for each CPU.
@@ -132,8 +207,10 @@ pub mod machine_counter {
     pub const LIFECYCLE_LOST: u32 = 1;
     /// Processes in setup that could not be remembered: what they do counts as the container's.
     pub const ENTERING_FULL: u32 = 2;
+    /// Records about processes that found their ring full.
+    pub const DEATHS_LOST: u32 = 3;
     /// How many counters there are.
-    pub const COUNT: u32 = 3;
+    pub const COUNT: u32 = 4;
 }
 
 /// Indices of the control words.
@@ -148,6 +225,17 @@ pub mod control {
     pub const OWN_CGROUP: u32 = 3;
     /// How many words there are.
     pub const COUNT: u32 = 4;
+}
+
+/// Epochs of single cgroups.
+pub mod epochs {
+    /// How many there are.
+    pub const COUNT: u32 = 4096;
+
+    /// Which one is a cgroup's.
+    pub const fn of(cgroup: u64) -> u32 {
+        cgroup as u32 & (COUNT - 1)
+    }
 }
 
 /// Declares [`KernelLayout`] with the kernel's names of its fields, so that the daemon can fill it
@@ -203,12 +291,18 @@ kernel_layout! {
     kernfs_node_id = "kernfs_node"."id",
     /// `nsproxy.mnt_ns`
     nsproxy_mnt_ns = "nsproxy"."mnt_ns",
+    /// `mnt_namespace.ns`
+    mnt_namespace_common = "mnt_namespace"."ns",
+    /// `ns_common.inum`
+    ns_common_inum = "ns_common"."inum",
     /// `files_struct.fdt`
     files_fdt = "files_struct"."fdt",
     /// `fdtable.fd`
     fdtable_fd = "fdtable"."fd",
     /// `fs_struct.pwd`
     fs_pwd = "fs_struct"."pwd",
+    /// `fs_struct.root`
+    fs_root = "fs_struct"."root",
     /// `file.f_path`
     file_path = "file"."f_path",
     /// `file.f_inode`
@@ -221,6 +315,12 @@ kernel_layout! {
     path_dentry = "path"."dentry",
     /// `dentry.d_parent`
     dentry_parent = "dentry"."d_parent",
+    /// `dentry.d_inode`
+    dentry_inode = "dentry"."d_inode",
+    /// `dentry.d_hash`
+    dentry_hash = "dentry"."d_hash",
+    /// `hlist_bl_node.pprev`
+    hash_node_back = "hlist_bl_node"."pprev",
     /// `dentry.d_name`
     dentry_name = "dentry"."d_name",
     /// `qstr.name`
@@ -253,6 +353,70 @@ kernel_layout! {
     binprm_filename = "linux_binprm"."filename",
     /// `linux_binprm.interp`
     binprm_interp = "linux_binprm"."interp",
+    /// `task_struct.real_parent`
+    task_real_parent = "task_struct"."real_parent",
+    /// `task_struct.signal`
+    task_signal = "task_struct"."signal",
+    /// `task_struct.sighand`
+    task_sighand = "task_struct"."sighand",
+    /// `task_struct.blocked`
+    task_blocked = "task_struct"."blocked",
+    /// `task_struct.flags`
+    task_flags = "task_struct"."flags",
+    /// `task_struct.exit_code`
+    task_exit_code = "task_struct"."exit_code",
+    /// `task_struct.pdeath_signal`
+    task_pdeath_signal = "task_struct"."pdeath_signal",
+    /// `task_struct.comm`
+    task_comm = "task_struct"."comm",
+    /// `task_struct.cred`
+    task_cred = "task_struct"."cred",
+    /// `task_struct.thread_pid`
+    task_thread_pid = "task_struct"."thread_pid",
+    /// `cred.uid`
+    cred_uid = "cred"."uid",
+    /// `pid.level`
+    pid_level = "pid"."level",
+    /// `pid.numbers`
+    pid_numbers = "pid"."numbers",
+    /// `upid.nr`
+    upid_nr = "upid"."nr",
+    /// `upid.ns`
+    upid_ns = "upid"."ns",
+    /// `signal_struct.live`
+    signal_live = "signal_struct"."live",
+    /// `signal_struct.flags`
+    signal_flags = "signal_struct"."flags",
+    /// `signal_struct.group_exit_code`
+    signal_group_exit_code = "signal_struct"."group_exit_code",
+    /// `signal_struct.maxrss`
+    signal_maxrss = "signal_struct"."maxrss",
+    /// `signal_struct.rlim`
+    signal_rlim = "signal_struct"."rlim",
+    /// `sighand_struct.action`
+    sighand_action = "sighand_struct"."action",
+    /// `k_sigaction.sa`
+    k_sigaction_sa = "k_sigaction"."sa",
+    /// `sigaction.sa_handler`
+    sigaction_handler = "sigaction"."sa_handler",
+    /// `kernel_siginfo.si_code`
+    siginfo_code = "kernel_siginfo"."si_code",
+    /// `kernel_siginfo._sifields`
+    siginfo_fields = "kernel_siginfo"."_sifields",
+    /// `css_set.subsys`
+    css_set_subsys = "css_set"."subsys",
+    /// `cgroup_subsys_state.cgroup`
+    css_cgroup = "cgroup_subsys_state"."cgroup",
+    /// `mem_cgroup.css`
+    mem_cgroup_css = "mem_cgroup"."css",
+    /// `mem_cgroup.memory`
+    mem_cgroup_memory = "mem_cgroup"."memory",
+    /// `mem_cgroup.oom_group`
+    mem_cgroup_oom_group = "mem_cgroup"."oom_group",
+    /// `page_counter.usage`
+    page_counter_usage = "page_counter"."usage",
+    /// `page_counter.max`
+    page_counter_max = "page_counter"."max",
 }
 
 /// What the daemon tells the programs when it loads them.
@@ -265,28 +429,135 @@ pub struct Settings {
     pub started_ns: u64,
     /// Bytes waiting in the file ring at which the daemon is woken before its time.
     pub wake_at_bytes: u64,
-    /// Offset of the first syscall argument in the saved registers.
-    pub argument_0: u32,
-    /// Offset of the second.
-    pub argument_1: u32,
-    /// Offset of `ret` in the `sys_exit_*` tracepoints' format.
-    pub tracepoint_ret: u32,
-    /// Fills the structure up to a multiple of eight bytes.
-    pub reserved: u32,
+    /// Bytes of records that a cgroup may send on each CPU in a [`BUDGET_WINDOW_NS`] while the ring is
+    /// short of room.
+    pub budget_bytes: u64,
+    /// Bytes waiting in the file ring from which on it is short of room.
+    pub short_at_bytes: u64,
+    /// Offset of the system call's number in the saved registers.
+    pub call_number: u32,
+    /// Offset of `thread_info.status` in a task; 0 where this architecture has none.
+    pub thread_status: u32,
+    /// Offsets of the system call's arguments in the saved registers.
+    pub arguments: [u32; ARGUMENTS],
+    /// Offsets of the arguments of a 32-bit system call in the saved registers.
+    pub compat_arguments: [u32; ARGUMENTS],
+    /// `O_NOFOLLOW` of this architecture.
+    pub open_no_follow: u32,
+    /// 1 where a task comes with its type (`bpf_get_current_task_btf`, Linux 5.11).
+    pub typed_task: u32,
+}
+
+/// How many arguments a system call has.
+pub const ARGUMENTS: usize = 6;
+
+/// The time that a cgroup's budget is about, in nanoseconds: 2^27, an eighth of a second.
+pub const BUDGET_WINDOW_NS: u64 = 1 << 27;
+
+/// How many system calls there can be. Linux 6.17 has 470.
+pub const CALLS: usize = 512;
+
+/// How a system call leads to a file. All zeroes is a call that leads to none.
+#[repr(C, align(8))]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct Road {
+    /// One of [`operation`], plus one.
+    pub operation: u8,
+    /// One of [`reached`].
+    pub reached: u8,
+    /// Which argument is the path. This and what follows: an index, or one of [`argument`].
+    pub path: u8,
+    /// Which argument is the descriptor that a relative path starts at, or the only thing that the
+    /// call names.
+    pub folder: u8,
+    /// Which argument is the second path.
+    pub second_path: u8,
+    /// Which argument is the descriptor that the second path starts at.
+    pub second_folder: u8,
+    /// Which argument holds the flags that [`follow`] is about.
+    pub flags: u8,
+    /// One of [`follow`].
+    pub follow: u8,
+}
+
+/// Arguments that are none: [`Road::path`] and what follows.
+pub mod argument {
+    /// There is no such argument; it reads as zero.
+    pub const NONE: u8 = 6;
+    /// There is no such argument: the path starts at the working directory.
+    pub const WORKING_DIRECTORY: u8 = 7;
+}
+
+/// Where the file is once a call is over: [`Road::reached`].
+pub mod reached {
+    /// The call leaves nothing behind that would tell: only the request is known.
+    pub const NOTHING: u8 = 0;
+    /// Behind the descriptor that the call returns.
+    pub const RESULT: u8 = 1;
+    /// Behind the descriptor of [`Road::folder`](super::Road::folder); the call has no path. One that
+    /// fails says nothing.
+    pub const DESCRIPTOR: u8 = 2;
+    /// It is the working directory.
+    pub const WORKING_DIRECTORY: u8 = 3;
+    /// It is the root.
+    pub const ROOT: u8 = 4;
+    /// As `NOTHING`, and a call that works is seen elsewhere.
+    pub const FAILURE: u8 = 5;
+    /// As `DESCRIPTOR`, unless the flags say that there is none (`MAP_ANONYMOUS`).
+    pub const MAPPING: u8 = 6;
+}
+
+/// Whether a symbolic link that a path names itself is followed: [`Road::follow`].
+pub mod follow {
+    /// Yes.
+    pub const ALWAYS: u8 = 0;
+    /// No.
+    pub const NEVER: u8 = 1;
+    /// No, if the flags have `AT_SYMLINK_NOFOLLOW`.
+    pub const UNLESS_AT: u8 = 2;
+    /// Yes, if the flags have `AT_SYMLINK_FOLLOW`.
+    pub const IF_AT: u8 = 3;
+    /// No, if the flags have `O_NOFOLLOW`, or `O_CREAT` with `O_EXCL`.
+    pub const OPEN: u8 = 4;
+    /// As `OPEN`, of the `struct open_how` that the argument points to.
+    pub const OPEN_HOW: u8 = 5;
+    /// No, if the mask has `IN_DONT_FOLLOW`.
+    pub const INOTIFY: u8 = 6;
+    /// No, if the flags have `UMOUNT_NOFOLLOW`.
+    pub const UNMOUNT: u8 = 7;
+    /// No, if the flags have `FAN_MARK_DONT_FOLLOW`.
+    pub const FANOTIFY: u8 = 8;
+    /// No, if the flags have `FSPICK_SYMLINK_NOFOLLOW`.
+    pub const PICK: u8 = 9;
+    /// Yes, if the flags have `MOVE_MOUNT_F_SYMLINKS`.
+    pub const MOVE_MOUNT: u8 = 10;
+}
+
+/// The roads of all system calls, by their numbers.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Roads {
+    /// Of this architecture.
+    pub native: [Road; CALLS],
+    /// Of the 32-bit system calls that it has too (ia32 on x86_64).
+    pub compat: [Road; CALLS],
 }
 
 /// The longest path that a system call takes, its NUL included (`PATH_MAX`).
 pub const PATH_MAX: usize = 4096;
 
-/// Bytes that the components of one path may take, before the last one is added.
-pub const COMPONENTS_MAX: usize = 8192;
+/// Bytes that the components of one record may take, before the last one is added.
+pub const COMPONENTS_MAX: usize = 16_384;
 
 /// The longest name of a file, its NUL included (`NAME_MAX` + 1).
 pub const NAME_MAX: usize = 256;
 
 const _: () = {
     assert!(size_of::<RawCgroup>() == 32);
-    assert!(size_of::<RawFile>() == 96);
-    assert!(size_of::<Settings>() == 40);
+    assert!(size_of::<RawFile>() == 112);
+    assert!(size_of::<Settings>() == 40 + 8 + 8 * ARGUMENTS + 8);
+    assert!(size_of::<Road>() == 8);
     assert!(size_of::<KernelLayout>() == 4 * KernelLayout::MEMBERS.len());
 };

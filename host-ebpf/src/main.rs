@@ -6,8 +6,12 @@
 //! | `read.rs` | reading the kernel's structures by their offsets |
 //! | `walk.rs` | from a file's dentry to the names of its path |
 //! | `record.rs` | one file access: counted, absorbed or sent |
-//! | `open.rs`, `exec.rs` | file accesses |
+//! | `syscall.rs`, `exec.rs` | file accesses |
 //! | `cgroup.rs` | cgroups made and removed |
+//! | `life.rs` | processes made, executing a program, ended |
+//! | `signal.rs` | signals generated and delivered |
+//! | `oom.rs` | processes killed for want of memory |
+//! | `task.rs` | who a task is: its identity and its parents |
 //! | `setup.rs` | which processes are still a container runtime's |
 //! | `whoami.rs` | the daemon's own cgroup |
 //!
@@ -20,11 +24,15 @@
 
 mod cgroup;
 mod exec;
+mod life;
 mod maps;
-mod open;
+mod oom;
 mod read;
 mod record;
 mod setup;
+mod signal;
+mod syscall;
+mod task;
 mod walk;
 mod whoami;
 

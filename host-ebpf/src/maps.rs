@@ -5,32 +5,85 @@ use core::ptr::{addr_of, read_volatile};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
 use whodunit_ebpf::{
-    COMPONENTS_MAX, CgroupCounters, KernelLayout, NAME_MAX, PATH_MAX, RawFile, Settings, control,
-    machine_counter,
+    CALLS, COMPONENTS_MAX, CgroupCounters, FateSettings, KernelLayout, NAME_MAX, PATH_MAX, RawFile,
+    Road, Roads, Settings, control, epochs, machine_counter,
 };
 
-/// Offsets of the running kernel, filled in by the daemon before loading.
+/// Offsets of the running kernel, filled in by the daemon before loading. Like each static of that kind it
+/// begins with bytes that no other one has, or the compiler would merge those of one length.
 #[unsafe(no_mangle)]
 static LAYOUT: KernelLayout = unsafe {
-    // SAFETY: a structure of integers; all zeroes is a value of it.
-    core::mem::zeroed()
+    // SAFETY: a structure of integers; every bit pattern is a value of it.
+    core::mem::transmute([0xa1u8; size_of::<KernelLayout>()])
 };
 
 /// Settings, filled in by the daemon before loading.
 #[unsafe(no_mangle)]
 static SETTINGS: Settings = unsafe {
-    // SAFETY: a structure of integers; all zeroes is a value of it.
-    core::mem::zeroed()
+    // SAFETY: a structure of integers; every bit pattern is a value of it.
+    core::mem::transmute([0xa2u8; size_of::<Settings>()])
 };
+
+/// Settings of the programs about processes, filled in by the daemon before loading.
+#[unsafe(no_mangle)]
+static FATE: FateSettings = unsafe {
+    // SAFETY: a structure of integers; every bit pattern is a value of it.
+    core::mem::transmute([0xa3u8; size_of::<FateSettings>()])
+};
+
+/// The roads of all system calls, filled in by the daemon before loading. Begins with a value that no
+/// other static has, or the compiler would merge them.
+#[unsafe(no_mangle)]
+static ROADS: Roads = Roads { native: [UNSET; CALLS], compat: [UNSET; CALLS] };
+
+const UNSET: Road = Road {
+    operation: 0xaa,
+    reached: 0xaa,
+    path: 0xaa,
+    folder: 0xaa,
+    second_path: 0xaa,
+    second_folder: 0xaa,
+    flags: 0xaa,
+    follow: 0xaa,
+};
+
+/// The roads of a call, as native and as 32-bit one. Each is a [`Road`] in one word.
+#[inline(always)]
+pub(crate) fn roads(number: u32) -> (u64, u64) {
+    let call = number as usize & (CALLS - 1);
+    // SAFETY: a static of this program, filled in by the loader; eight bytes each, aligned below.
+    unsafe {
+        let roads = addr_of!(ROADS).cast::<u64>();
+        (
+            core::ptr::read_volatile(roads.add(call)),
+            core::ptr::read_volatile(roads.add(CALLS + call)),
+        )
+    }
+}
 
 /// The settings. Volatile, or the compiler would use the zeroes that it sees here.
 macro_rules! setting {
-    ($field:ident) => {
+    ($field:ident $([$index:literal])?) => {
         // SAFETY: a static of this program, filled in by the loader.
-        unsafe { core::ptr::read_volatile(core::ptr::addr_of!((*crate::maps::settings()).$field)) }
+        unsafe {
+            core::ptr::read_volatile(core::ptr::addr_of!(
+                (*crate::maps::settings()).$field $([$index])?
+            ))
+        }
     };
 }
 pub(crate) use setting;
+
+/// A setting of the programs about processes.
+macro_rules! fate {
+    ($field:ident) => {
+        // SAFETY: a static of this program, filled in by the loader.
+        unsafe {
+            core::ptr::read_volatile(core::ptr::addr_of!((*crate::maps::fate_settings()).$field))
+        }
+    };
+}
+pub(crate) use fate;
 
 /// An offset of the running kernel.
 macro_rules! offset {
@@ -46,6 +99,11 @@ pub(crate) use offset;
 #[inline(always)]
 pub(crate) fn settings() -> *const Settings {
     addr_of!(SETTINGS)
+}
+
+#[inline(always)]
+pub(crate) fn fate_settings() -> *const FateSettings {
+    addr_of!(FATE)
 }
 
 #[inline(always)]
@@ -91,15 +149,53 @@ pub(crate) static FILES: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
 #[map]
 pub(crate) static LIFECYCLE: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
-/// Room for one record of each CPU and of each kind of program: a program of one kind can interrupt
-/// one of the other kind, but none of its own.
+/// Records about processes. A ring of their own, so that a flood of files can neither delay nor push out a death.
 #[map]
-pub(crate) static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(2, 0);
+pub(crate) static DEATHS: RingBuf = RingBuf::with_byte_size(2 << 20, 0);
 
-/// Room of the system call programs.
-pub(crate) const SCRATCH_SYSCALL: u32 = 0;
-/// Room of the raw tracepoint programs.
-pub(crate) const SCRATCH_RAW: u32 = 1;
+/// When a signal that its process handles or ignores was sent to the daemon, by process and signal.
+#[map]
+pub(crate) static HANDLED: LruHashMap<u64, u64> = LruHashMap::with_max_entries(4096, 0);
+
+/// Room for one record of each CPU. All programs that use it run in the context of a process, one at a
+/// time on a CPU, unless the kernel lets one interrupt the other (from Linux 6.19 on): `occupy`.
+#[map]
+static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// Takes this CPU's room. None if it is in use by a program that was interrupted.
+#[inline(always)]
+pub(crate) fn occupy() -> Option<*mut Scratch> {
+    let scratch = SCRATCH.get_ptr_mut(0)?;
+    let loops = Scratch::loops(scratch);
+    if recall!(loops.busy) != 0 {
+        return None;
+    }
+    keep!(loops.busy, 1);
+    Some(scratch)
+}
+
+/// Gives it back.
+#[inline(always)]
+pub(crate) fn vacate(scratch: *mut Scratch) {
+    let loops = Scratch::loops(scratch);
+    keep!(loops.busy, 0);
+}
+
+/// Epochs of the dedup by the lower bits of a cgroup's id. The daemon raises one to make what a cgroup
+/// accesses news once more; what shares the bits is sent once more too, which is a repeat to the daemon.
+#[map]
+static EPOCHS: Array<u64> = Array::with_max_entries(epochs::COUNT, 0);
+
+/// The epoch of a cgroup's dedup.
+#[inline(always)]
+pub(crate) fn epoch_of(cgroup: u64) -> u64 {
+    let own = match EPOCHS.get_ptr(epochs::of(cgroup)) {
+        // SAFETY: a map value.
+        Some(word) => unsafe { read_volatile(word) },
+        None => 0,
+    };
+    control_word(control::EPOCH) + own
+}
 
 /// What makes an access the same as one before it.
 #[repr(C)]
@@ -110,9 +206,9 @@ pub(crate) struct RepeatKey {
     pub(crate) requested: u64,
     /// The dentry that was reached, or the one that a relative path starts at.
     pub(crate) dentry: u64,
-    /// The inode that was reached.
+    /// The inode that was reached, or the root and the mount namespace that a request starts in.
     pub(crate) inode: u64,
-    /// Operation, outcome, how it was opened, whether in setup.
+    /// Operation, outcome, how it was opened, flags.
     pub(crate) detail: u64,
     /// Epoch of the dedup.
     pub(crate) epoch: u64,
@@ -146,6 +242,17 @@ pub(crate) struct Loops {
     pub(crate) dentry: u64,
     pub(crate) mount: u64,
     pub(crate) top: u64,
+    /// The mount of what was reached.
+    pub(crate) reached_mount: u64,
+    /// The root and the mount namespace that a request starts in, mixed; 0 where a file was reached.
+    pub(crate) starts_in: u64,
+    /// The mount namespace of the process.
+    pub(crate) namespace: u64,
+    /// The root of the process.
+    pub(crate) root_dentry: u64,
+    pub(crate) root_mount: u64,
+    /// Bits of `file_flag` that the walk found.
+    pub(crate) walked: u64,
     /// Bits of `file_flag` so far.
     pub(crate) flags: u64,
     /// The inode that was reached, or 0, and how it was opened.
@@ -153,6 +260,26 @@ pub(crate) struct Loops {
     pub(crate) file_mode: u64,
     /// 1 in setup.
     pub(crate) in_setup: u64,
+    /// 1 while a program is at work in this room.
+    pub(crate) busy: u64,
+    /// Bytes of the components of what was reached; the root's follow them.
+    pub(crate) components: u64,
+    /// 1 while the walk is about the root.
+    pub(crate) at_root: u64,
+    /// The arguments of the system call, by index, and what `argument` says.
+    pub(crate) arguments: [u64; 8],
+    /// One access, as `record` takes it: the `struct file` that was reached, or else the place, or else
+    /// neither; the request's address and the descriptor of the folder that a relative one starts at.
+    pub(crate) file: u64,
+    pub(crate) place_dentry: u64,
+    pub(crate) place_mount: u64,
+    pub(crate) path: u64,
+    pub(crate) folder: u64,
+    /// The call's road, result, number and flags.
+    pub(crate) road: u64,
+    pub(crate) result: u64,
+    pub(crate) number: u64,
+    pub(crate) call_flags: u64,
 }
 
 impl Scratch {
@@ -166,10 +293,10 @@ impl Scratch {
 
 /// Writes a number of a scratch room that the verifier shall know nothing about.
 macro_rules! keep {
-    ($loops:ident . $field:ident, $value:expr) => {{
+    ($loops:ident . $field:ident $([$index:literal])?, $value:expr) => {{
         let value: u64 = $value;
         // SAFETY: a map value of this CPU.
-        unsafe { core::ptr::write_volatile(core::ptr::addr_of_mut!((*$loops).$field), value) }
+        unsafe { core::ptr::write_volatile(core::ptr::addr_of_mut!((*$loops).$field $([$index])?), value) }
     }};
 }
 pub(crate) use keep;

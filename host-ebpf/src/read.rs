@@ -5,10 +5,10 @@ use core::ffi::c_void;
 use core::mem::MaybeUninit;
 
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_task, bpf_get_current_task_btf, bpf_probe_read_kernel,
+    bpf_get_current_task, bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_probe_read_user,
 };
 
-use crate::maps::offset;
+use crate::maps::{offset, setting};
 
 /// Address of a kernel structure; 0 is none.
 pub(crate) type Address = u64;
@@ -33,34 +33,56 @@ pub(crate) fn read_or_zero<T: Integer>(address: Address) -> T {
 
 /// What structures are made of: integers, and pairs of them.
 pub(crate) trait Integer {}
+impl Integer for u8 {}
 impl Integer for u16 {}
 impl Integer for u32 {}
 impl Integer for i32 {}
 impl Integer for u64 {}
 impl Integer for [u64; 2] {}
 
-/// Reads an integer of a structure whose type the verifier knows: a plain load, which the kernel makes
+/// Reads a word of a structure whose type the verifier knows: a plain load, which the kernel makes
 /// safe (`PROBE_MEM`). The offset is a constant by the time the program is verified.
 ///
-/// `structure` must come from the kernel with its type, as `typed_task` and what is loaded from it do.
+/// `structure` must come from the kernel with its type, as the arguments of a typed tracepoint do.
 #[inline(always)]
-pub(crate) fn load(structure: Address, offset: usize) -> u64 {
+pub(crate) fn load(structure: Address, offset: u32) -> u64 {
     // SAFETY: the verifier refuses the program if this is no member of the structure.
-    unsafe { core::ptr::read_volatile((structure as usize + offset) as *const u64) }
+    unsafe { core::ptr::read_volatile((structure as usize + offset as usize) as *const u64) }
 }
 
-/// The running task.
+/// Reads a word of the running task, or of what is reached from there by this function alone: a plain
+/// load where the task has its type, and a helper's where it has none. The verifier knows the setting
+/// and drops the other way.
+#[inline(always)]
+pub(crate) fn task_word(structure: Address, offset: usize) -> u64 {
+    if setting!(typed_task) != 0 {
+        load(structure, offset as u32)
+    } else {
+        read_or_zero(structure + offset as u64)
+    }
+}
+
+/// The running task, with its type where the kernel gives it (Linux 5.11).
 #[inline(always)]
 pub(crate) fn current_task() -> Address {
-    // SAFETY: takes nothing and gives the address of the running task.
-    unsafe { bpf_get_current_task() }
+    if setting!(typed_task) != 0 {
+        // SAFETY: takes nothing and gives the address of the running task.
+        unsafe { bpf_get_current_task_btf() as Address }
+    } else {
+        // SAFETY: as above.
+        unsafe { bpf_get_current_task() }
+    }
 }
 
-/// The running task, with its type (Linux 5.11).
+/// Reads a word of the running process's memory; zero where that cannot be read.
 #[inline(always)]
-pub(crate) fn typed_task() -> Address {
-    // SAFETY: takes nothing and gives the address of the running task.
-    unsafe { bpf_get_current_task_btf() as Address }
+pub(crate) fn user_word(address: Address) -> u64 {
+    let mut value = MaybeUninit::<u64>::uninit();
+    // SAFETY: the helper fails instead of faulting and fills the value in any case.
+    unsafe {
+        bpf_probe_read_user(value.as_mut_ptr().cast(), 8, address as *const c_void);
+        value.assume_init()
+    }
 }
 
 /// Where a path begins: a dentry in a mount.
@@ -87,30 +109,54 @@ impl Place {
 /// The `struct file` behind a descriptor of the running task; 0 where there is none.
 #[inline(always)]
 pub(crate) fn file_of_descriptor(descriptor: u32) -> Address {
-    let files = load(typed_task(), offset!(task_files));
+    let files = task_word(current_task(), offset!(task_files));
     if files == 0 {
         return 0;
     }
-    let table = load(files, offset!(files_fdt));
-    let slots = load(table, offset!(fdtable_fd));
+    let table = task_word(files, offset!(files_fdt));
+    let slots = task_word(table, offset!(fdtable_fd));
     read_or_zero(slots + 8 * u64::from(descriptor))
 }
 
-/// The working directory of a task.
+/// The working directory of the running task.
 #[inline(always)]
-pub(crate) fn working_directory(task: Address) -> Place {
-    let fs: Address = read_or_zero(task + offset!(task_fs) as u64);
-    Place::read(fs + offset!(fs_pwd) as u64)
+pub(crate) fn working_directory() -> Place {
+    place_of_task(offset!(fs_pwd))
 }
 
-/// The mount namespace of a task.
+/// The root of the running task.
+#[inline(always)]
+pub(crate) fn root() -> Place {
+    place_of_task(offset!(fs_root))
+}
+
+#[inline(always)]
+fn place_of_task(offset: usize) -> Place {
+    let fs = task_word(current_task(), offset!(task_fs));
+    if fs == 0 {
+        return Place { mount: 0, dentry: 0 };
+    }
+    Place {
+        mount: task_word(fs, offset + offset!(path_mnt)),
+        dentry: task_word(fs, offset + offset!(path_dentry)),
+    }
+}
+
+/// The mount namespace of the running task.
 #[inline(always)]
 pub(crate) fn mount_namespace(task: Address) -> Address {
-    let nsproxy: Address = read_or_zero(task + offset!(task_nsproxy) as u64);
+    let nsproxy = task_word(task, offset!(task_nsproxy));
     if nsproxy == 0 {
         return 0;
     }
-    read_or_zero(nsproxy + offset!(nsproxy_mnt_ns) as u64)
+    task_word(nsproxy, offset!(nsproxy_mnt_ns))
+}
+
+/// Inode number of a mount namespace.
+#[inline(always)]
+pub(crate) fn namespace_number(namespace: Address) -> u32 {
+    let number_at = offset!(mnt_namespace_common) + offset!(ns_common_inum);
+    read_or_zero(namespace + number_at as u64)
 }
 
 /// When the process of a task started, in nanoseconds since boot.

@@ -7,23 +7,22 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid};
 use whodunit_ebpf::{
-    COMPONENTS_MAX, CgroupCounters, FMODE_WRITE, PATH_MAX, RawFile, control, counter, file_flag,
-    record_kind,
+    BUDGET_WINDOW_NS, CgroupCounters, FMODE_WRITE, PATH_MAX, RawFile, counter, file_flag,
+    operation, record_kind,
 };
 
 use crate::maps::{
-    FILES, REPEATS, RepeatKey, SCRATCH, Scratch, TRACED, control_word, keep, offset, recall,
-    setting,
+    FILES, REPEATS, RepeatKey, Scratch, TEXT_MAX, TRACED, epoch_of, keep, offset, recall, setting,
 };
 use crate::read::{
-    Address, Place, current_task, file_of_descriptor, process_start_ns, read_or_zero,
-    working_directory,
+    Address, Place, current_task, file_of_descriptor, mount_namespace, namespace_number,
+    process_start_ns, read_or_zero, root, working_directory,
 };
 use crate::setup;
+use crate::syscall::AT_FDCWD;
 use crate::walk;
 
-/// `AT_FDCWD` of `include/uapi/linux/fcntl.h`.
-pub(crate) const AT_FDCWD: i32 = -100;
+const ENAMETOOLONG: i32 = 36;
 
 /// A path as the program asked for it, and in whose memory it is.
 #[derive(Clone, Copy)]
@@ -34,17 +33,14 @@ pub(crate) enum Requested {
     Kernel(Address),
 }
 
-/// One access.
+/// One access. What was reached, the folder and the flags stand in the loops' numbers.
 #[derive(Clone, Copy)]
 pub(crate) struct Access {
+    /// One of `operation`.
     pub(crate) operation: u16,
     /// 0, or a negative errno.
     pub(crate) outcome: i32,
     pub(crate) requested: Requested,
-    /// The `struct file` that was reached; 0 where none was, or where it cannot be told here.
-    pub(crate) file: Address,
-    /// The descriptor of the folder that a relative request starts at.
-    pub(crate) folder: i32,
 }
 
 /// The counters of the running task's cgroup, if it is traced.
@@ -58,91 +54,142 @@ pub(crate) fn traced_counters() -> Option<(u64, *mut CgroupCounters)> {
 /// Adds one to a counter.
 #[inline(always)]
 pub(crate) fn count(counters: *mut CgroupCounters, index: usize) {
-    // SAFETY: a map value of this CPU, and every index is below its length.
-    unsafe { (*counters)[index] += 1 };
+    add(counters, index, 1);
+}
+
+#[inline(always)]
+fn add(counters: *mut CgroupCounters, index: usize, value: u64) {
+    if index < counter::COUNT {
+        // SAFETY: a map value of this CPU, and the index is below its length.
+        unsafe { (*counters)[index] += value };
+    }
 }
 
 /// Records an access of the running task.
 #[inline(always)]
 pub(crate) fn record(
-    room: u32,
+    scratch: *mut Scratch,
     cgroup: u64,
     counters: *mut CgroupCounters,
     in_setup: bool,
     access: Access,
 ) {
-    let Some(scratch) = SCRATCH.get_ptr_mut(room) else { return };
-    count(counters, if in_setup { counter::SETUP } else { counter::RECEIVED });
     let task = current_task();
-
     let loops = Scratch::loops(scratch);
-    let mut flags = if in_setup { file_flag::SETUP } else { 0 };
+    let mut flags = recall!(loops.flags) as u32;
+    if in_setup {
+        flags |= file_flag::SETUP;
+    }
     let requested_length = read_requested(scratch, access.requested);
     keep!(loops.requested_length, u64::from(requested_length));
+    if access.outcome == -ENAMETOOLONG && requested_length as usize == PATH_MAX - 1 {
+        flags |= file_flag::REQUEST_CUT;
+    }
+
+    let mut file = recall!(loops.file);
+    let mut place =
+        Place { mount: recall!(loops.place_mount), dentry: recall!(loops.place_dentry) };
+    if requested_length == 0 && file == 0 && place.dentry == 0 && access.outcome == 0 {
+        // No path at all, or an empty one: the descriptor is what the call is about
+        // (`AT_EMPTY_PATH`, `futimens`).
+        let folder = recall!(loops.folder) as i32;
+        if access.operation == operation::STAT || folder == AT_FDCWD {
+            // As `fstat`: it names nothing that was not opened before.
+            return;
+        }
+        file = file_of_descriptor(folder as u32);
+        if file == 0 {
+            return;
+        }
+    }
+    let operation = access.operation as usize & 31;
+    if operation >= operation::COUNT {
+        return;
+    }
+    count(counters, if in_setup { counter::SETUP } else { counter::RECEIVED + operation });
 
     // What was reached, or where the path starts.
     let mut inode: Address = 0;
     let mut file_mode = 0u32;
-    let place;
-    if access.file != 0 {
-        place = Place::read(access.file + offset!(file_path) as u64);
-        inode = read_or_zero(access.file + offset!(file_inode) as u64);
-        file_mode = read_or_zero(access.file + offset!(file_mode) as u64);
+    let mut starts_in = 0;
+    if file != 0 {
+        place = Place::read(file + offset!(file_path) as u64);
+        inode = read_or_zero(file + offset!(file_inode) as u64);
+        file_mode = read_or_zero(file + offset!(file_mode) as u64);
+    } else if place.dentry != 0 {
+        inode = read_or_zero(place.dentry + offset!(dentry_inode) as u64);
     } else {
         flags |= file_flag::BASE;
         // SAFETY: the text is a map value of this CPU.
         let absolute = requested_length > 0 && unsafe { (*scratch).text[0] } == b'/';
-        place = if absolute {
-            Place { mount: 0, dentry: 0 }
-        } else if access.folder == AT_FDCWD {
-            working_directory(task)
+        let folder = recall!(loops.folder) as i32;
+        if absolute {
+            // From the root, wherever the folder is.
+        } else if folder == AT_FDCWD {
+            place = working_directory();
         } else {
-            let file = file_of_descriptor(access.folder as u32);
-            Place::read(file + offset!(file_path) as u64)
-        };
+            let file = file_of_descriptor(folder as u32);
+            place = Place::read(file + offset!(file_path) as u64);
+        }
+        // The same request leads elsewhere from another root, or in another mount namespace.
+        let root = root();
+        keep!(loops.root_dentry, root.dentry);
+        keep!(loops.root_mount, root.mount);
+        keep!(loops.namespace, mount_namespace(task));
+        // Read back as numbers: the verifier lets nobody calculate with addresses of known type.
+        starts_in = recall!(loops.root_dentry) ^ recall!(loops.namespace).rotate_left(32);
     }
     keep!(loops.flags, u64::from(flags));
     keep!(loops.inode, inode);
     keep!(loops.file_mode, u64::from(file_mode));
     keep!(loops.dentry, place.dentry);
     keep!(loops.mount, place.mount);
+    keep!(loops.reached_mount, place.mount);
+    keep!(loops.starts_in, starts_in);
     keep!(loops.in_setup, u64::from(in_setup));
 
     let requested = hash(scratch);
+
+    // Read back from memory: the verifier must not follow each way of before through the rest.
     let mut flags = recall!(loops.flags) as u32;
-    let inode: Address = recall!(loops.inode);
+    let inode = recall!(loops.inode);
     let file_mode = recall!(loops.file_mode) as u32;
-    let place = Place { mount: recall!(loops.mount), dentry: recall!(loops.dentry) };
+    let with_root = flags & file_flag::BASE != 0;
     let key = RepeatKey {
         cgroup,
         requested,
-        dentry: place.dentry,
-        inode,
+        dentry: recall!(loops.dentry),
+        inode: inode | recall!(loops.starts_in),
         detail: u64::from(access.operation)
-            | (recall!(loops.in_setup) << 16)
-            | (u64::from(file_mode & FMODE_WRITE) << 17)
+            | (u64::from(flags & 0x0fff) << 8)
+            | (u64::from(file_mode & FMODE_WRITE) << 20)
             | (u64::from(access.outcome as u32) << 32),
-        epoch: control_word(control::EPOCH),
+        epoch: epoch_of(cgroup),
     };
     if REPEATS.get_ptr(&key).is_some() {
         count(counters, counter::ABSORBED);
         return;
     }
 
-    let requested_length = recall!(loops.requested_length) as u32 & (PATH_MAX as u32 - 1);
-    let mut components_length = 0;
-    if place.dentry != 0 {
-        let (length, walked) = walk::components(scratch, task, place);
-        components_length = length;
-        flags |= walked;
+    // SAFETY: takes nothing and gives a number.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    if is_over_budget(counters, now) {
+        // Not remembered: its next occurrence tries again.
+        count(counters, counter::THROTTLED);
+        return;
     }
+    keep!(loops.namespace, mount_namespace(task));
+    let namespace = recall!(loops.namespace);
+    let requested_length = recall!(loops.requested_length) as u32 & (PATH_MAX as u32 - 1);
+    flags |= walk::components(scratch, namespace, with_root);
+    let used = recall!(loops.used) as u32;
+    let components_length = recall!(loops.components) as u32;
 
     let mut file = RawFile {
         kind: record_kind::FILE,
         operation: access.operation,
         outcome: access.outcome,
-        // SAFETY: takes nothing and gives a number.
-        time_ns: unsafe { bpf_ktime_get_boot_ns() },
+        time_ns: now,
         cgroup,
         started_ns: process_start_ns(task),
         pid: (bpf_get_current_pid_tgid() >> 32) as u32,
@@ -156,9 +203,14 @@ pub(crate) fn record(
         file_mode,
         requested_length,
         components_length,
+        root_length: used - components_length,
+        mount_namespace: namespace_number(namespace),
+        syscall: recall!(loops.number) as u32,
+        reserved: 0,
     };
     if inode != 0 {
-        let whole_mount = place.mount - offset!(mount_mnt) as u64;
+        let mount = recall!(loops.reached_mount);
+        let whole_mount = mount - offset!(mount_mnt) as u64;
         let superblock: Address = read_or_zero(inode + offset!(inode_sb) as u64);
         file.inode = read_or_zero(inode + offset!(inode_ino) as u64);
         file.mode = u32::from(read_or_zero::<u16>(inode + offset!(inode_mode) as u64));
@@ -169,13 +221,43 @@ pub(crate) fn record(
     // SAFETY: a map value of this CPU.
     unsafe { (*scratch).file = file };
 
-    if send(scratch, requested_length, components_length) {
+    let length = size_of::<RawFile>() as u64 + u64::from(requested_length) + u64::from(used);
+    if send(scratch, length) {
         count(counters, counter::SUBMITTED);
+        add(counters, counter::SPENT, length);
         // An access that could not be sent is not remembered: its next occurrence tries again.
         let _ = REPEATS.insert(&key, &0, 0);
     } else {
         count(counters, counter::LOST_RING_FULL);
     }
+}
+
+/// Whether a cgroup has to stand back: the ring is short of room, and the cgroup has sent its share of
+/// the running window. So a flood fills half of the ring, and the other half stays for its neighbours.
+#[inline(always)]
+fn is_over_budget(counters: *mut CgroupCounters, now: u64) -> bool {
+    let window = now / BUDGET_WINDOW_NS;
+    // SAFETY: a map value of this CPU.
+    let spent = unsafe {
+        if (*counters)[counter::WINDOW] != window {
+            (*counters)[counter::WINDOW] = window;
+            (*counters)[counter::SPENT] = 0;
+        }
+        (*counters)[counter::SPENT]
+    };
+    spent >= setting!(budget_bytes) && waiting() >= setting!(short_at_bytes)
+}
+
+/// Bytes that wait in the file ring.
+#[inline(always)]
+fn waiting() -> u64 {
+    // SAFETY: a ring of this program.
+    unsafe { bpf_ringbuf_query(file_ring(), u64::from(BPF_RB_AVAIL_DATA)) }
+}
+
+#[inline(always)]
+fn file_ring() -> *mut core::ffi::c_void {
+    core::ptr::addr_of!(FILES).cast_mut().cast()
 }
 
 /// Whether the running task is in setup.
@@ -206,17 +288,14 @@ fn read_requested(scratch: *mut Scratch, requested: Requested) -> u32 {
 /// Sends the record in the scratch room. The daemon looks at the ring by itself every now and then: a
 /// wakeup for each record would cost more than everything else here together.
 #[inline(always)]
-fn send(scratch: *mut Scratch, requested_length: u32, components_length: u32) -> bool {
-    let ring = core::ptr::addr_of!(FILES).cast_mut().cast();
-    let text_length = (requested_length as u64 & (PATH_MAX as u64 - 1))
-        + (components_length as u64 & (COMPONENTS_MAX as u64 - 1));
-    // SAFETY: a ring of this program.
-    let waiting = unsafe { bpf_ringbuf_query(ring, u64::from(BPF_RB_AVAIL_DATA)) };
+fn send(scratch: *mut Scratch, length: u64) -> bool {
     let wake =
-        if waiting >= setting!(wake_at_bytes) { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
-    let length = size_of::<RawFile>() as u64 + text_length;
+        if waiting() >= setting!(wake_at_bytes) { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
+    if length > (size_of::<RawFile>() + TEXT_MAX) as u64 {
+        return false;
+    }
     // SAFETY: the length is at most that of the scratch room.
-    unsafe { bpf_ringbuf_output(ring, scratch.cast(), length, u64::from(wake)) == 0 }
+    unsafe { bpf_ringbuf_output(file_ring(), scratch.cast(), length, u64::from(wake)) == 0 }
 }
 
 /// Hash of the requested path: seeded at start, eight bytes at a time.

@@ -7,70 +7,118 @@ use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 use whodunit_ebpf::{COMPONENTS_MAX, NAME_MAX, PATH_MAX, file_flag};
 
 use crate::maps::{Scratch, keep, offset, recall};
-use crate::read::{Address, Place, mount_namespace, read_or_zero};
+use crate::read::{Address, Place, read_or_zero};
 
-/// The most components of one path. Each is a turn of a loop that the verifier follows.
-const TURNS: usize = 128;
+/// The most components of one record, and mounts between them. Each is a turn of a loop that the
+/// verifier follows.
+const TURNS: usize = 160;
 
-/// Appends the components of a place to the scratch text, which begins with the requested path.
-/// Returns how many bytes it added, and flags.
+/// Appends the components of the place that the loops hold to the scratch text, which begins with the
+/// requested path; then those of the process's root, if `with_root`. Leaves the lengths in the loops
+/// and returns flags.
 #[inline(always)]
-pub(crate) fn components(scratch: *mut Scratch, task: Address, place: Place) -> (u32, u32) {
+pub(crate) fn components(scratch: *mut Scratch, namespace: Address, with_root: bool) -> u32 {
     // SAFETY: `scratch` is a map value of this CPU.
     let text = unsafe { core::ptr::addr_of_mut!((*scratch).text) }.cast::<u8>();
     let loops = Scratch::loops(scratch);
     keep!(loops.used, 0);
-    keep!(loops.dentry, place.dentry);
-    keep!(loops.mount, place.mount);
-    keep!(loops.top, root_of(place.mount));
-    let mut flags = file_flag::CUT;
+    keep!(loops.components, 0);
+    keep!(loops.at_root, u64::from(recall!(loops.dentry) == 0));
+    // What the walk has not come to the end of is cut.
+    keep!(loops.walked, u64::from(file_flag::CUT | file_flag::ROOT_LOST));
+    if recall!(loops.dentry) == 0 {
+        // Nothing is known of the place. An absolute request needs none.
+        keep!(loops.walked, u64::from(file_flag::FAULT | file_flag::ROOT_LOST));
+        if !with_root {
+            return recall!(loops.walked) as u32;
+        }
+        to_root(scratch);
+    } else if is_removed(recall!(loops.dentry)) {
+        let walked = recall!(loops.walked) | u64::from(file_flag::REMOVED);
+        keep!(loops.walked, walked);
+    }
+    keep!(loops.top, root_of(recall!(loops.mount)));
 
     for _ in 0..TURNS {
         let dentry = recall!(loops.dentry);
+        let mut ended = u32::MAX;
         if dentry == recall!(loops.top) {
             let whole = recall!(loops.mount) - offset!(mount_mnt) as u64;
             let above: Address = read_or_zero(whole + offset!(mount_parent) as u64);
-            if above == whole || above == 0 {
-                // The root of a mount namespace, if it is the process's own. A mount that was never
-                // attached, or was taken off, ends here as well and belongs to another or to none.
-                flags = if namespace_of(whole) == mount_namespace(task) {
-                    0
-                } else {
-                    file_flag::DETACHED
-                };
+            if above != whole && above != 0 {
+                let mount = above + offset!(mount_mnt) as u64;
+                keep!(loops.dentry, read_or_zero(whole + offset!(mount_mountpoint) as u64));
+                keep!(loops.mount, mount);
+                keep!(loops.top, root_of(mount));
+                continue;
+            }
+            // The root of a mount namespace, if it is the process's own. A mount that was never
+            // attached, or was taken off, ends here as well and belongs to another or to none.
+            ended = if namespace_of(whole) == namespace { 0 } else { file_flag::DETACHED };
+        } else {
+            let parent: Address = read_or_zero(dentry + offset!(dentry_parent) as u64);
+            let name_at = (offset!(dentry_name) + offset!(qstr_name)) as u64;
+            let name: Address = read_or_zero(dentry + name_at);
+            let used = recall!(loops.used) as usize;
+            if used >= COMPONENTS_MAX - NAME_MAX {
                 break;
             }
-            let mount = above + offset!(mount_mnt) as u64;
-            keep!(loops.dentry, read_or_zero(whole + offset!(mount_mountpoint) as u64));
-            keep!(loops.mount, mount);
-            keep!(loops.top, root_of(mount));
-            continue;
+            let requested = recall!(loops.requested_length) as usize & (PATH_MAX - 1);
+            // SAFETY: the place is below PATH_MAX + COMPONENTS_MAX, and there is room for one name.
+            let length = unsafe {
+                let place = text.add(requested).add(used);
+                bpf_probe_read_kernel_str(place.cast(), NAME_MAX as u32, name as *const _)
+            };
+            if length <= 0 {
+                ended = file_flag::FAULT;
+            } else {
+                keep!(loops.used, (used + length as usize) as u64);
+                keep!(loops.dentry, parent);
+                if parent == dentry {
+                    ended = file_flag::DETACHED;
+                }
+            }
         }
-        let parent: Address = read_or_zero(dentry + offset!(dentry_parent) as u64);
-        let name_at = (offset!(dentry_name) + offset!(qstr_name)) as u64;
-        let name: Address = read_or_zero(dentry + name_at);
-        let used = recall!(loops.used) as usize;
-        if used >= COMPONENTS_MAX - NAME_MAX {
-            break;
+        if ended != u32::MAX {
+            if recall!(loops.at_root) != 0 {
+                if ended == 0 {
+                    let walked = recall!(loops.walked) & !u64::from(file_flag::ROOT_LOST);
+                    keep!(loops.walked, walked);
+                }
+                break;
+            }
+            let walked = recall!(loops.walked) & !u64::from(file_flag::CUT);
+            keep!(loops.walked, walked | u64::from(ended));
+            if !with_root {
+                break;
+            }
+            keep!(loops.components, recall!(loops.used));
+            keep!(loops.at_root, 1);
+            to_root(scratch);
+            keep!(loops.top, root_of(recall!(loops.mount)));
         }
-        let requested = recall!(loops.requested_length) as usize & (PATH_MAX - 1);
-        // SAFETY: the place is below PATH_MAX + COMPONENTS_MAX, and there is room for one name more.
-        let length = unsafe {
-            let place = text.add(requested).add(used);
-            bpf_probe_read_kernel_str(place.cast(), NAME_MAX as u32, name as *const _)
-        };
-        if length <= 0 {
-            flags = file_flag::FAULT;
-            break;
-        }
-        keep!(loops.used, (used + length as usize) as u64);
-        if parent == dentry {
-            flags = file_flag::DETACHED;
-            break;
-        }
-        keep!(loops.dentry, parent);
     }
-    (recall!(loops.used) as u32, flags)
+    if recall!(loops.at_root) == 0 {
+        keep!(loops.components, recall!(loops.used));
+    }
+    recall!(loops.walked) as u32
+}
+
+/// Lets the walk begin at the process's root.
+#[inline(always)]
+fn to_root(scratch: *mut Scratch) {
+    let loops = Scratch::loops(scratch);
+    keep!(loops.dentry, recall!(loops.root_dentry));
+    keep!(loops.mount, recall!(loops.root_mount));
+}
+
+/// Whether a dentry's name was taken from its folder (`d_unlinked` of `include/linux/dcache.h`).
+#[inline(always)]
+fn is_removed(dentry: Address) -> bool {
+    let back_at = (offset!(dentry_hash) + offset!(hash_node_back)) as u64;
+    let hashed = read_or_zero::<u64>(dentry + back_at) != 0;
+    // The root of a file system is in no folder.
+    !hashed && read_or_zero::<u64>(dentry + offset!(dentry_parent) as u64) != dentry
 }
 
 /// The dentry at the root of a mount.
@@ -79,10 +127,10 @@ fn root_of(mount: Address) -> Address {
     read_or_zero(mount + offset!(vfsmount_root) as u64)
 }
 
-/// Whether a file has no place in any file system: a memfd, or a file of a mount that belongs to no
-/// namespace of the task.
+/// Whether a file has no place in any file system: a memfd, or a file of a mount that belongs to another
+/// namespace.
 #[inline(always)]
-pub(crate) fn is_detached(task: Address, place: Place) -> bool {
+pub(crate) fn is_detached(namespace: Address, place: Place) -> bool {
     let top = root_of(place.mount);
     let parent: Address = read_or_zero(place.dentry + offset!(dentry_parent) as u64);
     if parent == place.dentry && place.dentry != top {
@@ -90,7 +138,7 @@ pub(crate) fn is_detached(task: Address, place: Place) -> bool {
     }
     let whole = place.mount - offset!(mount_mnt) as u64;
     let above: Address = read_or_zero(whole + offset!(mount_parent) as u64);
-    above == whole && namespace_of(whole) != mount_namespace(task)
+    above == whole && namespace_of(whole) != namespace
 }
 
 /// The namespace that a `struct mount` is attached in; 0 is none.

@@ -3,6 +3,7 @@
 //! Owns the kernel room, discovery and the pipeline, all on one thread, so that an event meets no lock.
 //! Takes commands, gives batches and ticks to the resolving stage. Never waits for anybody but the kernel.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use crate::kernel::gate::Gate as _;
 use crate::kernel::{Kernel, KernelCounters, boot_time_ns, real_time_ns};
 use crate::pipeline::Pipeline;
 use crate::resolve::stage::Stage;
+use crate::status::{Board, PUBLISH_EVERY};
 
 /// The shortest time between two looks at the rings, while events flow. A wakeup for each event would
 /// cost more than the event; in this time the fastest producer fills a small part of the ring.
@@ -53,6 +55,9 @@ pub struct Capture {
     next_repair: Instant,
     next_settle: Instant,
     next_forget: Instant,
+    /// Where totals are pinned for whoever asks.
+    board: Arc<Board>,
+    next_publish: Instant,
     /// Cgroups that were removed, whose last records may still be in the ring.
     departing: Vec<CgroupId>,
     /// Last totals of the containers that ended since the last tick.
@@ -74,6 +79,7 @@ impl Capture {
         dispatcher: Dispatcher,
         stage: Stage,
         rescan: Duration,
+        board: Arc<Board>,
     ) -> Result<Capture, DiscoveryError> {
         let now = UnixNanos(real_time_ns());
         let changes = discovery.scan(&mut kernel, now)?;
@@ -90,6 +96,8 @@ impl Capture {
             next_repair: begin,
             next_settle: begin,
             next_forget: begin,
+            board,
+            next_publish: begin,
             departing: Vec::new(),
             ended: Vec::new(),
             undecodable: 0,
@@ -108,8 +116,10 @@ impl Capture {
     pub fn run(mut self, commands: &Receiver<Command>) {
         let mut wait = BUSY_WAIT;
         loop {
+            self.board.pulse().turn();
             self.kernel.wait(wait);
             let events = self.turn();
+            self.publish_if_wanted();
             wait = if events > 0 { BUSY_WAIT } else { (wait * 2).min(IDLE_WAIT) };
             match commands.try_recv() {
                 Ok(Command::Tick(cause)) => self.tick(cause),
@@ -125,6 +135,9 @@ impl Capture {
 
     /// One look at everything. Returns how many file records there were.
     fn turn(&mut self) -> usize {
+        if self.dispatcher.has_filters() {
+            self.pipeline.leave_repeats_to_filters();
+        }
         let mut drained = 0;
         // Bounded, so that a flood of files cannot keep commands waiting.
         for _ in 0..16 {
@@ -291,12 +304,36 @@ impl Capture {
             self.kernel.forget_repeats();
             self.pipeline.forget_repeats();
             self.stage.forget_told();
+            self.dispatcher.forget_repeats();
         }
     }
 
-    /// Hands out the totals. What they count was handed out before: the counters are read first, and
-    /// whatever they count is in the rings by then.
+    /// Hands out the totals.
     fn tick(&mut self, cause: TickCause) {
+        let mut tick = self.totals(cause);
+        tick.containers.append(&mut self.ended);
+        tick.containers.sort_by_key(|totals| totals.container);
+        let tick = Arc::new(tick);
+        self.pin(&tick);
+        self.stage.tick(tick);
+    }
+
+    /// Pins totals for whoever asked, at most once a second.
+    fn publish_if_wanted(&mut self) {
+        if self.board.is_wanted() && Instant::now() >= self.next_publish {
+            let tick = Arc::new(self.totals(TickCause::Request));
+            self.pin(&tick);
+        }
+    }
+
+    fn pin(&mut self, tick: &Arc<Tick>) {
+        self.next_publish = Instant::now() + PUBLISH_EVERY;
+        self.board.publish(Arc::clone(tick));
+    }
+
+    /// The totals of every watched container. What they count was handed out before: the counters are
+    /// read first, and whatever they count is in the rings by then.
+    fn totals(&mut self, cause: TickCause) -> Tick {
         let counters: Vec<(ContainerId, KernelCounters)> = self
             .pipeline
             .containers()
@@ -311,11 +348,10 @@ impl Capture {
         let machine = self.kernel.machine_counters();
         self.turn();
         let now = UnixNanos(real_time_ns());
-        let mut containers = std::mem::take(&mut self.ended);
-        for (container, counters) in counters {
-            // One that ended in this turn is among the ended already.
-            containers.extend(self.pipeline.totals(container, counters, now));
-        }
+        // One that ended in this turn is among the ended already.
+        let totals = |(container, counters)| self.pipeline.totals(container, counters, now);
+        let mut containers: Vec<ContainerTotals> =
+            counters.into_iter().filter_map(totals).collect();
         containers.sort_by_key(|totals| totals.container);
         let daemon = [
             ("lost.unattributed", self.waiting.unattributed()),
@@ -323,13 +359,14 @@ impl Capture {
             ("lost.cgroup-records", machine.lifecycle_lost),
             ("untraced.cgroups-full", machine.cgroups_full),
             ("setup.untracked", machine.entering_full),
+            ("lost.deaths", machine.deaths_lost),
         ];
         let counters = daemon
             .into_iter()
             .filter(|(_, value)| *value != 0)
             .map(|(name, value)| Counter { name, value })
             .collect();
-        self.stage.tick(std::sync::Arc::new(Tick { time: now, cause, containers, counters }));
+        Tick { time: now, cause, containers, counters }
     }
 }
 

@@ -15,11 +15,12 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use crate::config::{self, Config, LoadError, Loaded, Override, Setting, Sources};
+use crate::config::{Config, LoadError, Loaded, Override, Reread, Setting};
 use crate::exit::{Exit, Exits, Failure};
 use crate::logging;
 use crate::plugin::CONTRACT;
 use crate::recording::Summary;
+use crate::why::{Question, StoryFormat};
 
 pub use recordings::RecordRequest;
 
@@ -30,11 +31,15 @@ pub const FILE_VARIABLE: &str = "WHODUNIT_CONFIG";
 #[derive(Clone, Copy, Debug)]
 pub struct Commands {
     /// Watches containers until it is told to stop.
-    pub run: fn(&Config) -> Result<(), Failure>,
+    pub run: fn(&Config, Reread) -> Result<(), Failure>,
     /// Watches containers and writes a recording, until it is told to stop or its time is over.
-    pub record: fn(&Config, &RecordRequest) -> Result<Summary, Failure>,
+    pub record: fn(&Config, Reread, &RecordRequest) -> Result<Summary, Failure>,
     /// Writes what this machine can do, and says how the process ends.
     pub doctor: fn(&Config, FindingsFormat, &mut dyn Write) -> Result<Exit, Failure>,
+    /// Tells the last deaths, and says how the process ends.
+    pub why: fn(&Config, &Question, &mut dyn Write) -> Result<Exit, Failure>,
+    /// Writes what the running daemon is doing.
+    pub status: fn(&Config, FindingsFormat, &mut dyn Write) -> Result<Exit, Failure>,
 }
 
 /// What the command line is connected to.
@@ -51,7 +56,7 @@ pub struct Console<'a> {
     pub err_is_terminal: bool,
 }
 
-/// How `doctor` writes its findings.
+/// How `doctor` and `status` write what they found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum FindingsFormat {
     /// For people.
@@ -121,6 +126,30 @@ enum Command {
     /// Compare, join and count reports
     #[command(subcommand)]
     Report(reports::ReportCommand),
+    /// Tell the last deaths: who did it, why, and how sure that is
+    Why {
+        /// Name of a container or pod, or the beginning of a container's id; all if left out
+        container: Option<String>,
+        /// How many deaths at most, the newest first
+        #[arg(short = 'n', long, default_value_t = 5, value_name = "NUMBER")]
+        last: usize,
+        /// Also processes that ended by themselves or went down with their container
+        #[arg(long)]
+        all: bool,
+        /// How the deaths are told
+        #[arg(long, value_enum, default_value = "text", value_name = "FORMAT")]
+        output: StoryFormat,
+        #[command(flatten)]
+        flags: ConfigurationFlags,
+    },
+    /// Say what the running daemon is doing: containers, plugins, probes, losses
+    Status {
+        #[command(flatten)]
+        flags: ConfigurationFlags,
+        /// How the status is printed
+        #[arg(long, value_enum, default_value = "table", value_name = "FORMAT")]
+        output: FindingsFormat,
+    },
     /// Write what happens to a file, for plugins to be tried on later
     Record(recordings::RecordFlags),
     /// Hand a recording to the plugins of the configuration
@@ -159,6 +188,9 @@ struct ConfigurationFlags {
     /// Folder for the lock and for what must survive a restart [env: WHODUNIT_STATE_DIR]
     #[arg(long, value_name = "FOLDER")]
     state_dir: Option<OsString>,
+    /// Where HTTP is answered, such as 127.0.0.1:9479, or a port of it [env: WHODUNIT_HTTP]
+    #[arg(long, value_name = "ADDRESS")]
+    http: Option<OsString>,
     /// Where the output `report` of the plugin `report` goes; - is standard output [env: WHODUNIT_REPORT]
     #[arg(long, value_name = "FILE", allow_hyphen_values = true)]
     report: Option<OsString>,
@@ -172,12 +204,17 @@ struct ConfigurationFlags {
 
 impl ConfigurationFlags {
     fn load(&self, console: &Console<'_>) -> Result<Loaded, LoadError> {
+        self.sources(console).load()
+    }
+
+    fn sources(&self, console: &Console<'_>) -> Reread {
         let flag = |setting| {
             let text = match setting {
                 Setting::Scope => &self.scope,
                 Setting::CgroupRoot => &self.cgroup_root,
                 Setting::Interval => &self.interval,
                 Setting::StateDir => &self.state_dir,
+                Setting::Http => &self.http,
                 Setting::Report => &self.report,
                 Setting::LogLevel => &self.log_level,
                 Setting::LogFormat => &self.log_format,
@@ -186,11 +223,11 @@ impl ConfigurationFlags {
         };
         let named = (console.variable)(FILE_VARIABLE).filter(|file| !file.is_empty());
         let file = self.config.clone().or(named.map(PathBuf::from));
-        config::load(Sources {
-            file: file.as_deref(),
-            standard_file: console.standard_file,
-            overrides: &Override::collect(flag, console.variable),
-        })
+        Reread {
+            named: file,
+            standard_file: console.standard_file.to_owned(),
+            overrides: Override::collect(flag, console.variable),
+        }
     }
 }
 
@@ -198,10 +235,11 @@ impl Command {
     fn execute(self, commands: &Commands, console: &mut Console<'_>) -> Result<Exit, Failure> {
         match self {
             Command::Run(flags) => {
-                let loaded = flags.load(console)?;
+                let sources = flags.sources(console);
+                let loaded = sources.load()?;
                 logging::start(loaded.config.log, console.wants_colours())?;
                 tracing::info!(from = %provenance(&loaded), "configuration read");
-                (commands.run)(&loaded.config)?;
+                (commands.run)(&loaded.config, sources)?;
             }
             Command::Check { flags, output } => {
                 let loaded = flags.load(console)?;
@@ -219,6 +257,15 @@ impl Command {
             }
             Command::Files(command) => return command.execute(console),
             Command::Report(command) => return command.execute(console),
+            Command::Why { container, last, all, output, flags } => {
+                let loaded = flags.load(console)?;
+                let question = Question { container, last, all, format: output };
+                return (commands.why)(&loaded.config, &question, console.out);
+            }
+            Command::Status { flags, output } => {
+                let loaded = flags.load(console)?;
+                return (commands.status)(&loaded.config, output, console.out);
+            }
             Command::Record(flags) => return flags.execute(commands, console),
             Command::Replay(flags) => return flags.execute(console),
             Command::Plugin(command) => return command.execute(console),
@@ -251,7 +298,7 @@ impl Exits for UsageError {
 /// What a command prints cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write to standard output: {0}")]
-struct OutputError(#[source] io::Error);
+pub(crate) struct OutputError(#[source] io::Error);
 
 impl Exits for OutputError {
     fn exit(&self) -> Exit {
@@ -260,7 +307,7 @@ impl Exits for OutputError {
 }
 
 /// A reader that has seen enough, such as `head`, is no error.
-fn written(result: io::Result<()>) -> Result<(), OutputError> {
+pub(crate) fn written(result: io::Result<()>) -> Result<(), OutputError> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.map_err(OutputError),
@@ -328,7 +375,7 @@ mod tests {
         pub(super) err: String,
     }
 
-    fn run_that_fails(config: &Config) -> Result<(), Failure> {
+    fn run_that_fails(config: &Config, _: Reread) -> Result<(), Failure> {
         let cause = format!("no permission to watch {}", config.discovery.scope.name());
         Err(Failure::new(Exit::Permission, cause))
     }
@@ -342,13 +389,46 @@ mod tests {
         Ok(Exit::Failure)
     }
 
-    fn record_that_counts(_: &Config, request: &RecordRequest) -> Result<Summary, Failure> {
+    fn record_that_counts(
+        _: &Config,
+        _: Reread,
+        request: &RecordRequest,
+    ) -> Result<Summary, Failure> {
         let events = request.duration.map_or(0, |duration| duration.as_secs());
         Ok(Summary { events, ..Summary::default() })
     }
 
-    const COMMANDS: Commands =
-        Commands { run: run_that_fails, record: record_that_counts, doctor: doctor_that_finds };
+    fn why_that_repeats(
+        _: &Config,
+        question: &Question,
+        out: &mut dyn Write,
+    ) -> Result<Exit, Failure> {
+        written(write!(out, "{question:?}"))?;
+        Ok(Exit::Success)
+    }
+
+    const COMMANDS: Commands = Commands {
+        run: run_that_fails,
+        record: record_that_counts,
+        doctor: doctor_that_finds,
+        why: why_that_repeats,
+        status: doctor_that_finds,
+    };
+
+    #[test]
+    fn why_asks_for_a_container_or_for_all() {
+        let ask = |arguments: &[&str]| {
+            told_at(arguments, &[], false, Path::new("/nonexistent/whodunit.toml")).out
+        };
+        assert_eq!(
+            ask(&["why"]),
+            "Question { container: None, last: 5, all: false, format: Text }"
+        );
+        assert_eq!(
+            ask(&["why", "web", "-n", "2", "--all", "--output", "json"]),
+            "Question { container: Some(\"web\"), last: 2, all: true, format: Json }"
+        );
+    }
 
     fn told_at(
         arguments: &[&str],

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -14,8 +14,11 @@ use tokio::time::MissedTickBehavior;
 
 use crate::capture::{Capture, Command};
 use crate::cli::RecordRequest;
-use crate::config::{Config, Scope};
+use crate::config::{Config, Reread, Scope};
+use crate::control;
+use crate::death::DeathWatch;
 use crate::death::explanation::{ExplainedDeath, Explanation};
+use crate::death::history::{History, HistoryError};
 use crate::death::record::Subject;
 use crate::directory::Directory;
 use crate::discovery::root::{CgroupRoot, RootError};
@@ -23,19 +26,30 @@ use crate::discovery::{Discovery, DiscoveryError};
 use crate::event::{TickCause, UnixNanos};
 use crate::exit::{Exit, Exits, Failure};
 use crate::filter::Excluded;
+use crate::http;
 use crate::kernel::{Kernel, ProbeStatus, StartError, boot_time_ns, real_time_ns};
 use crate::lock::Lock;
+use crate::names::Namer;
 use crate::pipeline::Pipeline;
 use crate::plugin::{Clock, LoadError, PluginHost, PluginStatus, Probe, Surroundings, World};
+use crate::privilege;
 use crate::recording::{Recorder, Start, Summary};
+use crate::reload::Reloader;
 use crate::resolve::Resolver;
 use crate::resolve::stage::Stage;
+use crate::service;
 use crate::sink::{self, SinkError, SinkStatus, Sinks};
+use crate::status::{Board, Observer, Pulse, Vitals};
 
 /// How many processes are remembered by name.
 pub(crate) const PROCESSES: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
 /// How long plugins get, after the last tick, to hand out their last documents.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How long it may take between two beats.
+const MAIN_TURN: Duration = Duration::from_secs(10);
+
+/// How often the history of deaths is forced to the disk at most.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
 
 impl Exits for StartError {
     fn exit(&self) -> Exit {
@@ -97,6 +111,12 @@ impl Exits for SinkError {
     }
 }
 
+impl Exits for HistoryError {
+    fn exit(&self) -> Exit {
+        Exit::Failure
+    }
+}
+
 /// Something that the daemon asks of the system and does not get.
 #[derive(Debug, thiserror::Error)]
 #[error("{what} cannot be set up: {source}")]
@@ -111,65 +131,90 @@ impl Exits for SystemError {
     }
 }
 
-/// Runs until SIGTERM, SIGINT or SIGHUP, then writes the last reports.
+/// Runs until SIGTERM or SIGINT, then writes the last reports. SIGHUP reads the configuration again,
+/// which came from `sources`.
 ///
 /// # Errors
 ///
 /// If it cannot start. Once it runs, nothing but a signal ends it.
-pub fn run(config: &Config) -> Result<(), Failure> {
-    watch(config, None).map(drop)
+pub fn run(config: &Config, sources: Reread) -> Result<(), Failure> {
+    watch(config, sources, None).map(drop)
 }
 
-/// Runs as a daemon beside any other, with a recorder in the place of plugins.
+/// Runs beside any daemon, with a recorder in the place of plugins: a state folder of its own that goes
+/// away, and no network.
 ///
 /// # Errors
 ///
 /// If it cannot start, or if the recording cannot be written.
-pub fn record(config: &Config, request: &RecordRequest) -> Result<Summary, Failure> {
+pub fn record(
+    config: &Config,
+    sources: Reread,
+    request: &RecordRequest,
+) -> Result<Summary, Failure> {
     let state = tempfile::tempdir()
         .map_err(|source| SystemError { what: "a temporary state folder", source })?;
     let mut config = config.clone();
     config.daemon.state_dir = state.path().to_owned();
-    watch(&config, Some(request))
+    config.http.listen = None;
+    config.plugins.clear();
+    watch(&config, sources, Some(request))
 }
 
 /// The life of the daemon. The summary is that of the recording, if one is made.
-fn watch(config: &Config, recording: Option<&RecordRequest>) -> Result<Summary, Failure> {
+fn watch(
+    config: &Config,
+    sources: Reread,
+    recording: Option<&RecordRequest>,
+) -> Result<Summary, Failure> {
     let started = UnixNanos(real_time_ns());
     let _lock = Lock::take(&config.daemon.state_dir)?;
     let root = CgroupRoot::open(config.discovery.cgroup_root.as_deref())?;
     let cgroup_root = root.path().to_owned();
-    let kernel = Kernel::start(&config.capture)?;
+    let mut kernel = Kernel::start(&config.capture)?;
+    let history = History::open(&config.daemon.state_dir)?;
+    // Before any thread starts: each would have capabilities of its own.
+    if let Err(error) = privilege::give_up() {
+        tracing::warn!(%error, "the daemon keeps privileges that it does not need");
+    }
     say_coverage(kernel.probes());
 
     let directory = Arc::new(Directory::new(PROCESSES));
     let discovery = Discovery::new(
-        root,
+        root.clone(),
         config.discovery.scope,
         config.discovery.cgroups.clone(),
         kernel.own_cgroup(),
         Arc::clone(&directory),
     )?;
     let sinks = Sinks::start(sink::outputs_of(&config.plugins))?;
+    let surroundings = Arc::new(surroundings(discovery.scope(), started));
     let world = World {
         directory: Arc::clone(&directory),
-        surroundings: surroundings(discovery.scope(), started),
+        surroundings: Surroundings::clone(&surroundings),
         probes: kernel.probes().iter().map(Probe::from).collect(),
         clock: Clock::Machine,
     };
     let start = Start {
         time: started,
         booted: UnixNanos(real_time_ns().saturating_sub(boot_time_ns())),
-        surroundings: world.surroundings.clone(),
+        surroundings: Surroundings::clone(&surroundings),
         probes: world.probes.clone(),
     };
     let (failed, recorder_failed) = oneshot::channel();
     let recorder = recording
         .map(|request| Recorder::start(&request.path, &start, Arc::clone(&directory), failed))
         .transpose()?;
-    let cache_dir = &config.daemon.cache_dir;
-    let plugins =
-        PluginHost::load(&config.plugins, cache_dir, world, &sinks.outlet(), Box::new(say_death))?;
+    let mut historian = Historian { history, synced: Instant::now() };
+    let deliver = Box::new(move |death| historian.take(death));
+    let plugins = Arc::new(PluginHost::load(
+        &config.plugins,
+        &config.files,
+        &config.daemon.cache_dir,
+        world,
+        sinks.outlet(),
+        deliver,
+    )?);
     let mut dispatcher = plugins.dispatcher();
     let recorder = recorder.map(|(recorder, tap)| {
         dispatcher.record_to(tap);
@@ -179,8 +224,24 @@ fn watch(config: &Config, recording: Option<&RecordRequest>) -> Result<Summary, 
         Resolver::new(Arc::clone(&directory), Excluded::new(&config.files.exclude), cgroup_root);
     let stage = Stage::start(resolver, dispatcher)
         .map_err(|source| SystemError { what: "the resolving thread", source })?;
-    let pipeline = Pipeline::new(&config.files, directory);
+    let board = Arc::new(Board::default());
+    let main_pulse = Arc::new(Pulse::new("main", MAIN_TURN));
+    let pulses = vec![Arc::clone(board.pulse()), Arc::clone(&main_pulse), sinks.pulse()];
+    let observer = Observer {
+        board,
+        directory: Arc::clone(&directory),
+        probes: kernel.probes().into(),
+        plugins: Arc::clone(&plugins),
+        sinks: sinks.outlet(),
+        surroundings,
+        vitals: Arc::new(Vitals::new(pulses)),
+    };
+    let names = Namer::start(&config.discovery.host_root, Arc::clone(&directory))
+        .map_err(|source| SystemError { what: "the thread for names", source })?;
+    let pipeline = Pipeline::new(&config.files, Arc::clone(&directory));
     let scope = discovery.scope();
+    let ring = kernel.take_deaths();
+    let probes = kernel.probes().to_vec();
     let capture = Capture::new(
         kernel,
         discovery,
@@ -188,8 +249,22 @@ fn watch(config: &Config, recording: Option<&RecordRequest>) -> Result<Summary, 
         plugins.dispatcher(),
         stage,
         config.discovery.rescan,
+        Arc::clone(&observer.board),
     )?;
+    // After the first look at what is there: whoever lives in it is read before anything else happens.
+    let explainers = plugins.deaths();
+    let deaths = ring
+        .map(|ring| {
+            DeathWatch::start(ring, &probes, directory, root, move |death| explainers.put(death))
+        })
+        .transpose()
+        .map_err(|source| SystemError { what: "the thread of deaths", source })?;
+    let control = control::Server::bind(&config.daemon.state_dir)?;
+    let http = http::Server::start(&config.http, observer.clone())?;
 
+    // Before anybody is told that the daemon is there: a stop may come at once.
+    let signals =
+        Signals::listen().map_err(|source| SystemError { what: "waiting for signals", source })?;
     tracing::info!(
         scope = scope.name(),
         containers = capture.containers(),
@@ -201,17 +276,42 @@ fn watch(config: &Config, recording: Option<&RecordRequest>) -> Result<Summary, 
         .name("capture".to_owned())
         .spawn(move || capture.run(&inbox))
         .map_err(|source| SystemError { what: "the capture thread", source })?;
+    // A recorder runs no plugins, so it has nothing to read again.
+    let reloader = match recording {
+        Some(_) => None,
+        None => Some(Reloader::start(sources, config.clone(), Arc::clone(&plugins))),
+    };
+    let reloader =
+        reloader.transpose().map_err(|source| SystemError { what: "the reload thread", source })?;
     let end = RecordingEnd {
         after: recording.and_then(|request| request.duration),
         failed: recorder.is_some().then_some(recorder_failed),
     };
-    let until_signal = wait_for_signal(config.daemon.interval, end, &commands, &thread);
-    // Also where waiting failed: what was captured is reported in any case.
+    let vitals = Arc::clone(&observer.vitals);
+    let room = control::Room { observer };
+    service::ready();
+    let side = async {
+        tokio::select! {
+            ended = control.serve(room) => ended,
+            never = service::beat(&vitals, &main_pulse) => match never {},
+            why = end.wait() => {
+                tracing::info!(why, "stopping");
+                Ok(())
+            }
+        }
+    };
+    let served = signals.wait(config.daemon.interval, &commands, &thread, reloader.as_ref(), side);
+    service::stopping();
+    drop((control, http));
+    // It may have ended by itself.
     let _ = commands.send(Command::Stop);
     let capture_ended = thread.join();
+    // The programs are off their hooks by now: what is in the ring is all there is.
+    deaths.into_iter().for_each(DeathWatch::stop);
+    drop(names);
     report_end(plugins.stop(LAST_WORDS), sinks.stop());
     let recorded = recorder.map(Recorder::finish).transpose();
-    until_signal.map_err(|source| SystemError { what: "waiting for signals", source })?;
+    served.map_err(|source| SystemError { what: "the control socket", source })?;
     capture_ended.map_err(|_| {
         Failure::new(Exit::Failure, "the capture thread ended early; its last message says why")
     })?;
@@ -246,52 +346,85 @@ impl RecordingEnd {
     }
 }
 
-/// Ticks every interval, until SIGTERM, SIGINT, SIGHUP, the end of a recording, or the end of the
-/// capture thread.
-fn wait_for_signal(
-    interval: Duration,
-    end: RecordingEnd,
-    commands: &Sender<Command>,
-    capture: &JoinHandle<()>,
-) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut terminate: Signal = signal(SignalKind::terminate())?;
-        let mut interrupt: Signal = signal(SignalKind::interrupt())?;
-        // Without a handler a terminal that is closed would end the daemon without its last report.
-        let mut hang_up: Signal = signal(SignalKind::hangup())?;
-        // The first document is there at once: whoever waits for a report sees that there is one.
-        let mut ticks = tokio::time::interval(interval);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let end = end.wait();
-        tokio::pin!(end);
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => {
-                    tracing::info!(signal = "SIGTERM", "stopping");
-                    return Ok(());
-                }
-                _ = interrupt.recv() => {
-                    tracing::info!(signal = "SIGINT", "stopping");
-                    return Ok(());
-                }
-                _ = hang_up.recv() => {
-                    tracing::info!(signal = "SIGHUP", "stopping");
-                    return Ok(());
-                }
-                why = &mut end => {
-                    tracing::info!(why, "stopping");
-                    return Ok(());
-                }
-                _ = ticks.tick() => {
-                    let told = commands.send(Command::Tick(TickCause::Interval));
-                    if told.is_err() || capture.is_finished() {
-                        return Ok(());
-                    }
-                }
-            }
+/// Writes explained deaths into the history, and tells the log.
+struct Historian {
+    history: History,
+    synced: Instant,
+}
+
+impl Historian {
+    fn take(&mut self, explained: ExplainedDeath) {
+        let mut written = self.history.append(std::slice::from_ref(&explained));
+        // What is written outlives the daemon at once, and the machine's power from the next second on.
+        if self.synced.elapsed() >= SYNC_EVERY {
+            self.synced = Instant::now();
+            written = written.and_then(|()| self.history.sync());
         }
-    })
+        if let Err(error) = written {
+            tracing::error!(%error, "a death is not in the history");
+        }
+        say_death(explained);
+    }
+}
+
+/// The signals that the daemon acts on. From here on SIGTERM and SIGINT end it with its last reports, and
+/// not at once; SIGHUP reads the configuration again.
+struct Signals {
+    runtime: tokio::runtime::Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Signals> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let inside = runtime.enter();
+        let [terminate, interrupt, hang_up] =
+            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
+        drop(inside);
+        Ok(Signals { runtime, terminate: terminate?, interrupt: interrupt?, hang_up: hang_up? })
+    }
+
+    /// Ticks every interval, and lets `side` go on beside that, until a signal that ends the daemon comes, or
+    /// until the capture thread or `side` ends.
+    fn wait(
+        self,
+        interval: Duration,
+        commands: &Sender<Command>,
+        capture: &JoinHandle<()>,
+        reloader: Option<&Reloader>,
+        side: impl Future<Output = std::io::Result<()>>,
+    ) -> std::io::Result<()> {
+        let Signals { runtime, mut terminate, mut interrupt, mut hang_up } = self;
+        runtime.block_on(async {
+            // The first document is there at once: whoever waits for a report sees that there is one.
+            let mut ticks = tokio::time::interval(interval);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut side = std::pin::pin!(side);
+            loop {
+                let name = tokio::select! {
+                    _ = terminate.recv() => "SIGTERM",
+                    _ = interrupt.recv() => "SIGINT",
+                    _ = hang_up.recv() => {
+                        tracing::info!(signal = "SIGHUP", "reloading");
+                        reloader.iter().for_each(|reloader| reloader.reload());
+                        continue;
+                    }
+                    ended = &mut side => return ended,
+                    _ = ticks.tick() => {
+                        let told = commands.send(Command::Tick(TickCause::Interval));
+                        if told.is_err() || capture.is_finished() {
+                            return Ok(());
+                        }
+                        continue;
+                    }
+                };
+                tracing::info!(signal = name, "stopping");
+                return Ok(());
+            }
+        })
+    }
 }
 
 /// Says how plugins and sinks ended.

@@ -51,9 +51,54 @@ pub struct FileAccess<'a> {
     pub setup: bool,
     /// Which file was reached. None where none was.
     pub identity: Option<Identity>,
-    /// The path as asked for. Empty where it could not be read.
+    /// The path as asked for. Empty where it could not be read, and where the call has none.
     pub requested: &'a [u8],
+    /// Whether a symbolic link that the requested path itself names is followed.
+    pub follow: bool,
+    /// Inode number of the process's mount namespace, as in `/proc/<pid>/ns/mnt`.
+    pub mount_namespace: u32,
+    /// Number of the system call. None where no single one can be named.
+    pub syscall: Option<u32>,
+    /// What the kernel programs say beside.
+    marks: Flags,
     way: Way<'a>,
+}
+
+/// A request whose path the kernel did not resolve: what it takes to do so in the process's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lookup<'a> {
+    /// The path as asked for; never empty.
+    pub requested: &'a [u8],
+    /// The folder that a relative request starts at. None where it is not known, and for an absolute
+    /// request.
+    pub base: Option<Names<'a>>,
+    /// The process's root: where an absolute request starts, and what `..` does not leave. None where
+    /// it is not known.
+    pub root: Option<Names<'a>>,
+    /// Whether a symbolic link that the request itself names is followed.
+    pub follow: bool,
+    /// Inode number of the mount namespace that all this is in.
+    pub mount_namespace: u32,
+}
+
+/// A path as the kernel gives it: names, each with a final NUL, from the file up to the root of the
+/// mount namespace. No names are that root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Names<'a>(&'a [u8]);
+
+impl Names<'_> {
+    /// Appends the path, which begins with `/`. That of the root is `/`.
+    pub fn push_to(&self, path: &mut Vec<u8>) {
+        let names = self.0.strip_suffix(b"\0").unwrap_or(self.0);
+        if names.is_empty() {
+            path.push(b'/');
+            return;
+        }
+        for name in names.rsplit(|byte| *byte == 0) {
+            path.push(b'/');
+            path.extend_from_slice(name);
+        }
+    }
 }
 
 /// Which file.
@@ -76,13 +121,15 @@ pub struct Identity {
 /// How the path is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way<'a> {
-    /// The kernel resolved it: these are its names, each with a final NUL, from the file to the root.
-    Resolved(&'a [u8]),
+    /// The kernel resolved it.
+    Resolved(Names<'a>),
+    /// As `Resolved`, of a file whose name is gone from its folder.
+    Removed(Names<'a>),
     /// As `Resolved`, of a file that no mount of the process's namespace reaches.
-    Detached(&'a [u8]),
-    /// Only the request is known; a relative one starts at the folder of these names.
-    Requested(&'a [u8]),
-    /// Only the request is known, and where a relative one starts is not.
+    Detached(Names<'a>),
+    /// Only the request is known. A relative one starts at the base, an absolute one at the root.
+    Requested { base: Option<Names<'a>>, root: Option<Names<'a>>, base_removed: bool },
+    /// A file was reached, and its path is not known whole.
     Lost,
 }
 
@@ -123,11 +170,11 @@ pub fn decode(bytes: &[u8]) -> Result<Observation<'_>, DecodeError> {
         record_kind::FILE => {
             let (raw, text) = RawFile::read_from_prefix(bytes).map_err(|_| short)?;
             let requested = text.get(..raw.requested_length as usize).ok_or(short)?;
-            let components = text
-                .get(requested.len()..)
-                .and_then(|rest| rest.get(..raw.components_length as usize))
-                .ok_or(short)?;
-            file(&raw, requested, components).map(Observation::File)
+            let rest = &text[requested.len()..];
+            let components = rest.get(..raw.components_length as usize).ok_or(short)?;
+            let rest = &rest[components.len()..];
+            let root = rest.get(..raw.root_length as usize).ok_or(short)?;
+            file(&raw, requested, Names(components), Names(root)).map(Observation::File)
         }
         unknown => Err(DecodeError::Kind(unknown)),
     }
@@ -136,23 +183,31 @@ pub fn decode(bytes: &[u8]) -> Result<Observation<'_>, DecodeError> {
 fn file<'a>(
     raw: &RawFile,
     requested: &'a [u8],
-    components: &'a [u8],
+    components: Names<'a>,
+    root: Names<'a>,
 ) -> Result<FileAccess<'a>, DecodeError> {
     const S_IFMT: u32 = 0o170_000;
     const S_IFDIR: u32 = 0o040_000;
-    let kind = match raw.operation {
-        operation::OPEN => Kind::Open,
-        operation::EXEC => Kind::Exec,
-        unknown => return Err(DecodeError::Operation(unknown)),
-    };
+    let kind = kind_of(raw.operation)?;
     let has = |flag: u32| raw.flags & flag != 0;
-    let incomplete = has(file_flag::CUT) || has(file_flag::FAULT);
-    let way = match (has(file_flag::BASE), incomplete, has(file_flag::DETACHED)) {
-        (false, false, false) => Way::Resolved(components),
-        (false, false, true) => Way::Detached(components),
-        (true, false, false) => Way::Requested(components),
-        // A path without its beginning is another path: better none.
-        (_, true, _) | (true, _, true) => Way::Lost,
+    // A path without its beginning is another path: better none.
+    let whole = !has(file_flag::CUT | file_flag::FAULT);
+    let attached = !has(file_flag::DETACHED);
+    let way = if has(file_flag::BASE) {
+        let absolute = requested.starts_with(b"/");
+        Way::Requested {
+            base: (!absolute && whole && attached).then_some(components),
+            root: (!has(file_flag::ROOT_LOST)).then_some(root),
+            base_removed: has(file_flag::REMOVED),
+        }
+    } else if !whole {
+        Way::Lost
+    } else if !attached {
+        Way::Detached(components)
+    } else if has(file_flag::REMOVED) {
+        Way::Removed(components)
+    } else {
+        Way::Resolved(components)
     };
     let identity = (raw.inode != 0).then_some(Identity {
         device: raw.device,
@@ -162,6 +217,11 @@ fn file<'a>(
         write: raw.file_mode & FMODE_WRITE != 0,
         directory: raw.mode & S_IFMT == S_IFDIR,
     });
+    let marks = Flags::default()
+        .with_if(has(file_flag::COMPAT), Flags::COMPAT)
+        .with_if(has(file_flag::IO_URING), Flags::IO_URING)
+        .with_if(has(file_flag::DESTINATION), Flags::DESTINATION)
+        .with_if(has(file_flag::REQUEST_CUT), Flags::TRUNCATED);
     Ok(FileAccess {
         kind,
         outcome: raw.outcome,
@@ -173,26 +233,78 @@ fn file<'a>(
         setup: has(file_flag::SETUP),
         identity,
         requested,
+        follow: !has(file_flag::NO_FOLLOW),
+        mount_namespace: raw.mount_namespace,
+        syscall: has(file_flag::SYSCALL).then_some(raw.syscall),
+        marks,
         way,
     })
 }
 
-impl FileAccess<'_> {
+/// The kind of event that an operation is.
+pub(crate) fn kind_of(operation: u16) -> Result<Kind, DecodeError> {
+    Ok(match operation {
+        operation::OPEN => Kind::Open,
+        operation::EXEC => Kind::Exec,
+        operation::STAT => Kind::Stat,
+        operation::ACCESS => Kind::Access,
+        operation::READLINK => Kind::Readlink,
+        operation::CHDIR => Kind::Chdir,
+        operation::LIST => Kind::List,
+        operation::MAP => Kind::Map,
+        operation::LOAD => Kind::Load,
+        operation::FOLLOW => Kind::Follow,
+        operation::TRUNCATE => Kind::Truncate,
+        operation::RENAME => Kind::Rename,
+        operation::LINK => Kind::Link,
+        operation::UNLINK => Kind::Unlink,
+        operation::MAKE => Kind::Make,
+        operation::ATTRIBUTES => Kind::Attributes,
+        operation::OTHER_USE => Kind::OtherUse,
+        unknown => return Err(DecodeError::Operation(unknown)),
+    })
+}
+
+impl<'a> FileAccess<'a> {
+    /// What it takes to resolve the request in the process's place. None where the kernel did, and
+    /// where there is no request to resolve.
+    pub fn lookup(&self) -> Option<Lookup<'a>> {
+        match self.way {
+            Way::Requested { base, root, base_removed: false }
+                if !self.requested.is_empty() && !self.marks.contains(Flags::TRUNCATED) =>
+            {
+                Some(Lookup {
+                    requested: self.requested,
+                    base,
+                    root,
+                    follow: self.follow,
+                    mount_namespace: self.mount_namespace,
+                })
+            }
+            _ => None,
+        }
+    }
+
     /// Writes the path into `path`, which it clears first, and says what is known about it. The path
     /// is empty where nothing is known.
     pub fn path(&self, path: &mut Vec<u8>) -> Flags {
         path.clear();
-        let flags = Flags::default()
+        let flags = self
+            .marks
             .with_if(self.setup, Flags::SETUP)
             .with_if(self.identity.is_some_and(|file| file.write), Flags::WRITE)
             .with_if(self.identity.is_some_and(|file| file.directory), Flags::DIRECTORY);
         match self.way {
             Way::Resolved(names) => {
-                push_names(path, names);
+                names.push_to(path);
                 flags
             }
-            Way::Detached(names) if names.iter().any(|byte| *byte != 0) => {
-                push_names(path, names);
+            Way::Removed(names) => {
+                names.push_to(path);
+                flags.with(Flags::DETACHED)
+            }
+            Way::Detached(Names(names)) if names.iter().any(|byte| *byte != 0) => {
+                Names(names).push_to(path);
                 // `memfd:x` is a name, not a place below the root.
                 path.drain(..1);
                 flags.with(Flags::DETACHED)
@@ -202,35 +314,30 @@ impl FileAccess<'_> {
                 path.extend_from_slice(self.requested);
                 flags.with(Flags::DETACHED).with(Flags::UNRESOLVED)
             }
-            Way::Requested(_) | Way::Lost if self.requested.starts_with(b"/") => {
-                push_request(path, self.requested);
-                flags.with(Flags::UNRESOLVED)
-            }
-            Way::Requested(base) => {
-                if !self.requested.is_empty() {
-                    push_names(path, base);
-                    push_request(path, self.requested);
+            Way::Requested { base, root, base_removed } => {
+                let flags = flags.with(Flags::UNRESOLVED).with_if(base_removed, Flags::DETACHED);
+                if self.requested.is_empty() {
+                    return flags;
                 }
-                flags.with(Flags::UNRESOLVED)
+                let absolute = self.requested.starts_with(b"/");
+                let start = if absolute { root } else { base };
+                match start {
+                    Some(start) => {
+                        start.push_to(path);
+                        push_request(path, self.requested);
+                        flags
+                    }
+                    None => {
+                        path.extend_from_slice(self.requested);
+                        flags.with(Flags::TRUNCATED)
+                    }
+                }
             }
             Way::Lost => {
                 path.extend_from_slice(self.requested);
                 flags.with(Flags::UNRESOLVED).with(Flags::TRUNCATED)
             }
         }
-    }
-}
-
-/// Appends the path of names that stand from the file to the root.
-fn push_names(path: &mut Vec<u8>, names: &[u8]) {
-    let names = names.strip_suffix(b"\0").unwrap_or(names);
-    if names.is_empty() {
-        path.push(b'/');
-        return;
-    }
-    for name in names.rsplit(|byte| *byte == 0) {
-        path.push(b'/');
-        path.extend_from_slice(name);
     }
 }
 
@@ -310,7 +417,41 @@ mod tests {
     fn a_path_without_its_beginning_is_not_guessed() {
         let lost = Flags::UNRESOLVED.with(Flags::TRUNCATED);
         check(file_flag::CUT, b"deep", b"deep\0er\0", b"deep", lost);
-        check(file_flag::FAULT, b"/a/deep", b"", b"/a/deep", Flags::UNRESOLVED);
+        check(file_flag::FAULT, b"/a/deep", b"", b"/a/deep", lost);
+        let base = file_flag::BASE;
+        check(base | file_flag::CUT, b"deep", b"deep\0er\0", b"deep", lost);
+        check(base | file_flag::ROOT_LOST, b"/a", b"", b"/a", lost);
+        // Where the root is does not matter to what starts elsewhere.
+        check(base | file_flag::ROOT_LOST, b"a", b"etc\0", b"/etc/a", Flags::UNRESOLVED);
+    }
+
+    #[test]
+    fn a_request_below_another_root_is_told_with_it() {
+        let mut bytes = record(file_flag::BASE | file_flag::NO_FOLLOW, b"../b", b"srv\0jail\0");
+        let root = b"jail\0";
+        bytes.extend_from_slice(root);
+        let at = std::mem::offset_of!(RawFile, root_length);
+        bytes[at..at + 4].copy_from_slice(&(root.len() as u32).to_ne_bytes());
+        let Ok(Observation::File(access)) = decode(&bytes) else { panic!("no file record") };
+        let lookup = access.lookup().unwrap();
+        let text = |names: Option<Names<'_>>| {
+            let mut path = Vec::new();
+            names.unwrap().push_to(&mut path);
+            String::from_utf8(path).unwrap()
+        };
+        assert_eq!((text(lookup.base), text(lookup.root)), ("/jail/srv".into(), "/jail".into()));
+        assert!(!lookup.follow);
+        let mut path = Vec::new();
+        assert_eq!(access.path(&mut path), Flags::UNRESOLVED);
+        assert_eq!(path, b"/jail/srv/../b");
+    }
+
+    #[test]
+    fn a_removed_file_has_the_path_that_it_had() {
+        check(file_flag::REMOVED, b"/tmp/x", b"x\0tmp\0", b"/tmp/x", Flags::DETACHED);
+        let base = file_flag::BASE | file_flag::REMOVED;
+        let gone = Flags::DETACHED.with(Flags::UNRESOLVED);
+        check(base, b"x", b"gone\0tmp\0", b"/tmp/gone/x", gone);
     }
 
     #[test]
@@ -339,7 +480,7 @@ mod tests {
     fn every_start_of_noise_is_decoded_or_refused() {
         // All values of the first two bytes, over lengths around the sizes of the records.
         for kind in 0..=u16::MAX {
-            for length in [2, 31, 32, 95, 96, 160] {
+            for length in [2, 31, 32, 111, 112, 160] {
                 let mut bytes = vec![0xff; length];
                 bytes[..2].copy_from_slice(&kind.to_ne_bytes());
                 let known = [1, 2, 16].contains(&kind);

@@ -96,6 +96,10 @@ pub struct FileKey {
     pub outcome: OutcomeClass,
     /// Whether the container runtime did it before the container's program ran.
     pub setup: bool,
+    /// Whether it is the second path of a call with two.
+    pub destination: bool,
+    /// Mount namespace of a path that is not resolved; 0 where there is a file, which is itself anywhere.
+    pub mount_namespace: u32,
 }
 
 /// Whether an event is news.
@@ -211,6 +215,8 @@ mod tests {
             operation: Kind::Open,
             outcome: OutcomeClass::Done,
             setup: false,
+            destination: false,
+            mount_namespace: 0,
         }
     }
 
@@ -244,6 +250,8 @@ mod tests {
             FileKey { operation: Kind::Exec, ..base },
             FileKey { outcome: OutcomeClass::Absent, ..base },
             FileKey { setup: true, ..base },
+            FileKey { destination: true, ..base },
+            FileKey { mount_namespace: 1, ..base },
         ];
         let mut dedup = Dedup::new(capacity(16));
         assert_eq!(dedup.admit(base), Verdict::New);

@@ -68,6 +68,15 @@ pub struct Process {
     pub container: ContainerId,
 }
 
+/// Whose a cgroup is, once that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// A container's.
+    Container(ContainerId),
+    /// Nobody's who is watched.
+    Nobody,
+}
+
 struct Processes {
     by_key: LruCache<(u32, u64), ProcessId>,
     next: u32,
@@ -77,6 +86,7 @@ struct Processes {
 pub struct Directory {
     containers: DashMap<ContainerId, Container>,
     mounts: DashMap<ContainerId, Arc<[Mount]>>,
+    owners: DashMap<CgroupId, Owner>,
     processes: DashMap<ProcessId, Process>,
     process_ids: Mutex<Processes>,
 }
@@ -87,6 +97,7 @@ impl Directory {
         Directory {
             containers: DashMap::new(),
             mounts: DashMap::new(),
+            owners: DashMap::new(),
             processes: DashMap::new(),
             process_ids: Mutex::new(Processes { by_key: LruCache::new(processes), next: 1 }),
         }
@@ -126,6 +137,21 @@ impl Directory {
     /// Every container, in no order.
     pub fn containers(&self) -> Vec<Container> {
         self.containers.iter().map(|entry| entry.clone()).collect()
+    }
+
+    /// Whose a cgroup is. None where that is not known: not yet, or no longer.
+    pub fn owner(&self, cgroup: CgroupId) -> Option<Owner> {
+        self.owners.get(&cgroup).map(|entry| *entry)
+    }
+
+    /// Remembers whose a cgroup is.
+    pub fn put_owner(&self, cgroup: CgroupId, owner: Owner) {
+        self.owners.insert(cgroup, owner);
+    }
+
+    /// Forgets whose a cgroup was.
+    pub fn remove_owner(&self, cgroup: CgroupId) {
+        self.owners.remove(&cgroup);
     }
 
     /// The number of the process with this pid and start time; a new one if it is new.

@@ -11,7 +11,11 @@ use std::sync::{Mutex, PoisonError};
 use crate::cli;
 use crate::config::keys::{self, Key, Shape};
 use crate::config::{BUILTINS, Config, Setting};
+use crate::decode;
 use crate::exit::Exit;
+use crate::http;
+use crate::kernel::roads;
+use crate::privilege;
 
 /// Tests run at the same time, and some write to the same page.
 static WRITING: Mutex<()> = Mutex::new(());
@@ -55,6 +59,10 @@ fn shape(shape: &Shape) -> (&'static str, String) {
         Shape::Path => "path",
         Shape::Prefixes => "list of paths",
         Shape::Subtrees => "list of cgroups",
+        Shape::Events => "list of kinds",
+        Shape::Patterns => "list of patterns",
+        Shape::Sha256 => "hash",
+        Shape::Address => "address",
         Shape::Name => "name",
         Shape::Source => "source",
         Shape::Table(_) | Shape::Free => "table",
@@ -208,10 +216,81 @@ fn flags() {
 }
 
 #[test]
+fn calls() {
+    let mut page =
+        String::from("| call | event | path | 64-bit | 32-bit |\n|---|---|---|---|---|\n");
+    for call in roads::CALLS_OF_FILES {
+        let event =
+            decode::kind_of(call.operation()).expect("the table knows the operations").name();
+        let path = if call.is_resolved() { "kernel" } else { "request" };
+        let seen = |number: Option<u16>| if number.is_some() { "seen" } else { "no such call" };
+        let (native, compat) = (seen(call.x86_64()), seen(call.ia32()));
+        let name = call.name.trim_end_matches(" (32-bit)");
+        writeln!(page, "| `{name}` | `{event}` | {path} | {native} | {compat} |").unwrap();
+    }
+    check("coverage.md", "calls", &page);
+}
+
+#[test]
 fn exit_codes() {
     let mut page = String::from("| code | meaning |\n|---|---|\n");
     for exit in Exit::ALL {
         writeln!(page, "| {} | {} |", exit.code(), exit.meaning()).unwrap();
     }
     check("cli.md", "exit codes", &page);
+}
+
+#[test]
+fn metrics() {
+    let mut page = String::from("| metric | kind | labels | meaning |\n|---|---|---|---|\n");
+    for metric in http::METRICS {
+        let kind = match metric.kind {
+            http::MetricKind::Counter => "counter",
+            http::MetricKind::Gauge => "gauge",
+        };
+        let labels: Vec<String> = metric.labels.iter().map(|it| format!("`{it}`")).collect();
+        let (name, labels) = (metric.name, labels.join(", "));
+        writeln!(page, "| `{name}` | {kind} | {labels} | {} |", cell(metric.help)).unwrap();
+    }
+    check("metrics.md", "metrics", &page);
+}
+
+#[test]
+fn http_paths() {
+    let mut page = String::from("| path | token | answer |\n|---|---|---|\n");
+    for route in http::ROUTES {
+        let token = if route.guarded { "needed" } else { "" };
+        writeln!(page, "| `{}` | {token} | {} |", route.path, cell(route.summary)).unwrap();
+    }
+    check("operating.md", "paths", &page);
+}
+
+/// Words of a text that begin like a metric of ours.
+fn metrics_in(text: &str) -> impl Iterator<Item = &str> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':');
+    text.split(move |c| !is_name(c)).filter(|word| word.starts_with("whodunit_"))
+}
+
+#[test]
+fn every_metric_that_rules_and_dashboards_name_exists() {
+    for (file, at_least) in [("prometheus/rules.yml", 10), ("grafana/whodunit.json", 10)] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(file);
+        let text = std::fs::read_to_string(path).unwrap();
+        let mut named = 0;
+        for name in metrics_in(&text) {
+            assert!(http::METRICS.iter().any(|metric| metric.name == name), "{file}: {name}");
+            named += 1;
+        }
+        assert!(named >= at_least, "{file} names {named}");
+    }
+}
+
+#[test]
+fn capabilities() {
+    let mut page = String::from("| capability | to | without it |\n|---|---|---|\n");
+    for need in privilege::NEEDED {
+        let (capability, purpose, without) = (need.capability, need.purpose, need.without);
+        writeln!(page, "| `{capability}` | {purpose} | {without} |").unwrap();
+    }
+    check("deploying.md", "capabilities", &page);
 }

@@ -1,7 +1,7 @@
 //! What this machine can do: the kernel, its BTF, its cgroups, our capabilities, the probes.
 //!
 //! Finds out by doing: a probe counts as live if its programs were loaded and attached just now. Leaves
-//! nothing behind but a mounted tracefs, if that was missing.
+//! nothing behind.
 
 use std::io::Write;
 use std::path::Path;
@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::discovery::root::CgroupRoot;
 use crate::exit::{Exit, Failure};
 use crate::kernel::Kernel;
+use crate::privilege;
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -135,23 +136,20 @@ fn hybrid(root: &Path) -> String {
     }
 }
 
-/// The capabilities that capture needs. Older kernels know only `CAP_SYS_ADMIN` for all of it.
+/// The capabilities that the daemon needs.
 fn capabilities() -> Check {
-    use caps::{CapSet, Capability};
-    const NEEDED: [(Capability, &str); 3] = [
-        (Capability::CAP_BPF, "load programs and maps"),
-        (Capability::CAP_PERFMON, "read kernel structures and attach to tracepoints"),
-        (Capability::CAP_DAC_READ_SEARCH, "read tracefs and cgroups of others"),
-    ];
-    let has = |capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
-    let missing: Vec<String> = NEEDED
-        .iter()
-        .filter(|(capability, _)| !has(*capability) && !has(Capability::CAP_SYS_ADMIN))
-        .map(|(capability, what)| format!("{capability} ({what})"))
-        .collect();
+    let missing = privilege::missing();
     let outcome = if missing.is_empty() {
-        Ok("CAP_BPF, CAP_PERFMON and CAP_DAC_READ_SEARCH, or what includes them".to_owned())
+        let names: Vec<String> =
+            privilege::NEEDED.iter().map(|need| need.capability.to_string()).collect();
+        Ok(format!("{}, or what includes them", names.join(", ")))
     } else {
+        let missing: Vec<String> = missing
+            .iter()
+            .map(|need| {
+                format!("{} ({}; without it {})", need.capability, need.purpose, need.without)
+            })
+            .collect();
         Err(format!("missing {}: run as root, or grant them", missing.join(", ")))
     };
     Check::new("capabilities", outcome)

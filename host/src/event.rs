@@ -230,16 +230,19 @@ pub enum AttributeKey {
     Mount,
     /// Number of the system call, in the table of its architecture (that of ia32 with the flag `compat`).
     Syscall,
+    /// What a filter's verdict said.
+    Tag,
 }
 
 impl AttributeKey {
     /// Every key, in the order of the codes.
-    pub const ALL: [AttributeKey; 5] = [
+    pub const ALL: [AttributeKey; 6] = [
         AttributeKey::Device,
         AttributeKey::Inode,
         AttributeKey::FileSystem,
         AttributeKey::Mount,
         AttributeKey::Syscall,
+        AttributeKey::Tag,
     ];
 
     /// The key of that number. None where this daemon knows none.
@@ -255,6 +258,7 @@ impl AttributeKey {
             AttributeKey::FileSystem => 3,
             AttributeKey::Mount => 4,
             AttributeKey::Syscall => 5,
+            AttributeKey::Tag => 6,
         }
     }
 }
@@ -326,6 +330,25 @@ impl Batch {
         let offset = u32::try_from(self.text.len()).expect("a batch's text is far below 4 GiB");
         self.text.extend_from_slice(bytes);
         Span { offset, length: bytes.len() as u32 }
+    }
+
+    /// Adds an event of another batch, with its text and attributes.
+    pub fn push_event_of(&mut self, other: &Batch, event: &Event) -> &mut Event {
+        let attributes_first = self.attributes.len() as u32;
+        self.attributes.extend_from_slice(other.attributes_of(event));
+        let path = self.push_text(other.text_of(event.path));
+        let requested = match event.requested == event.path {
+            true => path,
+            false => self.push_text(other.text_of(event.requested)),
+        };
+        self.events.push(Event { path, requested, attributes_first, ..*event });
+        self.events.last_mut().expect("one was pushed")
+    }
+
+    /// The attributes of an event of this batch.
+    pub fn attributes_of(&self, event: &Event) -> &[Attribute] {
+        let first = event.attributes_first as usize;
+        &self.attributes[first..][..event.attributes_count as usize]
     }
 
     /// The bytes of a span of this batch.

@@ -2,10 +2,12 @@
 //!
 //! `ARCHITECTURE.md` at the top of the repository has the map.
 
+mod admission;
 pub mod attribute;
 pub mod capture;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod daemon;
 pub mod death;
 pub mod decode;
@@ -17,16 +19,24 @@ pub mod doctor;
 pub mod event;
 pub mod exit;
 pub mod filter;
+pub mod http;
 pub mod kernel;
+pub mod kinds;
 pub mod lock;
 pub mod logging;
+pub mod names;
 pub mod pipeline;
 pub mod plugin;
+pub mod privilege;
 pub mod recording;
+pub mod reload;
 pub mod report;
 pub mod resolve;
 pub mod scaffold;
+pub mod service;
 pub mod sink;
+pub mod status;
+pub mod why;
 
 #[cfg(test)]
 mod docs;

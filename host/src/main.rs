@@ -6,10 +6,16 @@ use std::process::ExitCode;
 
 use whodunit::cli::{self, Commands, Console};
 use whodunit::config::STANDARD_FILE;
-use whodunit::{daemon, doctor};
+use whodunit::{daemon, doctor, status, why};
 
 fn main() -> ExitCode {
-    let commands = Commands { run: daemon::run, record: daemon::record, doctor: doctor::run };
+    let commands = Commands {
+        run: daemon::run,
+        record: daemon::record,
+        doctor: doctor::run,
+        why: why::run,
+        status: status::run,
+    };
     let mut console = Console {
         variable: &|name| std::env::var_os(name),
         standard_file: Path::new(STANDARD_FILE),

@@ -22,10 +22,33 @@ use crate::kernel::KernelCounters;
 /// How many events a batch holds before it is handed on: enough to make the cost of a guest call small.
 pub const BATCH_EVENTS: usize = 512;
 
+/// The counters by operation, in the order of the kernel's.
+const RECEIVED: [&str; whodunit_ebpf::operation::COUNT] = [
+    "received.open",
+    "received.exec",
+    "received.stat",
+    "received.access",
+    "received.readlink",
+    "received.chdir",
+    "received.list",
+    "received.map",
+    "received.load",
+    "received.follow",
+    "received.truncate",
+    "received.rename",
+    "received.link",
+    "received.unlink",
+    "received.make",
+    "received.attributes",
+    "received.other-use",
+];
+
 /// The stations between attribution and dispatch.
 pub struct Pipeline {
     directory: Arc<Directory>,
     excluded: Excluded,
+    /// Every event is admitted: behind the filters, repeats are dropped and counted.
+    leaves_repeats: bool,
     hasher: PathHasher,
     dedup_capacity: NonZeroUsize,
     accounts: HashMap<ContainerId, Account>,
@@ -56,6 +79,7 @@ impl Pipeline {
         Pipeline {
             directory,
             excluded: Excluded::new(&files.exclude),
+            leaves_repeats: false,
             hasher: PathHasher::new(),
             dedup_capacity: NonZeroUsize::new(files.dedup_capacity).unwrap_or(NonZeroUsize::MIN),
             accounts: HashMap::new(),
@@ -63,6 +87,12 @@ impl Pipeline {
             sequence: 0,
             path: Vec::new(),
         }
+    }
+
+    /// Admits repeats from now on: filters are asked about every event, and what they keep is
+    /// deduplicated behind them. What does not go on there is taken off the admitted there.
+    pub fn leave_repeats_to_filters(&mut self) {
+        self.leaves_repeats = true;
     }
 
     /// Opens a container's account and admits the event of its start.
@@ -123,6 +153,10 @@ impl Pipeline {
             account.counts.count_excluded();
             return;
         }
+        if self.leaves_repeats {
+            account.counts.count(Verdict::New);
+            return self.admit(container, access, flags, time);
+        }
         let verdict = account.dedup.admit(FileKey {
             path: self.hasher.hash(&self.path),
             inode: access.identity.map_or(0, |file| file.inode),
@@ -130,6 +164,8 @@ impl Pipeline {
             operation: access.kind,
             outcome: OutcomeClass::of(access.outcome),
             setup: access.setup,
+            destination: flags.contains(Flags::DESTINATION),
+            mount_namespace: if access.identity.is_some() { 0 } else { access.mount_namespace },
         });
         account.counts.count(verdict);
         match verdict {
@@ -155,11 +191,25 @@ impl Pipeline {
             push(AttributeKey::FileSystem, file.file_system);
             push(AttributeKey::Mount, u64::from(file.mount));
         }
+        if let Some(syscall) = access.syscall {
+            let (key, value) = (AttributeKey::Syscall, u64::from(syscall));
+            self.batch.attributes.push(Attribute { key, value });
+        }
         let path = self.batch.push_text(&self.path);
         let requested = if access.requested == self.path {
             path
         } else {
             self.batch.push_text(access.requested)
+        };
+        let root = access.lookup().and_then(|lookup| lookup.root).map(|root| {
+            self.path.clear();
+            root.push_to(&mut self.path);
+            self.batch.push_text(&self.path)
+        });
+        let standpoint = Standpoint {
+            mount_namespace: access.mount_namespace,
+            no_follow: !access.follow,
+            root: root.unwrap_or_default(),
         };
         self.sequence += 1;
         self.batch.events.push(Event {
@@ -174,7 +224,7 @@ impl Pipeline {
             requested,
             attributes_first,
             attributes_count: self.batch.attributes.len() as u32 - attributes_first,
-            standpoint: Standpoint::default(),
+            standpoint,
         });
     }
 
@@ -255,7 +305,7 @@ impl Account {
     ) -> ContainerTotals {
         let mut kernel = self.retired;
         kernel.add(&counters);
-        let counted = kernel.received + kernel.setup;
+        let counted = kernel.received() + kernel.setup;
         let counted_before = std::mem::replace(&mut self.counted, counted);
         let ticked_before = std::mem::replace(&mut self.ticked, now);
         if counted != counted_before && self.last_event.is_none_or(|last| last < ticked_before) {
@@ -263,15 +313,19 @@ impl Account {
             self.last_event = Some(container.ended.unwrap_or(now));
         }
         let mut totals = vec![
-            Counter { name: "received", value: kernel.received },
+            Counter { name: "received", value: kernel.received() },
             Counter { name: "setup", value: kernel.setup },
         ];
         let counts =
             FileCounts { duplicate: self.counts.duplicate + kernel.absorbed, ..self.counts };
         totals.extend(counts.counters());
-        for (name, value) in
-            [("lost.ring-full", kernel.ring_full), ("lost.path-unreadable", self.unreadable)]
-        {
+        let by_operation = RECEIVED.into_iter().zip(kernel.by_operation);
+        for (name, value) in by_operation.chain([
+            ("lost.ring-full", kernel.ring_full),
+            ("lost.throttled", kernel.throttled),
+            ("lost.interrupted", kernel.busy),
+            ("lost.path-unreadable", self.unreadable),
+        ]) {
             if value != 0 {
                 totals.push(Counter { name, value });
             }
@@ -342,6 +396,12 @@ mod tests {
         pipeline.file(container, &access, UnixNanos(time));
     }
 
+    fn opens(number: u64) -> [u64; whodunit_ebpf::operation::COUNT] {
+        let mut by_operation = [0; whodunit_ebpf::operation::COUNT];
+        by_operation[0] = number;
+        by_operation
+    }
+
     fn counter(totals: &ContainerTotals, name: &str) -> u64 {
         totals.counters.iter().find(|found| found.name == name).map_or(0, |found| found.value)
     }
@@ -360,7 +420,8 @@ mod tests {
             .map(|event| (event.sequence, event.container, batch.text_of(event.path)))
             .collect();
         assert_eq!(seen, [(3, WEB, &b"/etc/passwd"[..]), (4, DB, b"/etc/passwd")]);
-        let kernel = KernelCounters { received: 3, submitted: 3, ..KernelCounters::default() };
+        let kernel =
+            KernelCounters { by_operation: opens(3), submitted: 3, ..KernelCounters::default() };
         let totals = pipeline.totals(WEB, kernel, UnixNanos(9)).unwrap();
         let counted =
             ["received", "admitted", "duplicate", "excluded"].map(|n| counter(&totals, n));
@@ -382,13 +443,14 @@ mod tests {
     fn what_the_kernel_absorbed_moves_the_last_event_to_the_tick_after_it() {
         let mut pipeline = pipeline(8);
         access(&mut pipeline, WEB, "/a", 5);
-        let mut kernel = KernelCounters { received: 1, submitted: 1, ..KernelCounters::default() };
+        let mut kernel =
+            KernelCounters { by_operation: opens(1), submitted: 1, ..KernelCounters::default() };
         let last = |pipeline: &mut Pipeline, kernel, now| {
             pipeline.totals(WEB, kernel, UnixNanos(now)).unwrap().last_event
         };
         assert_eq!(last(&mut pipeline, kernel, 10), Some(UnixNanos(5)));
         assert_eq!(last(&mut pipeline, kernel, 20), Some(UnixNanos(5)));
-        kernel.received += 1;
+        kernel.by_operation[0] += 1;
         kernel.absorbed += 1;
         assert_eq!(last(&mut pipeline, kernel, 30), Some(UnixNanos(30)));
         assert_eq!(last(&mut pipeline, kernel, 40), Some(UnixNanos(30)));
@@ -397,9 +459,11 @@ mod tests {
     #[test]
     fn a_nested_cgroup_that_is_gone_still_counts() {
         let mut pipeline = pipeline(8);
-        let nested = KernelCounters { received: 4, absorbed: 4, ..KernelCounters::default() };
+        let nested =
+            KernelCounters { by_operation: opens(4), absorbed: 4, ..KernelCounters::default() };
         pipeline.retire(WEB, &nested);
-        let own = KernelCounters { received: 2, absorbed: 2, ..KernelCounters::default() };
+        let own =
+            KernelCounters { by_operation: opens(2), absorbed: 2, ..KernelCounters::default() };
         let totals = pipeline.ended(WEB, own, UnixNanos(9)).unwrap();
         assert_eq!((counter(&totals, "received"), counter(&totals, "duplicate")), (6, 6));
         assert!(pipeline.totals(WEB, own, UnixNanos(9)).is_none());

@@ -20,7 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         about_capture("capture::prefixes_of_the_configuration_are_left_out", custom_prefixes),
         about_capture("capture::a_missing_file_is_missing_and_not_used", missing),
         about_capture("capture::a_refused_file_is_refused_with_its_errno", refused),
-        about_capture("capture::a_symbolic_link_is_reported_as_what_it_leads_to", symlinks),
+        about_capture("capture::a_symbolic_link_is_listed_beside_what_it_leads_to", symlinks),
         about_capture("capture::a_relative_path_is_reported_whole", relative),
         about_capture("capture::paths_of_any_bytes_arrive_escaped", odd_bytes),
         about_capture("capture::a_long_path_arrives_whole", long_path),
@@ -113,6 +113,12 @@ fn symlinks() -> Outcome {
     let entry = report.container(&container)?;
     entry.expect_files(&["/bin/busybox", "/srv/deep/other", "/srv/target"])?;
     entry.expect_list("unresolved", &[])?;
+    let links = json!([
+        { "path": "/data", "target": "srv/deep" },
+        { "path": "/etc/absolute", "target": "/srv/target" },
+        { "path": "/etc/chain", "target": "absolute" },
+    ]);
+    expect_eq("the links crossed", &entry.0["links"], &links)?;
     entry.expect_events(6)
 }
 

@@ -6,16 +6,20 @@ use std::process::{Command, Output, Stdio};
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 use whodunit_containers::daemon::binary;
+use whodunit_containers::{DaemonConfig, Pod};
 
-use crate::report::expect_eq;
+use crate::discovery::{let_work, worker};
+use crate::report::{expect_eq, last_report};
 use crate::{Outcome, about_capture, about_containers};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         about_capture("commands::doctor_finds_every_probe_live", doctor_finds_every_probe_live),
         about_containers("commands::doctor_names_what_is_missing", doctor_names_what_is_missing),
+        about_capture("commands::privileges_are_given_up_after_the_start", gives_up_privileges),
         about_containers("commands::version_names_the_contract", version_names_the_contract),
         about_containers("commands::check_prints_what_can_be_checked_again", check_round_trip),
+        about_capture("commands::files_and_report_read_what_the_daemon_wrote", files_and_report),
         about_capture("commands::reports_go_to_standard_output", reports_go_to_standard_output),
     ]
 }
@@ -71,10 +75,66 @@ fn doctor_names_what_is_missing() -> Outcome {
     expect_words(&output, &["MISS  capabilities", "CAP_BPF", "CAP_PERFMON", "MISS  bpf"])
 }
 
+/// Every thread of a running daemon has a few capabilities only, and none can get more.
+fn gives_up_privileges() -> Outcome {
+    // By `linux/capability.h`: DAC_OVERRIDE 1, DAC_READ_SEARCH 2, SYS_PTRACE 19, BPF 39.
+    const KEPT: u64 = 1 << 1 | 1 << 2 | 1 << 19 | 1 << 39;
+    let pod = Pod::new("privilege")?;
+    let _container = pod.container("app").start()?;
+    let config = DaemonConfig::for_pod(&pod)?;
+    let daemon = config.start()?;
+    let mut threads = 0;
+    for task in std::fs::read_dir(format!("/proc/{}/task", daemon.pid()))? {
+        let status = std::fs::read_to_string(task?.path().join("status"))?;
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.map(str::trim).unwrap_or_default().to_owned()
+        };
+        for set in ["CapEff:", "CapPrm:", "CapBnd:"] {
+            let more = u64::from_str_radix(&field(set), 16)? & !KEPT;
+            expect_eq(&format!("more than is kept, in {set} of {}", field("Name:")), &more, &0)?;
+        }
+        expect_eq("no_new_privs", &field("NoNewPrivs:").as_str(), &"1")?;
+        threads += 1;
+    }
+    expect_eq("there are threads", &(threads > 3), &true)
+}
+
 fn version_names_the_contract() -> Outcome {
     let output = whodunit(&["version"])?.output()?;
     expect_eq("exit code", &output.status.code(), &Some(0))?;
     expect_words(&output, &["whodunit 0.1.0", "(static)", "plugin contract: whodunit:plugin@0.1.0"])
+}
+
+fn files_and_report() -> Outcome {
+    let pod = Pod::new("commands")?;
+    let builder = pod.container("app").file("/etc/used", "", 0o644).symlink("/way", "/etc");
+    let mut container = worker(builder, "cat /way/used /etc/missing; true").start()?;
+    let config = DaemonConfig::for_pod(&pod)?;
+    let daemon = config.start()?;
+    let_work(&mut container)?;
+    last_report(&config, daemon)?;
+    let report = config.report_path().display().to_string();
+    let output = whodunit(&["files", container.id(), "--report", &report])?.output()?;
+    expect_eq("exit code", &output.status.code(), &Some(0))?;
+    let words = [
+        "/etc/used",
+        "open",
+        "image",
+        "/way/used",
+        "/way -> /etc",
+        "not there (1):\n  /etc/missing",
+    ];
+    expect_words(&output, &words)?;
+    let all = whodunit(&["files"])?.env("WHODUNIT_REPORT", &report).output()?;
+    expect_words(&all, &["CONTAINER", container.id(), "running"])?;
+    let summary = whodunit(&["report", "summary", &report])?.output()?;
+    expect_words(&summary, &["/etc", "MOUNT", "image"])?;
+    let same = whodunit(&["report", "diff", &report, &report])?.output()?;
+    expect_words(&same, &["no difference"])?;
+    let merged = whodunit(&["report", "merge", &report, &report, "--output", "json"])?.output()?;
+    let merged: Value = serde_json::from_slice(&merged.stdout)?;
+    expect_eq("replicas", &merged["containers"][0]["replicas"], &Value::from(2))
 }
 
 fn check_round_trip() -> Outcome {

@@ -5,19 +5,27 @@
 //! run in parallel. A trial that cannot run on this machine is ignored and says why.
 
 mod bad_input;
+mod browser;
 mod capture;
 mod commands;
 mod crash;
+mod deaths;
 mod discovery;
 mod documents;
 mod guests;
 mod harness;
 mod hostile;
+mod http;
 mod languages;
 mod machine;
+mod names;
 mod recording;
 mod report;
 mod restart;
+mod roads;
+mod slim;
+mod status;
+mod swaps;
 mod volume;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -35,15 +43,22 @@ fn main() -> std::process::ExitCode {
         harness::trials(),
         discovery::trials(),
         capture::trials(),
+        roads::trials(),
         restart::trials(),
+        swaps::trials(),
         recording::trials(),
         languages::trials(),
         documents::trials(),
         volume::trials(),
         crash::trials(),
+        deaths::trials(),
         hostile::trials(),
+        slim::trials(),
         commands::trials(),
         bad_input::trials(),
+        status::trials(),
+        http::trials(),
+        names::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }

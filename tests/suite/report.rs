@@ -78,11 +78,11 @@ impl Report {
                 .unwrap_or_default();
             expect_eq("lost_total", &number(&container["lost_total"]), &lost)?;
             let seen = number(&counters["received"]) + number(&counters["setup"]);
-            let accounted =
-                ["admitted", "excluded", "duplicate"].map(|name| number(&counters[name]));
+            let accounted = ["admitted", "excluded", "filtered", "duplicate"]
+                .map(|name| number(&counters[name]));
             expect_eq(
                 &format!(
-                    "received + setup = admitted + excluded + duplicate + lost: {container:#}"
+                    "received + setup = admitted + excluded + filtered + duplicate + lost: {container:#}"
                 ),
                 &seen,
                 &(accounted.iter().sum::<u64>() + lost),

@@ -5,10 +5,13 @@
 //! as ratios to the untraced work. A row that does not do what it should, such as one that loses events,
 //! fails the run; one that is slower than its target is only shown as missed.
 
+mod peer;
+mod real;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,6 +19,9 @@ use serde::Serialize;
 use whodunit_containers::condition::wait_until;
 use whodunit_containers::daemon::read_report;
 use whodunit_containers::{Cgroup, CgroupError, Daemon, DaemonConfig, DaemonError};
+
+use peer::Peer;
+use real::{RealPrograms, RealWork};
 
 use crate::setup::{self, Purpose, SetupError};
 use crate::workspace::{Built, CargoError, Workspace};
@@ -80,6 +86,15 @@ struct Row {
 impl Row {
     fn new(row: &'static str, unit: &'static str, ours: f64, target: f64) -> Row {
         let met = ours <= target;
+        Row::judged(row, unit, ours, target, met)
+    }
+
+    /// A row of which more is better.
+    fn at_least(row: &'static str, unit: &'static str, ours: f64, target: f64) -> Row {
+        Row::judged(row, unit, ours, target, ours >= target)
+    }
+
+    fn judged(row: &'static str, unit: &'static str, ours: f64, target: f64, met: bool) -> Row {
         Row { row, unit, ours, others: Vec::new(), target, met, remark: String::new() }
     }
 }
@@ -126,6 +141,13 @@ struct Work {
     files: u64,
     /// Whether it is done in the traced cgroup.
     traced: bool,
+}
+
+/// What the report of some work must count; None where nobody knows it.
+#[derive(Clone, Copy, Debug)]
+struct Expected {
+    events: Option<u64>,
+    files: Option<u64>,
 }
 
 /// Nanoseconds of one turn of some work, by who traced it. Medians.
@@ -178,7 +200,7 @@ pub(crate) fn run(
     json: Option<PathBuf>,
     rounds: usize,
 ) -> Result<ExitCode, BenchError> {
-    setup::run(&[Purpose::Build, Purpose::Containers, Purpose::Bench])?;
+    setup::run(&[Purpose::Build, Purpose::Containers, Purpose::Test, Purpose::Bench])?;
     let built = workspace.build(
         &["build", "--release", "--package=whodunit", "--package=whodunit-tests", "--bins"],
         &[],
@@ -221,7 +243,9 @@ impl Bench {
     fn rows(&self, daemon: &Path) -> Result<Vec<Row>, BenchError> {
         let mut rows = self.opens(daemon, "hot opens", HOT_OPENS, HOT_FILES, 1.30)?;
         rows.extend(self.opens(daemon, "cold opens", COLD_FILES, COLD_FILES, 1.50)?);
+        rows.extend(self.rates(daemon)?);
         rows.extend(self.bystander(daemon)?);
+        rows.extend(self.real_work(daemon)?);
         rows.extend(self.idle(daemon)?);
         Ok(rows)
     }
@@ -257,6 +281,78 @@ impl Bench {
         let resident = median(own.iter().map(|own| own.resident_bytes).collect());
         cpu_row.remark += &format!("; resident afterwards {:.1} MB", resident / 1e6);
         Ok(vec![row, cpu_row])
+    }
+
+    /// How many events of as many processes as there are CPUs arrive, or are counted, without a loss.
+    fn rates(&self, daemon: &Path) -> Result<Vec<Row>, BenchError> {
+        let processes = thread::available_parallelism().map_or(1, usize::from);
+        let mut rows = Vec::new();
+        for (name, times, files, target) in [
+            ("most events without loss, hot", HOT_OPENS, HOT_FILES, 1.0),
+            ("most events without loss, new", COLD_FILES, COLD_FILES, 0.3),
+        ] {
+            let arguments = [
+                "opens".to_owned(),
+                times.to_string(),
+                self.files.path().display().to_string(),
+                files.to_string(),
+            ];
+            let events = (times + 2) * processes as u64;
+            let work =
+                Work { arguments: arguments.to_vec(), events, files: files + 1, traced: true };
+            let run = || -> Result<f64, BenchError> {
+                let start = Instant::now();
+                let all: Vec<Result<f64, BenchError>> = thread::scope(|scope| {
+                    let threads: Vec<_> =
+                        (0..processes).map(|_| scope.spawn(|| self.load(&work))).collect();
+                    threads
+                        .into_iter()
+                        .map(|thread| thread.join().expect("a load does not panic"))
+                        .collect()
+                });
+                all.into_iter().collect::<Result<Vec<f64>, _>>()?;
+                Ok(start.elapsed().as_nanos() as f64 / events as f64)
+            };
+            let expected = Expected { events: Some(events), files: Some(work.files) };
+            let measured =
+                self.measure_with(daemon, name, &Tracer::PEERS, &run, expected, &mut Vec::new())?;
+            // Millions a second from nanoseconds of one.
+            let rate = |nanoseconds: f64| 1e3 / nanoseconds;
+            let mut row = Row::at_least(name, "M/s", rate(measured.of(Tracer::Whodunit)), target);
+            row.others = Tracer::PEERS
+                .map(|peer| (peer.name().to_owned(), rate(measured.of(peer))))
+                .to_vec();
+            row.remark = format!(
+                "{processes} processes, as fast as they can; untraced {:.2}; ours exact, 0 lost; what peers \
+                 lose is not counted",
+                rate(measured.of(Tracer::Nobody))
+            );
+            rows.push(row);
+        }
+        Ok(rows)
+    }
+
+    /// Programs that people run.
+    fn real_work(&self, daemon: &Path) -> Result<Vec<Row>, BenchError> {
+        progress("real work: unpacking");
+        let programs = RealPrograms::unpack()?;
+        let mut rows = Vec::new();
+        for work in RealWork::ALL {
+            let run = || programs.measure(work, &self.traced);
+            let expected = Expected { events: None, files: None };
+            let measured = self.measure_with(
+                daemon,
+                work.name(),
+                &Tracer::PEERS,
+                &run,
+                expected,
+                &mut Vec::new(),
+            )?;
+            let mut row = measured.times_untraced(work.name(), work.target());
+            row.remark += " a turn; 0 lost";
+            rows.push(row);
+        }
+        Ok(rows)
     }
 
     /// What a container that nobody asked about pays.
@@ -341,6 +437,20 @@ impl Bench {
         work: &Work,
         own: &mut Vec<Own>,
     ) -> Result<Measured, BenchError> {
+        let expected = Expected { events: Some(work.events), files: Some(work.files) };
+        self.measure_with(daemon, name, peers, &|| self.load(work), expected, own)
+    }
+
+    /// As `measure`, of any work. It gives the nanoseconds of one turn.
+    fn measure_with(
+        &self,
+        daemon: &Path,
+        name: &str,
+        peers: &[Tracer],
+        run: &dyn Fn() -> Result<f64, BenchError>,
+        expected: Expected,
+        own: &mut Vec<Own>,
+    ) -> Result<Measured, BenchError> {
         let mut order = vec![Tracer::Nobody];
         order.extend(peers);
         order.push(Tracer::Whodunit);
@@ -351,12 +461,12 @@ impl Bench {
             for tracer in there_and_back {
                 progress(&format!("{name}: round {round} of {}: {}", self.rounds, tracer.name()));
                 let time = match tracer {
-                    Tracer::Nobody => self.load(work)?,
+                    Tracer::Nobody => run()?,
                     Tracer::Opensnoop | Tracer::Bpftrace => {
                         let _peer = Peer::start(*tracer)?;
-                        self.load(work)?
+                        run()?
                     }
-                    Tracer::Whodunit => self.load_traced(daemon, work, own)?,
+                    Tracer::Whodunit => self.run_traced(daemon, run, expected, own)?,
                 };
                 let slot = times.iter_mut().find(|(known, _)| known == tracer);
                 slot.into_iter().for_each(|(_, times)| times.push(time));
@@ -385,10 +495,11 @@ impl Bench {
     }
 
     /// Does the work while the daemon watches, and holds its report against the truth.
-    fn load_traced(
+    fn run_traced(
         &self,
         daemon: &Path,
-        work: &Work,
+        run: &dyn Fn() -> Result<f64, BenchError>,
+        expected: Expected,
         own: &mut Vec<Own>,
     ) -> Result<f64, BenchError> {
         let config = DaemonConfig::for_cgroups(&[self.traced.path()])?
@@ -398,11 +509,11 @@ impl Bench {
             .interval(Duration::from_secs(30));
         let running = config.start()?;
         let before = cpu_time(running.pid())?;
-        let time = self.load(work)?;
-        if work.events > 0 {
+        let time = run()?;
+        if let Some(events) = expected.events.filter(|events| *events > 0) {
             let used = wait_for_quiet(&running)? - before;
             own.push(Own {
-                cpu_per_event_ns: used.as_nanos() as f64 / work.events as f64,
+                cpu_per_event_ns: used.as_nanos() as f64 / events as f64,
                 resident_bytes: resident_bytes(running.pid())?,
             });
         }
@@ -411,11 +522,12 @@ impl Bench {
         let events = report["total_events"].as_u64();
         let dropped = report["dropped_events"].as_u64();
         let files = report["containers"][0]["unique_files"].as_u64();
-        if (events, dropped, files) != (Some(work.events), Some(0), Some(work.files)) {
+        let right = |found: Option<u64>, truth: Option<u64>| truth.is_none() || found == truth;
+        if !right(events, expected.events) || dropped != Some(0) || !right(files, expected.files) {
             return Err(BenchError::Wrong(format!(
                 "the report counts {events:?} events, {dropped:?} dropped and {files:?} files, and \
-                 the truth is {}, 0 and {}",
-                work.events, work.files
+                 the truth is {:?}, 0 and {:?}",
+                expected.events, expected.files
             )));
         }
         Ok(time)
@@ -433,87 +545,6 @@ fn wait_for_quiet(daemon: &Daemon<'_>) -> Result<Duration, BenchError> {
         quiet
     });
     Ok(last)
-}
-
-/// A peer that traces.
-struct Peer {
-    child: Child,
-}
-
-impl Peer {
-    fn start(tracer: Tracer) -> Result<Peer, BenchError> {
-        let mut command = match tracer {
-            Tracer::Bpftrace => {
-                let mut command = Command::new("bpftrace");
-                command.env("BPFTRACE_MAP_KEYS_MAX", (2 * COLD_FILES).to_string()).args([
-                    "-e",
-                    "tracepoint:syscalls:sys_enter_openat { @[str(args->filename)] = count(); }",
-                ]);
-                command
-            }
-            _ => Command::new("opensnoop"),
-        };
-        let name = tracer.name();
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(io_error(format!("start {name}")))?;
-        // What it says is read and thrown away, as the cheapest reader would.
-        let pipes: [Option<Box<dyn io::Read + Send>>; 2] = [
-            child.stdout.take().map(|pipe| Box::new(pipe) as Box<dyn io::Read + Send>),
-            child.stderr.take().map(|pipe| Box::new(pipe) as Box<dyn io::Read + Send>),
-        ];
-        for mut pipe in pipes.into_iter().flatten() {
-            thread::spawn(move || io::copy(&mut pipe, &mut io::sink()));
-        }
-        let mut peer = Peer { child };
-        // Into a pipe neither says in time that it traces. It does once it holds its perf events, and
-        // once there come no more of them.
-        let mut before = 0;
-        let attached = wait_until(PATIENCE, || {
-            let now = peer.perf_events();
-            thread::sleep(Duration::from_millis(300));
-            let settled = now > 0 && now == before;
-            before = now;
-            settled
-        });
-        match peer.child.try_wait() {
-            Ok(Some(status)) => {
-                return Err(BenchError::Wrong(format!(
-                    "{name} ended ({status}) and does not trace"
-                )));
-            }
-            Ok(None) | Err(_) if attached => {}
-            Ok(None) | Err(_) => {
-                return Err(BenchError::Wrong(format!("{name} did not start to trace")));
-            }
-        }
-        Ok(peer)
-    }
-
-    /// How many perf events it holds, by which programs hang on tracepoints.
-    fn perf_events(&self) -> usize {
-        let folder = format!("/proc/{}/fd", self.child.id());
-        let links = fs::read_dir(folder).into_iter().flatten().flatten();
-        links
-            .filter_map(|entry| fs::read_link(entry.path()).ok())
-            .filter(|target| target.to_string_lossy().contains("perf_event"))
-            .count()
-    }
-
-    fn resident_bytes(&self) -> Result<f64, BenchError> {
-        resident_bytes(self.child.id())
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        // Killed, or bpftrace would print its whole map.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// The CPU time that a process has used, from the scheduler's own clock of each thread.

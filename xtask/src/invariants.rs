@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
+use crate::contract;
 use crate::steps::Claim;
 
 /// The folders at the top, each with its line in `ARCHITECTURE.md` or `DESIGN`: a new one is a decision.
@@ -57,6 +58,7 @@ pub(crate) fn claims(root: &Path) -> Vec<Claim> {
             name: "every link between documents leads somewhere",
             problems: broken_links(root, &sources),
         },
+        contract::claim(root),
         Claim { name: "the top-level folders are the known ones", problems: unknown_tops(&paths) },
     ]
 }

@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod build;
+mod contract;
 mod coverage;
 mod demo;
 mod elf;

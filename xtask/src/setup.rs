@@ -88,6 +88,16 @@ pub(crate) enum SetupError {
         /// What the system said.
         cause: io::Error,
     },
+    /// A folder for packages.
+    #[error("{what} cannot be kept in {}: {cause}", folder.display())]
+    Folder {
+        /// What is missing.
+        what: &'static str,
+        /// The folder.
+        folder: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
     /// A program failed.
     #[error("{what} is missing and `{command}` failed ({status}); its messages are above")]
     Failed {
@@ -185,6 +195,20 @@ const NEEDS: &[Need] = &[
         install: |installer| installer.apt(&["busybox-static"]),
     },
     Need {
+        what: "a compiler for musl",
+        purpose: Purpose::Test,
+        probe: "there is no musl-gcc",
+        is_met: || program("musl-gcc").is_some(),
+        install: |installer| installer.apt(&["musl-tools"]),
+    },
+    Need {
+        what: "a C library for 32-bit programs",
+        purpose: Purpose::Test,
+        probe: "there is no /usr/lib32/libc.a",
+        is_met: || cfg!(not(target_arch = "x86_64")) || Path::new("/usr/lib32/libc.a").exists(),
+        install: |installer| installer.apt(&["gcc-multilib"]),
+    },
+    Need {
         what: "rustfmt and clippy",
         purpose: Purpose::Test,
         probe: "`cargo fmt --version` or `cargo clippy --version` does not run",
@@ -204,6 +228,38 @@ const NEEDS: &[Need] = &[
         probe: "`qemu-system-x86_64 --version` does not run",
         is_met: || program(EMULATOR).is_some_and(|path| runs(&path)),
         install: |installer| installer.apt(&["qemu-system-x86"]),
+    },
+    Need {
+        what: "Debian's nginx, redis and PostgreSQL, as packages",
+        purpose: Purpose::Test,
+        probe: "they are not all below target/debian",
+        is_met: || SERVERS.iter().all(|(name, _)| packages_of(name).is_dir()),
+        install: |installer| {
+            let missing = SERVERS.iter().filter(|(name, _)| !packages_of(name).is_dir());
+            missing.into_iter().try_for_each(|(name, packages)| installer.download(name, packages))
+        },
+    },
+    Need {
+        what: "Prometheus with promtool",
+        purpose: Purpose::Test,
+        probe: "`promtool --version` or `prometheus --version` does not run",
+        is_met: || {
+            ["promtool", "prometheus"]
+                .into_iter()
+                .all(|name| program(name).is_some_and(|path| runs(&path)))
+        },
+        install: |installer| installer.apt(&["prometheus"]),
+    },
+    Need {
+        what: "Chromium with its driver",
+        purpose: Purpose::Test,
+        probe: "`chromium --version` or `chromedriver --version` does not run",
+        is_met: || {
+            ["chromium", "chromedriver"]
+                .into_iter()
+                .all(|name| program(name).is_some_and(|path| runs(&path)))
+        },
+        install: |installer| installer.apt(&["chromium", "chromium-driver"]),
     },
     Need {
         what: "zig, which compiles plugins in C",
@@ -247,6 +303,13 @@ const NEEDS: &[Need] = &[
         install: |installer| installer.apt(&["bpftrace"]),
     },
     Need {
+        what: "Debian's wrk, as a package",
+        purpose: Purpose::Bench,
+        probe: "it is not below target/debian",
+        is_met: || packages_of("wrk").is_dir(),
+        install: |installer| installer.download("wrk", &["wrk"]),
+    },
+    Need {
         what: "opensnoop of libbpf-tools",
         purpose: Purpose::Bench,
         probe: "there is none",
@@ -254,6 +317,19 @@ const NEEDS: &[Need] = &[
         install: |installer| installer.apt(&["libbpf-tools"]),
     },
 ];
+
+/// The servers that are run from a root of nothing but their packages, with what they need beside their
+/// dependencies: a shell is essential in Debian, so that no package asks for it.
+const SERVERS: [(&str, &[&str]); 3] = [
+    ("nginx", &["nginx"]),
+    ("redis", &["redis-server", "redis-tools"]),
+    ("postgresql", &["postgresql", "dash"]),
+];
+
+/// Where the packages of a server lie.
+pub(crate) fn packages_of(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/debian").join(name)
+}
 
 /// Installs what is missing for these purposes.
 pub(crate) fn run(purposes: &[Purpose]) -> Result<(), SetupError> {
@@ -325,6 +401,39 @@ impl Installer {
             self.lists_are_fresh = true;
         }
         self.run(apt_get().args(["install", "--yes", "--no-install-recommends"]).args(packages))
+    }
+
+    /// Fetches packages with everything that they depend on, whatever is installed here, and installs
+    /// nothing.
+    fn download(&mut self, name: &str, packages: &[&str]) -> Result<(), SetupError> {
+        let what = self.what;
+        if toolchain::in_path("apt-get").is_none() {
+            return Err(SetupError::NoApt { what, packages: packages.join(" ") });
+        }
+        let begun = packages_of(&format!("{name}.part"));
+        let status = begun.join("status");
+        let made = std::fs::create_dir_all(begun.join("partial"))
+            // The status of a system on which nothing is installed.
+            .and_then(|()| std::fs::write(&status, ""));
+        made.map_err(|cause| self.no_folder(&begun, cause))?;
+        let mut apt = apt_get();
+        apt.args(["install", "--yes", "--no-install-recommends", "--download-only"])
+            .args(["-o", "Debug::NoLocking=1"])
+            .arg("-o")
+            .arg(format!("Dir::State::status={}", status.display()))
+            .arg("-o")
+            .arg(format!("Dir::Cache::archives={}", begun.display()))
+            .args(packages);
+        if self.run(&mut apt).is_err() {
+            // The lists may be too old to name packages that are still there.
+            let _ = self.run(apt_get().arg("update"));
+            self.run(&mut apt)?;
+        }
+        std::fs::rename(&begun, packages_of(name)).map_err(|cause| self.no_folder(&begun, cause))
+    }
+
+    fn no_folder(&self, folder: &Path, cause: io::Error) -> SetupError {
+        SetupError::Folder { what: self.what, folder: folder.to_owned(), cause }
     }
 
     /// Lets rustup change the current toolchain.

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::plugin_project::{ComponentizeFlags, NewFlags};
 use super::recordings::{no_deaths, sentence, world_of};
 use super::{ConfigurationFlags, Console, FindingsFormat, UsageError, written};
-use crate::config::{self, BUILTINS, Limits, PluginSource};
+use crate::config::{self, BUILTINS, PluginSource};
 use crate::directory::Directory;
 use crate::exit::{Exit, Failure};
 use crate::logging;
@@ -210,8 +210,10 @@ impl RunFlags {
         });
         let cache = CacheDir::of(console)?;
         let world = world_of(replay.start(), &directory);
-        let plugins = PluginHost::load(&[plugin], cache.path(), world, &outlet, no_deaths())?;
-        let replayed = replay.run(&directory, &plugins.dispatcher());
+        let (files, clock) = (config::Files::default(), world.clock.clone());
+        let plugins =
+            PluginHost::load(&[plugin], &files, cache.path(), world, outlet, no_deaths())?;
+        let replayed = replay.run(&directory, &plugins.dispatcher(), &clock);
         let statuses = plugins.stop(LAST_WORDS);
         let documents =
             std::mem::take(&mut *documents.lock().unwrap_or_else(PoisonError::into_inner));
@@ -248,13 +250,7 @@ fn plugin_of(source: &str, config: serde_json::Value) -> config::Plugin {
         Some(name) => (name.to_owned(), PluginSource::Builtin(name.to_owned())),
         None => (name_of(Path::new(source)), PluginSource::File(PathBuf::from(source))),
     };
-    config::Plugin {
-        name,
-        source,
-        limits: Limits::default(),
-        outputs: std::collections::BTreeMap::new(),
-        config,
-    }
+    config::Plugin { config, ..config::Plugin::new(name, source) }
 }
 
 /// A name that the TOML takes, made of a file's.

@@ -48,12 +48,12 @@ impl RecordFlags {
         commands: &Commands,
         console: &mut Console<'_>,
     ) -> Result<Exit, Failure> {
-        let mut loaded = self.flags.load(console)?;
+        let sources = self.flags.sources(console);
+        let loaded = sources.load()?;
         let duration = self.duration.as_deref().map(duration).transpose()?;
         logging::start(loaded.config.log, console.wants_colours())?;
-        loaded.config.plugins.clear();
         let request = RecordRequest { path: self.out.clone(), duration };
-        let summary = (commands.record)(&loaded.config, &request)?;
+        let summary = (commands.record)(&loaded.config, sources, &request)?;
         written(writeln!(
             console.err,
             "whodunit: {}: {} events of {} containers, {} ticks, {} bytes{}",
@@ -101,9 +101,11 @@ fn replay(config: &Config, recording: &std::path::Path) -> Result<Replayed, Fail
     let directory = Arc::new(Directory::new(crate::daemon::PROCESSES));
     let sinks = Sinks::start(sink::outputs_of(&config.plugins))?;
     let world = world_of(replay.start(), &directory);
-    let (cache_dir, outlet) = (&config.daemon.cache_dir, sinks.outlet());
-    let plugins = PluginHost::load(&config.plugins, cache_dir, world, &outlet, no_deaths())?;
-    let replayed = replay.run(&directory, &plugins.dispatcher());
+    let (cache_dir, clock, outlet) =
+        (&config.daemon.cache_dir, world.clock.clone(), sinks.outlet());
+    let files = &config.files;
+    let plugins = PluginHost::load(&config.plugins, files, cache_dir, world, outlet, no_deaths())?;
+    let replayed = replay.run(&directory, &plugins.dispatcher(), &clock);
     crate::daemon::report_end(plugins.stop(LAST_WORDS), sinks.stop());
     Ok(replayed?)
 }
@@ -119,7 +121,7 @@ pub(super) fn world_of(start: &Start, directory: &Arc<Directory>) -> World {
         directory: Arc::clone(directory),
         surroundings: start.surroundings.clone(),
         probes: start.probes.clone(),
-        clock: Clock::Recorded { start: start.time, booted: start.booted },
+        clock: Clock::recorded(start.time, start.booted),
     }
 }
 

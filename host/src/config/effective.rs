@@ -9,7 +9,9 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
-use super::{Config, LogFormat, LogLevel, Output, PluginSource, Scope, values};
+use super::{
+    Config, LogFormat, LogLevel, OnFailure, Output, Overflow, PluginSource, Scope, Wasi, values,
+};
 
 /// The prefix of a source that is shipped inside the binary.
 pub(super) const BUILTIN_PREFIX: &str = "builtin:";
@@ -39,23 +41,18 @@ pub(super) fn size<T: Copy + TryInto<u64>, S: Serializer>(
     to.serialize_str(&values::size_text(bytes))
 }
 
-impl Serialize for Scope {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(self.name())
-    }
+/// Types that stand as one word in the TOML.
+macro_rules! serialize_as_word {
+    ($($type:ty),*) => {$(
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.serialize_str(self.name())
+            }
+        }
+    )*};
 }
 
-impl Serialize for LogLevel {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(self.name())
-    }
-}
-
-impl Serialize for LogFormat {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(self.name())
-    }
-}
+serialize_as_word!(Scope, LogLevel, LogFormat, OnFailure, Overflow, Wasi);
 
 impl Serialize for PluginSource {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::values;
-use super::{LogFormat, LogLevel, Scope};
+use super::{LogFormat, LogLevel, OnFailure, Overflow, Scope, Wasi};
 
 /// One key.
 #[derive(Debug)]
@@ -57,6 +57,14 @@ pub enum Shape {
     Prefixes,
     /// A list of cgroup paths.
     Subtrees,
+    /// A list of event kinds.
+    Events,
+    /// A list of patterns of container names.
+    Patterns,
+    /// A SHA-256 hash.
+    Sha256,
+    /// Where to listen: an address with a port, or a port of loopback.
+    Address,
     /// The name of a plugin or an output.
     Name,
     /// Where a component comes from.
@@ -90,6 +98,12 @@ impl Shape {
             Shape::Subtrees => String::from(
                 "a list of cgroups below the root, such as [\"system.slice/nginx.service\"]",
             ),
+            Shape::Events => {
+                String::from("a list of event kinds such as [\"files\", \"oom-kill\"]")
+            }
+            Shape::Patterns => String::from("a list of container names such as [\"app-*\"]"),
+            Shape::Sha256 => String::from("64 hexadecimal digits, as `sha256sum` prints them"),
+            Shape::Address => values::expected_address(),
             Shape::Name => String::from(NAME_RULE),
             Shape::Source => String::from("\"builtin:NAME\" or the path of a component file"),
             Shape::Table(_) | Shape::Free => String::from("a table"),
@@ -112,6 +126,10 @@ impl Shape {
             | Shape::Path
             | Shape::Prefixes
             | Shape::Subtrees
+            | Shape::Events
+            | Shape::Patterns
+            | Shape::Sha256
+            | Shape::Address
             | Shape::Name
             | Shape::Source
             | Shape::Free => None,
@@ -174,12 +192,18 @@ pub static ROOT: &[Key] = &[
     optional("files", Shape::Table(FILES), "Which file events are admitted"),
     optional("capture", Shape::Table(CAPTURE), "Sizes of the kernel's maps and rings"),
     optional("daemon", Shape::Table(DAEMON), "Where the daemon keeps what is its own"),
+    optional(
+        "http",
+        Shape::Table(HTTP),
+        "What is told over HTTP: metrics, health, a read-only API and a page",
+    ),
     optional("log", Shape::Table(LOG), "What the daemon says on standard error"),
     optional(
         "plugin",
         Shape::Tables(PLUGIN),
         "The plugins, one `[[plugin]]` each. Where there is none, `builtin:report-json` runs under \
-         the name `report` and writes `report.json` in `daemon.state_dir`",
+         the name `report` and writes `report.json` in `daemon.state_dir`, and \
+         `builtin:death-explainer` explains deaths",
     ),
 ];
 
@@ -212,6 +236,12 @@ static DISCOVERY: &[Key] = &[
         "rescan",
         Shape::Duration { least: Duration::from_secs(1), most: DAY },
         "How often the whole cgroup tree is read again, to repair what the live events missed",
+    ),
+    optional(
+        "host_root",
+        Shape::Path,
+        "Where the root of the machine's file system is, as the daemon sees it: below it are the files by \
+         which runtimes name containers",
     ),
 ];
 
@@ -267,6 +297,27 @@ static DAEMON: &[Key] = &[
     ),
 ];
 
+static HTTP: &[Key] = &[
+    optional(
+        "listen",
+        Shape::Address,
+        "Where HTTP is answered: an address and a port, or a port alone for this machine or pod only \
+         (`127.0.0.1`). Without it, nowhere",
+    ),
+    optional(
+        "token_file",
+        Shape::Path,
+        "File with one line, the token that requests have to carry as `Authorization: Bearer TOKEN`. \
+         Without it, whoever reaches the address may read",
+    ),
+    optional(
+        "metrics_containers",
+        Shape::Count { least: 1, most: 100_000 },
+        "How many containers have metrics of their own: those that were found first. The counters of the \
+         others are summed",
+    ),
+];
+
 static LOG: &[Key] = &[
     optional(
         "level",
@@ -293,6 +344,42 @@ static PLUGIN: &[Key] = &[
         Shape::Source,
         "A plugin that is shipped inside the binary (`builtin:NAME`), or the path of a component",
     ),
+    optional(
+        "sha256",
+        Shape::Sha256,
+        "The component has to have this hash, or it is refused: at the start and whenever it changes",
+    ),
+    optional(
+        "events",
+        Shape::Events,
+        "The kinds of events that the plugin gets: names of kinds, or `files`, `processes` and \
+         `containers` for all kinds about them. Without it, every kind",
+    ),
+    optional(
+        "containers",
+        Shape::Patterns,
+        "The containers whose events and totals the plugin gets, by patterns of their names with `*`, \
+         `?`, `[...]` and `{a,b}`. Without it, every container",
+    ),
+    optional(
+        "on_failure",
+        Shape::Word(&[OnFailure::Open.name(), OnFailure::Closed.name()]),
+        "For filters: what becomes of events that it did not judge, because it failed or was being \
+         replaced. `open` lets them go on, `closed` drops them and counts `lost.filter-failed`",
+    ),
+    optional(
+        "overflow",
+        Shape::Word(&[Overflow::DropNewest.name(), Overflow::DropOldest.name()]),
+        "What is dropped when `limits.queue` events wait for the plugin. Either is counted, and told to \
+         the plugin at its next call",
+    ),
+    optional(
+        "wasi",
+        Shape::Word(&[Wasi::None.name(), Wasi::Stub.name()]),
+        "What the plugin gets of the WebAssembly System Interface: nothing at all, or functions that \
+         know nothing and give nothing (no files, no environment, closed streams, a clock at zero), for \
+         languages whose components import it without need",
+    ),
     optional("limits", Shape::Table(LIMITS), "What the plugin may use"),
     optional(
         "outputs",
@@ -316,7 +403,7 @@ static LIMITS: &[Key] = &[
     optional(
         "queue",
         Shape::Count { least: 1_024, most: 16_777_216 },
-        "Events that wait for the plugin at most. Newer ones are dropped and counted",
+        "Events that wait for the plugin at most. What is more is dropped and counted",
     ),
     optional(
         "output",
@@ -345,6 +432,9 @@ mod tests {
             ("discovery.scope", Scope::ALL.map(Scope::name).to_vec()),
             ("log.level", LogLevel::ALL.map(LogLevel::name).to_vec()),
             ("log.format", LogFormat::ALL.map(LogFormat::name).to_vec()),
+            ("plugin.on_failure", OnFailure::ALL.map(OnFailure::name).to_vec()),
+            ("plugin.overflow", Overflow::ALL.map(Overflow::name).to_vec()),
+            ("plugin.wasi", Wasi::ALL.map(Wasi::name).to_vec()),
         ] {
             let Shape::Word(words) = key(path).shape else { panic!("{path} holds words") };
             assert_eq!(words, names);

@@ -35,6 +35,37 @@ pub struct Sources<'a> {
     pub overrides: &'a [Override],
 }
 
+/// Where a configuration came from, kept to read it again.
+#[derive(Clone, Debug)]
+pub struct Reread {
+    /// See [`Sources::file`].
+    pub named: Option<PathBuf>,
+    /// See [`Sources::standard_file`].
+    pub standard_file: PathBuf,
+    /// See [`Sources::overrides`].
+    pub overrides: Vec<Override>,
+}
+
+impl Reread {
+    /// Reads, joins and checks all sources, as they are now.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`].
+    pub fn load(&self) -> Result<Loaded, LoadError> {
+        load(Sources {
+            file: self.named.as_deref(),
+            standard_file: &self.standard_file,
+            overrides: &self.overrides,
+        })
+    }
+
+    /// The absolute path of the file that is read, whether it exists or not.
+    pub fn file(&self) -> Option<PathBuf> {
+        std::path::absolute(self.named.as_deref().unwrap_or(&self.standard_file)).ok()
+    }
+}
+
 /// A configuration, and what it was made of.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {
@@ -172,7 +203,7 @@ fn join(draft: Draft, changes: &Changes) -> Result<(Config, Vec<Problem>), Overr
     let mut problems = Vec::new();
     changes.apply(&mut config);
     problems.extend(scope_and_subtrees(&mut config, changes, &places)?);
-    let standard = || vec![Plugin::standard(&config.daemon.state_dir)];
+    let standard = || Plugin::standard(&config.daemon.state_dir);
     config.plugins = plugins.unwrap_or_else(standard);
     redirect_report(&mut config.plugins, changes)?;
     problems.extend(same_file(&config, changes, &places)?);

@@ -13,13 +13,14 @@ mod values;
 pub mod keys;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
 
 pub use diagnostic::{Invalid, Problem};
-pub use load::{LoadError, Loaded, MAX_FILE_BYTES, STANDARD_FILE, Sources, load};
+pub use load::{LoadError, Loaded, MAX_FILE_BYTES, Reread, STANDARD_FILE, Sources, load};
 pub use overrides::{Origin, Override, OverrideError, Setting};
 
 /// Everything that the daemon is told.
@@ -33,6 +34,8 @@ pub struct Config {
     pub capture: Capture,
     /// Where the daemon keeps what is its own.
     pub daemon: Daemon,
+    /// What is told over HTTP.
+    pub http: Http,
     /// What the daemon says about itself, and how.
     pub log: Log,
     /// The plugins, in the order of the TOML.
@@ -47,8 +50,9 @@ impl Default for Config {
             discovery: Discovery::default(),
             files: Files::default(),
             capture: Capture::default(),
+            http: Http::default(),
             log: Log::default(),
-            plugins: vec![Plugin::standard(&daemon.state_dir)],
+            plugins: Plugin::standard(&daemon.state_dir),
             daemon,
         }
     }
@@ -69,6 +73,8 @@ pub struct Discovery {
     /// How often the whole tree is read again to repair what was missed.
     #[serde(serialize_with = "effective::duration")]
     pub rescan: Duration,
+    /// Where the root of the machine's file system is, for the files that name containers.
+    pub host_root: PathBuf,
 }
 
 impl Default for Discovery {
@@ -78,6 +84,7 @@ impl Default for Discovery {
             cgroup_root: None,
             cgroups: Vec::new(),
             rescan: Duration::from_secs(30),
+            host_root: PathBuf::from("/"),
         }
     }
 }
@@ -168,6 +175,25 @@ impl Default for Daemon {
     }
 }
 
+/// What is told over HTTP: metrics, health, a read-only API and a page.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Http {
+    /// Where it listens. None: nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<SocketAddr>,
+    /// The file with the token that requests have to carry. None: no token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+    /// How many containers have metrics of their own. The others are summed.
+    pub metrics_containers: usize,
+}
+
+impl Default for Http {
+    fn default() -> Http {
+        Http { listen: None, token_file: None, metrics_containers: 1_000 }
+    }
+}
+
 /// What the daemon says about itself on standard error, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Log {
@@ -244,6 +270,21 @@ pub struct Plugin {
     pub name: String,
     /// Where its component comes from.
     pub source: PluginSource,
+    /// SHA-256 of the component that it has to be, in lower case hexadecimal digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// The kinds of events that it gets, by their words ([`crate::kinds::Kinds`]). Empty: every kind.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<String>,
+    /// Patterns of the names of the containers whose events it gets. Empty: every container.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub containers: Vec<String>,
+    /// What becomes of events that it should have judged and did not, if it is a filter.
+    pub on_failure: OnFailure,
+    /// What its queue drops when it is full.
+    pub overflow: Overflow,
+    /// What it gets of the WebAssembly System Interface.
+    pub wasi: Wasi,
     /// What it may use.
     pub limits: Limits,
     /// Its outputs by the names that it uses.
@@ -253,15 +294,102 @@ pub struct Plugin {
 }
 
 impl Plugin {
-    /// The plugin that runs where the TOML names none: a JSON report in the state folder.
-    pub fn standard(state_dir: &Path) -> Plugin {
+    /// The plugins that run where the TOML names none: a JSON report in the state folder, and an
+    /// explainer of deaths.
+    pub fn standard(state_dir: &Path) -> Vec<Plugin> {
+        let builtin = |name: &str, source: &str| {
+            Plugin::new(String::from(name), PluginSource::Builtin(String::from(source)))
+        };
         let report = Output::File(state_dir.join("report.json"));
+        vec![
+            Plugin {
+                outputs: BTreeMap::from([(String::from("report"), report)]),
+                ..builtin("report", "report-json")
+            },
+            builtin("death-explainer", "death-explainer"),
+        ]
+    }
+
+    /// A plugin of which only the name and the source are given.
+    pub fn new(name: String, source: PluginSource) -> Plugin {
         Plugin {
-            name: String::from("report"),
-            source: PluginSource::Builtin(String::from("report-json")),
+            name,
+            source,
+            sha256: None,
+            events: Vec::new(),
+            containers: Vec::new(),
+            on_failure: OnFailure::Open,
+            overflow: Overflow::DropNewest,
+            wasi: Wasi::None,
             limits: Limits::default(),
-            outputs: BTreeMap::from([(String::from("report"), report)]),
+            outputs: BTreeMap::new(),
             config: serde_json::Value::Object(serde_json::Map::new()),
+        }
+    }
+}
+
+/// What becomes of events that a filter should have judged and did not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    /// They go on.
+    Open,
+    /// They are dropped, and counted as lost.
+    Closed,
+}
+
+impl OnFailure {
+    /// Every policy, in the order of the documentation.
+    pub const ALL: [OnFailure; 2] = [OnFailure::Open, OnFailure::Closed];
+
+    /// The word in the TOML.
+    pub const fn name(self) -> &'static str {
+        match self {
+            OnFailure::Open => "open",
+            OnFailure::Closed => "closed",
+        }
+    }
+}
+
+/// What a full queue drops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overflow {
+    /// What comes.
+    DropNewest,
+    /// What waited longest.
+    DropOldest,
+}
+
+impl Overflow {
+    /// Every policy, in the order of the documentation.
+    pub const ALL: [Overflow; 2] = [Overflow::DropNewest, Overflow::DropOldest];
+
+    /// The word in the TOML.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Overflow::DropNewest => "drop-newest",
+            Overflow::DropOldest => "drop-oldest",
+        }
+    }
+}
+
+/// What a plugin gets of the WebAssembly System Interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wasi {
+    /// Nothing: a component that imports any of it is refused.
+    None,
+    /// Functions that know nothing and give nothing.
+    Stub,
+}
+
+impl Wasi {
+    /// Every grant, in the order of the documentation.
+    pub const ALL: [Wasi; 2] = [Wasi::None, Wasi::Stub];
+
+    /// The word in the TOML.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Wasi::None => "none",
+            Wasi::Stub => "stub",
         }
     }
 }
@@ -283,6 +411,16 @@ pub const BUILTINS: &[Builtin] = &[
         name: "report-json",
         outputs: &["report"],
         meaning: "a JSON document with the files that each container used",
+    },
+    Builtin {
+        name: "death-explainer",
+        outputs: &[],
+        meaning: "a verdict on every death, in plain words: [all of them](verdicts.md)",
+    },
+    Builtin {
+        name: "event-log",
+        outputs: &["log"],
+        meaning: "the latest events, one line of JSON each",
     },
     Builtin {
         name: "apparmor-profile",

@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ pub enum Setting {
     Interval,
     /// `daemon.state_dir`.
     StateDir,
+    /// `http.listen`.
+    Http,
     /// Where the output `report` of the plugin `report` goes.
     Report,
     /// `log.level`.
@@ -33,11 +36,12 @@ pub enum Setting {
 
 impl Setting {
     /// Every setting, in the order of the documentation.
-    pub const ALL: [Setting; 7] = [
+    pub const ALL: [Setting; 8] = [
         Setting::Scope,
         Setting::CgroupRoot,
         Setting::Interval,
         Setting::StateDir,
+        Setting::Http,
         Setting::Report,
         Setting::LogLevel,
         Setting::LogFormat,
@@ -50,6 +54,7 @@ impl Setting {
             Setting::CgroupRoot => "cgroup-root",
             Setting::Interval => "interval",
             Setting::StateDir => "state-dir",
+            Setting::Http => "http",
             Setting::Report => "report",
             Setting::LogLevel => "log-level",
             Setting::LogFormat => "log-format",
@@ -63,6 +68,7 @@ impl Setting {
             Setting::CgroupRoot => "WHODUNIT_CGROUP_ROOT",
             Setting::Interval => "WHODUNIT_INTERVAL",
             Setting::StateDir => "WHODUNIT_STATE_DIR",
+            Setting::Http => "WHODUNIT_HTTP",
             Setting::Report => "WHODUNIT_REPORT",
             Setting::LogLevel => "WHODUNIT_LOG_LEVEL",
             Setting::LogFormat => "WHODUNIT_LOG_FORMAT",
@@ -76,6 +82,7 @@ impl Setting {
             Setting::CgroupRoot => "discovery.cgroup_root",
             Setting::Interval => "daemon.interval",
             Setting::StateDir => "daemon.state_dir",
+            Setting::Http => "http.listen",
             Setting::Report => "plugin.outputs",
             Setting::LogLevel => "log.level",
             Setting::LogFormat => "log.format",
@@ -218,6 +225,7 @@ pub(super) struct Changes {
     cgroup_root: Option<PathBuf>,
     interval: Option<Duration>,
     state_dir: Option<PathBuf>,
+    http: Option<SocketAddr>,
     log_level: Option<LogLevel>,
     log_format: Option<LogFormat>,
 }
@@ -247,6 +255,9 @@ impl Changes {
                     changes.interval = Some(read_duration(key, text).map_err(value_error)?);
                 }
                 Setting::StateDir => changes.state_dir = Some(absolute(text, origin)?),
+                Setting::Http => {
+                    changes.http = Some(values::read_address(text).map_err(value_error)?);
+                }
                 Setting::Report => {
                     let output = match text {
                         "-" => Output::Stdout,
@@ -281,6 +292,9 @@ impl Changes {
         }
         if let Some(path) = &self.state_dir {
             config.daemon.state_dir = path.clone();
+        }
+        if let Some(address) = self.http {
+            config.http.listen = Some(address);
         }
         if let Some(level) = self.log_level {
             config.log.level = level;

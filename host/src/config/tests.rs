@@ -450,6 +450,10 @@ fn every_key_is_read_and_refuses_a_value_of_another_type() {
             | Shape::Path
             | Shape::Prefixes
             | Shape::Subtrees
+            | Shape::Events
+            | Shape::Patterns
+            | Shape::Sha256
+            | Shape::Address
             | Shape::Name
             | Shape::Source => "true",
         };
@@ -536,6 +540,7 @@ scope = "cgroups"
 cgroup_root = "/mnt/cgroup"
 cgroups = ["system.slice/nginx.service", "user.slice"]
 rescan = "90s"
+host_root = "/host"
 [files]
 exclude = ["/tmp/\u00fc\t"]
 dedup_capacity = 7
@@ -547,12 +552,22 @@ max_cgroups = 0x10
 state_dir = "state"
 cache_dir = "./a/../cache"
 interval = "1500ms"
+[http]
+listen = "9479"
+token_file = "token"
+metrics_containers = 7
 [log]
 level = "trace"
 format = "json"
 [[plugin]]
 name = "second"
 source = "builtin:report-json"
+sha256 = "0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A"
+events = ["files", "container-ended"]
+containers = ["app-*"]
+on_failure = "closed"
+overflow = "drop-oldest"
+wasi = "stub"
 [plugin.limits]
 call = "10ms"
 memory = "1536MiB"
@@ -588,6 +603,7 @@ fn every_key_arrives_and_relative_paths_start_at_the_file() {
             cgroup_root: Some(PathBuf::from("/mnt/cgroup")),
             cgroups: ["system.slice/nginx.service", "user.slice"].map(String::from).to_vec(),
             rescan: Duration::from_secs(90),
+            host_root: PathBuf::from("/host"),
         },
         files: Files { exclude: vec![String::from("/tmp/\u{fc}\t")], dedup_capacity: 7 },
         capture: Capture { ring_bytes: 65_536, kernel_dedup_entries: 2_048, max_cgroups: 16 },
@@ -596,11 +612,20 @@ fn every_key_arrives_and_relative_paths_start_at_the_file() {
             cache_dir: folder.join("cache"),
             interval: Duration::from_millis(1_500),
         },
+        http: Http {
+            listen: Some(([127, 0, 0, 1], 9479).into()),
+            token_file: Some(folder.join("token")),
+            metrics_containers: 7,
+        },
         log: Log { level: LogLevel::Trace, format: LogFormat::Json },
         plugins: vec![
             Plugin {
-                name: String::from("second"),
-                source: PluginSource::Builtin(String::from("report-json")),
+                sha256: Some("0a".repeat(32)),
+                events: vec![String::from("files"), String::from("container-ended")],
+                containers: vec![String::from("app-*")],
+                on_failure: OnFailure::Closed,
+                overflow: Overflow::DropOldest,
+                wasi: Wasi::Stub,
                 limits: Limits {
                     call: Duration::from_millis(10),
                     memory_bytes: 1_536 << 20,
@@ -617,16 +642,17 @@ fn every_key_arrives_and_relative_paths_start_at_the_file() {
                     "list": [1, { "deep": true }],
                     "table": { "inner": "x" },
                 }),
+                ..Plugin::new(
+                    String::from("second"),
+                    PluginSource::Builtin(String::from("report-json")),
+                )
             },
             Plugin {
-                name: String::from("own"),
-                source: PluginSource::File(folder.join("own.wasm")),
-                limits: Limits::default(),
                 outputs: BTreeMap::from([
                     (String::from("one"), Output::File(PathBuf::from("/one"))),
                     (String::from("two"), Output::File(folder.join("two"))),
                 ]),
-                config: serde_json::json!({}),
+                ..Plugin::new(String::from("own"), PluginSource::File(folder.join("own.wasm")))
             },
         ],
     };
@@ -804,7 +830,28 @@ fn the_shipped_example_shows_every_key_and_what_it_shows_switched_off_can_be_swi
         Err(error) => panic!("{error}"),
     };
     assert_eq!(config.discovery.scope, Scope::Cgroups);
-    assert_eq!(config.plugins.len(), 2);
+    assert_eq!(config.plugins.len(), 3);
     let words: Vec<&str> = live.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
     keys::walk(&mut |_, key| assert!(words.contains(&key.name), "{} is not shown", key.name));
+}
+
+#[test]
+fn a_subscription_that_cannot_be_is_a_problem_of_its_own() {
+    let check = |line: &str, words: &str| {
+        let text = format!(
+            "[[plugin]]\nname = \"a\"\nsource = \"builtin:report-json\"\noutputs.report.stdout = true\n{line}\n"
+        );
+        let said = said(text.as_bytes(), &[]);
+        assert!(said.len() == 1 && said[0].contains(words), "{words}: {said:#?}");
+    };
+    check("events = [\"opne\"]", "did you mean \"open\"?");
+    check("events = [\"file\"]", "did you mean \"files\"?");
+    check("containers = [\"app-[\"]", "expected a pattern of names");
+    check("containers = [\"\"]", "expected a pattern of names");
+    check("on_failure = \"shut\"", "expected \"open\" or \"closed\"");
+    check("overflow = \"block\"", "expected \"drop-newest\" or \"drop-oldest\"");
+    check("wasi = \"p2\"", "expected \"none\" or \"stub\"");
+    check("sha256 = \"abc\"", "expected 64 hexadecimal digits");
+    let hash = "0a".repeat(32);
+    check(&format!("sha256 = \"sha256:{hash}\""), &format!("did you mean \"{hash}\"?"));
 }

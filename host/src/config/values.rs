@@ -3,6 +3,7 @@
 //! Takes text as it stands in the TOML, in the environment or behind a flag, and gives a value or a
 //! `Mismatch` that says what was expected. Pure: knows no file, no key and no span.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 /// Text that is not what was expected.
@@ -54,6 +55,30 @@ const UNIT_ALIASES: [(&str, &str); 24] = [
     ("gb", "GiB"),
     ("gib", "GiB"),
 ];
+
+/// What an address to listen at is.
+pub(crate) fn expected_address() -> String {
+    String::from("an address and a port such as \"127.0.0.1:9479\", or a port such as \"9479\"")
+}
+
+/// Reads an address to listen at. A port alone is one of loopback.
+pub(crate) fn read_address(text: &str) -> Result<SocketAddr, Mismatch> {
+    if let Ok(port) = text.parse() {
+        return Ok(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port));
+    }
+    text.parse().map_err(|_| Mismatch {
+        expected: expected_address(),
+        meant: text
+            .strip_prefix(':')
+            .or(text.strip_prefix("localhost:"))
+            .or(text.strip_prefix("*:"))
+            .filter(|port| port.parse::<u16>().is_ok())
+            .map(|port| match text.starts_with('l') {
+                true => quoted(port),
+                false => quoted(&format!("0.0.0.0:{port}")),
+            }),
+    })
+}
 
 /// A duration in its largest unit that needs no fraction, such as `90s`.
 pub(crate) fn duration_text(duration: Duration) -> String {
@@ -301,5 +326,22 @@ mod tests {
         ] {
             assert_eq!(nearest(word, words), expected, "{word}");
         }
+    }
+
+    #[test]
+    fn a_port_alone_is_one_of_loopback() {
+        let check = |text: &str, expected: Result<&str, Option<&str>>| {
+            let found = read_address(text);
+            let found = found.map(|it| it.to_string()).map_err(|mismatch| mismatch.meant);
+            let expected = expected.map(str::to_owned).map_err(|meant| meant.map(quoted));
+            assert_eq!(found, expected, "{text}");
+        };
+        check("9479", Ok("127.0.0.1:9479"));
+        check("0.0.0.0:9479", Ok("0.0.0.0:9479"));
+        check("[::1]:80", Ok("[::1]:80"));
+        check(":9479", Err(Some("0.0.0.0:9479")));
+        check("localhost:9479", Err(Some("9479")));
+        check("99999", Err(None));
+        check("example.org:80", Err(None));
     }
 }

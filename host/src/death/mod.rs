@@ -1,8 +1,23 @@
 //! Deaths: who killed it, why, and how sure are we.
 //!
-//! Owns the death record (`record`) and what explainers make of it (`explanation`). A record is facts
-//! only: what they mean is an explainer's work.
+//! Owns everything about the end of processes behind the kernel's ring: what is remembered of the living (`processes`,
+//! `census`), the words of their cgroups (`words`), joining (`join`, `build`), the thread that does it (`watch`), the death
+//! record (`record`) and its flat form in the contract (`flat`), what explainers make of it (`explanation`), and its history
+//! on disk (`history`). A record is facts only: what they mean is an explainer's work.
 
+mod build;
+mod census;
+mod decode;
 pub mod explanation;
 pub mod flat;
+pub mod history;
+mod join;
+mod memory;
+mod processes;
 pub mod record;
+mod relation;
+mod signals;
+mod watch;
+mod words;
+
+pub use watch::{DeathCounts, DeathLosses, DeathWatch};

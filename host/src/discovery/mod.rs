@@ -16,7 +16,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 use crate::config::Scope;
-use crate::directory::{Container, Directory};
+use crate::directory::{self, Container, Directory};
 use crate::event::{CgroupId, ContainerId, UnixNanos};
 use crate::kernel::gate::{Gate, GateError};
 
@@ -539,6 +539,7 @@ impl Discovery {
         if let Some(parent) = self.cgroups.get_mut(&parent) {
             parent.children.push(id);
         }
+        self.directory.put_owner(id, standing.owner());
         self.cgroups.insert(
             id,
             Cgroup {
@@ -770,6 +771,7 @@ impl Discovery {
         if let Some(members) = self.containers.remove(&oldest) {
             for cgroup in members.cgroups.iter().chain(&members.departed) {
                 self.departed.remove(cgroup);
+                self.directory.remove_owner(*cgroup);
             }
         }
     }
@@ -784,9 +786,15 @@ impl Discovery {
                     return;
                 }
                 Some(members) => (&mut members.departed, DEPARTED_PER_CONTAINER),
-                None => return,
+                None => {
+                    self.directory.remove_owner(cgroup);
+                    return;
+                }
             },
-            Owner::Ignored => (&mut self.departed_ignored, DEPARTED_IGNORED),
+            Owner::Ignored => {
+                self.directory.put_owner(cgroup, directory::Owner::Nobody);
+                (&mut self.departed_ignored, DEPARTED_IGNORED)
+            }
             Owner::Unknown => return,
         };
         queue.push_back(cgroup);
@@ -794,8 +802,24 @@ impl Discovery {
             && let Some(oldest) = queue.pop_front()
         {
             self.departed.remove(&oldest);
+            self.directory.remove_owner(oldest);
+        }
+        if let Owner::Container(container) = owner {
+            self.directory.put_owner(cgroup, directory::Owner::Container(container));
         }
         self.departed.insert(cgroup, owner);
+    }
+}
+
+impl Standing {
+    /// Whose the cgroup is, for the directory.
+    fn owner(self) -> directory::Owner {
+        match self {
+            Standing::Container(container) | Standing::Nested(container) => {
+                directory::Owner::Container(container)
+            }
+            Standing::Interior | Standing::Ignored | Standing::Refused => directory::Owner::Nobody,
+        }
     }
 }
 

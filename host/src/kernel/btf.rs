@@ -32,26 +32,33 @@ pub(crate) struct Btf {
     types: Vec<u32>,
     /// The ids of the structures and unions that have a name.
     named: Vec<u32>,
+    /// The ids of the enumerations that have a name.
+    enumerations: Vec<u32>,
+    /// The ids of the type definitions.
+    definitions: Vec<u32>,
 }
 
 /// The kinds that matter here, and how many bytes follow the others.
 mod kind {
+    pub(super) const POINTER: u32 = 2;
     pub(super) const STRUCT: u32 = 4;
     pub(super) const UNION: u32 = 5;
+    pub(super) const ENUM: u32 = 6;
+    pub(super) const TYPEDEF: u32 = 8;
+    pub(super) const PROTOTYPE: u32 = 13;
 
     /// Bytes that follow a type of that kind with that many elements. None for a kind of the future.
     pub(super) fn tail(kind: u32, elements: usize) -> Option<usize> {
         Some(match kind {
             // Pointer, forward, typedef, volatile, const, restrict, function, float, type tag.
-            2 | 7..=12 | 16 | 18 => 0,
+            POINTER | 7..=12 | 16 | 18 => 0,
             // Integer, variable, declaration tag.
             1 | 14 | 17 => 4,
             // Array.
             3 => 12,
             // Structure, union, data section, 64-bit enumeration.
             STRUCT | UNION | 15 | 19 => 12 * elements,
-            // Enumeration, function prototype.
-            6 | 13 => 8 * elements,
+            ENUM | PROTOTYPE => 8 * elements,
             _ => return None,
         })
     }
@@ -59,7 +66,7 @@ mod kind {
     /// Whether a type of that kind only says something more about another one.
     pub(super) fn is_modifier(kind: u32) -> bool {
         // Typedef, volatile, const, restrict, type tag.
-        matches!(kind, 8..=11 | 18)
+        matches!(kind, TYPEDEF | 9..=11 | 18)
     }
 }
 
@@ -76,6 +83,8 @@ struct Head {
 
 const HEAD_BYTES: usize = 12;
 const MEMBER_BYTES: usize = 12;
+const ENUMERATOR_BYTES: usize = 8;
+const PARAMETER_BYTES: usize = 8;
 /// How deep anonymous structures and modifiers are followed. Real kernels need about five.
 const DEPTH: u32 = 32;
 
@@ -92,7 +101,14 @@ impl Btf {
         if magic != Some(MAGIC) {
             return Err(BtfError::Format(0));
         }
-        let mut btf = Btf { bytes, strings: 0, types: vec![0], named: Vec::new() };
+        let mut btf = Btf {
+            bytes,
+            strings: 0,
+            types: vec![0],
+            named: Vec::new(),
+            enumerations: Vec::new(),
+            definitions: Vec::new(),
+        };
         let header = |at| btf.word(at).map(|word| word as usize).ok_or(BtfError::Format(at));
         let header_bytes = header(4)?;
         let mut at = header_bytes.saturating_add(header(8)?);
@@ -102,13 +118,23 @@ impl Btf {
             let wrong = BtfError::Format(at);
             let Some(head) = btf.head_at(at) else { return Err(wrong) };
             let Some(tail) = kind::tail(head.kind, head.elements) else { return Err(wrong) };
-            if head.name != 0 && matches!(head.kind, kind::STRUCT | kind::UNION) {
-                btf.named.push(btf.types.len() as u32);
+            let id = btf.types.len() as u32;
+            match head.kind {
+                kind::STRUCT | kind::UNION if head.name != 0 => btf.named.push(id),
+                kind::ENUM if head.name != 0 => btf.enumerations.push(id),
+                kind::TYPEDEF => btf.definitions.push(id),
+                _ => {}
             }
             btf.types.push(u32::try_from(at).map_err(|_| BtfError::Format(at))?);
             at += HEAD_BYTES + tail;
         }
         Ok(btf)
+    }
+
+    /// Whether anything has this name.
+    pub(crate) fn mentions(&self, name: &str) -> bool {
+        let names = self.bytes.get(self.strings..).unwrap_or_default();
+        names.split(|byte| *byte == 0).any(|found| found == name.as_bytes())
     }
 
     /// Offset of a member in bytes, also of one inside an anonymous structure or union.
@@ -120,15 +146,63 @@ impl Btf {
             .map(|bits| bits / 8)
     }
 
+    /// Size of a structure in bytes.
+    pub(crate) fn size_of(&self, structure: &str) -> Option<u32> {
+        self.named.iter().find_map(|id| {
+            let head = self.head(*id)?;
+            (head.elements > 0 && self.is_name(head.name, structure)).then_some(head.about)
+        })
+    }
+
+    /// Value of an enumerator.
+    pub(crate) fn value_of(&self, enumeration: &str, enumerator: &str) -> Option<u32> {
+        self.enumerations.iter().find_map(|id| {
+            let head = self.head(*id)?;
+            if !self.is_name(head.name, enumeration) {
+                return None;
+            }
+            self.elements(*id, head.elements, ENUMERATOR_BYTES).find_map(|at| {
+                self.is_name(self.word(at)?, enumerator).then(|| self.word(at + 4)).flatten()
+            })
+        })
+    }
+
+    /// What the functions behind a tracepoint get, of which the first is the tracepoint's own: for each whether it is a
+    /// pointer. The kernel defines the type `btf_trace_<name>` for every tracepoint (Linux 5.5).
+    pub(crate) fn tracepoint_pointers(&self, tracepoint: &str) -> Option<Vec<bool>> {
+        let wanted = format!("btf_trace_{tracepoint}");
+        let definition = self.definitions.iter().find_map(|id| {
+            let head = self.head(*id)?;
+            self.is_name(head.name, &wanted).then_some(head.about)
+        })?;
+        let pointer = self.head(self.unmodified(definition)?)?;
+        let prototype_id = self.unmodified(pointer.about)?;
+        let prototype = self.head(prototype_id)?;
+        if pointer.kind != kind::POINTER || prototype.kind != kind::PROTOTYPE {
+            return None;
+        }
+        self.elements(prototype_id, prototype.elements, PARAMETER_BYTES)
+            .skip(1)
+            .map(|at| {
+                let about = self.unmodified(self.word(at + 4)?)?;
+                Some(self.head(about)?.kind == kind::POINTER)
+            })
+            .collect()
+    }
+
+    /// Where the elements of a type stand.
+    fn elements(&self, id: u32, count: usize, bytes: usize) -> impl Iterator<Item = usize> + '_ {
+        let first = self.types.get(id as usize).map_or(0, |at| *at as usize) + HEAD_BYTES;
+        (0..count).map(move |index| first + index * bytes)
+    }
+
     /// Offset of a member of this structure in bits.
     fn member_bits(&self, id: u32, wanted: &str, depth: u32) -> Option<u32> {
         let head = self.head(id)?;
         if !matches!(head.kind, kind::STRUCT | kind::UNION) {
             return None;
         }
-        let first = *self.types.get(id as usize)? as usize + HEAD_BYTES;
-        (0..head.elements).find_map(|index| {
-            let at = first + index * MEMBER_BYTES;
+        self.elements(id, head.elements, MEMBER_BYTES).find_map(|at| {
             let (name, about, offset) = (self.word(at)?, self.word(at + 4)?, self.word(at + 8)?);
             let bits = if head.wide { offset & 0x00ff_ffff } else { offset };
             if name != 0 {
@@ -184,6 +258,48 @@ impl Btf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// `enum color { red = 3, blue = 4 }`, and `typedef void (*btf_trace_seen)(void *, int, struct outer *)` behind the
+    /// types of `sample`, whose own ids go up to 5.
+    fn sample_with_more() -> Vec<u8> {
+        let mut bytes = sample();
+        let types_bytes = u32::from_ne_bytes(bytes[12..16].try_into().unwrap());
+        let strings_bytes = u32::from_ne_bytes(bytes[20..24].try_into().unwrap());
+        let more_strings = b"color\0red\0blue\0btf_trace_seen\0";
+        let [color, red, blue, seen] = [0, 6, 10, 15].map(|at| strings_bytes + at);
+        let info = |kind: u32, elements: u32| kind << 24 | elements;
+        let more_types: Vec<u32> = [
+            vec![color, info(kind::ENUM, 2), 4, red, 3, blue, 4],
+            vec![0, info(kind::POINTER, 0), 0],
+            vec![0, info(kind::POINTER, 0), 5],
+            vec![0, info(kind::PROTOTYPE, 3), 0, 0, 7, 0, 1, 0, 8],
+            vec![0, info(kind::POINTER, 0), 9],
+            vec![seen, info(kind::TYPEDEF, 0), 10],
+        ]
+        .concat();
+        let more_types: Vec<u8> = more_types.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let grown = types_bytes + more_types.len() as u32;
+        bytes[12..16].copy_from_slice(&grown.to_ne_bytes());
+        bytes[16..20].copy_from_slice(&grown.to_ne_bytes());
+        let strings_grown = strings_bytes + more_strings.len() as u32;
+        bytes[20..24].copy_from_slice(&strings_grown.to_ne_bytes());
+        let strings_at = 24 + types_bytes as usize;
+        bytes.splice(strings_at..strings_at, more_types);
+        bytes.extend(more_strings);
+        bytes
+    }
+
+    #[test]
+    fn sizes_enumerators_and_what_tracepoints_give_are_found() {
+        let btf = Btf::from_bytes(sample_with_more()).unwrap();
+        assert_eq!(btf.size_of("outer"), Some(20));
+        assert_eq!(btf.size_of("inner"), None);
+        assert_eq!(btf.value_of("color", "blue"), Some(4));
+        assert_eq!(btf.value_of("color", "green"), None);
+        assert_eq!(btf.value_of("colors", "blue"), None);
+        assert_eq!(btf.tracepoint_pointers("seen"), Some(vec![false, true]));
+        assert_eq!(btf.tracepoint_pointers("unseen"), None);
+    }
 
     /// `struct outer { int first; const struct { int inner; } ; union { int one; int two; } }`, with
     /// the anonymous ones at 8 and 16 bytes.

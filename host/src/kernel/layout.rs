@@ -1,11 +1,11 @@
-//! Where the running kernel keeps what: offsets from its BTF and from its tracepoint formats.
+//! Where the running kernel keeps what: offsets from its BTF.
 //!
 //! A remembered offset would be right on one kernel and silently wrong on the next.
 
 use std::path::Path;
 
 use thiserror::Error;
-use whodunit_ebpf::KernelLayout;
+use whodunit_ebpf::{ARGUMENTS, FateSettings, KernelLayout};
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use super::btf::{Btf, BtfError};
@@ -24,12 +24,29 @@ pub enum LayoutError {
     NoBtf(#[source] BtfError),
 }
 
+/// Where the kernel saves a system call's number and arguments: offsets in its saved registers, but for
+/// one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct CallLayout {
+    pub(crate) number: u32,
+    pub(crate) arguments: [u32; ARGUMENTS],
+    pub(crate) compat_arguments: [u32; ARGUMENTS],
+    /// Offset of `thread_info.status` in a task, where there is one.
+    pub(crate) thread_status: u32,
+    /// `O_NOFOLLOW` (`include/uapi/asm-generic/fcntl.h` and each architecture's own).
+    pub(crate) open_no_follow: u32,
+}
+
 /// The offsets of the running kernel, and which of them it does not have.
 pub(crate) struct Layout {
     /// What the programs get. An absent member is 0 here and named in `absent`.
     pub(crate) kernel: KernelLayout,
-    /// Offsets of the first two system call arguments in the saved registers.
-    pub(crate) arguments: [u32; 2],
+    /// What it saves of a system call.
+    pub(crate) call: CallLayout,
+    /// Whether programs get the running task with its type (Linux 5.11).
+    pub(crate) typed_task: bool,
+    /// What the programs about processes get.
+    pub(crate) fate: FateSettings,
     /// Members that this kernel does not have, as `structure.member`.
     absent: Vec<String>,
 }
@@ -56,16 +73,63 @@ impl Layout {
         let kernel = KernelLayout::read_from_bytes(offsets.as_bytes())
             .expect("one offset for each member, checked where the layout is declared");
         #[cfg(target_arch = "x86_64")]
-        let arguments = [find("pt_regs", "di"), find("pt_regs", "si")];
+        let call = CallLayout {
+            number: find("pt_regs", "orig_ax"),
+            arguments: ["di", "si", "dx", "r10", "r8", "r9"].map(|name| find("pt_regs", name)),
+            compat_arguments: ["bx", "cx", "dx", "si", "di", "bp"]
+                .map(|name| find("pt_regs", name)),
+            thread_status: find("task_struct", "thread_info") + find("thread_info", "status"),
+            open_no_follow: 0o400_000,
+        };
         // The first register holds the result by then; the kernel keeps its argument aside.
         #[cfg(target_arch = "aarch64")]
-        let arguments = [find("pt_regs", "orig_x0"), find("pt_regs", "regs") + 8];
-        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-        let arguments = {
-            absent.push("pt_regs (whodunit knows those of x86_64 and aarch64)".to_owned());
-            [0, 0]
+        let call = {
+            let first = find("pt_regs", "regs");
+            let mut arguments = std::array::from_fn(|index| first + 8 * index as u32);
+            arguments[0] = find("pt_regs", "orig_x0");
+            CallLayout {
+                number: find("pt_regs", "syscallno"),
+                arguments,
+                open_no_follow: 0o100_000,
+                ..CallLayout::default()
+            }
         };
-        Layout { kernel, arguments, absent }
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        let call = {
+            absent.push("pt_regs (whodunit knows those of x86_64 and aarch64)".to_owned());
+            CallLayout::default()
+        };
+        #[cfg(target_arch = "x86_64")]
+        let syscall_number = btf.offset_of("pt_regs", "orig_ax");
+        #[cfg(target_arch = "aarch64")]
+        let syscall_number = btf.offset_of("pt_regs", "syscallno");
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        let syscall_number: Option<u32> = None;
+        // What is not there is named like a member, so that a probe that needs it says so.
+        let exit_gets = btf.tracepoint_pointers("sched_process_exit");
+        let victim = btf.tracepoint_pointers("mark_victim");
+        if victim.is_none() {
+            absent.push("mark_victim tracepoint".to_owned());
+        }
+        let action_bytes = btf.size_of("k_sigaction");
+        if action_bytes.is_none() {
+            absent.push("k_sigaction size".to_owned());
+        }
+        let memory_controller = btf.value_of("cgroup_subsys_id", "memory_cgrp_id");
+        let has_registers = syscall_number.is_some()
+            && btf.value_of("bpf_func_id", "BPF_FUNC_task_pt_regs").is_some();
+        let fate = FateSettings {
+            action_bytes: action_bytes.unwrap_or(0),
+            exit_tells_group: u32::from(exit_gets.is_some_and(|gets| gets.len() >= 2)),
+            victim_is_task: u32::from(victim.is_some_and(|gets| gets.first() == Some(&true))),
+            memory_controller: memory_controller.unwrap_or(0),
+            has_registers: u32::from(has_registers),
+            syscall_number: syscall_number.unwrap_or(0),
+            has_memory: u32::from(memory_controller.is_some()),
+            argument_0: call.arguments[0],
+        };
+        let typed_task = btf.mentions("BPF_FUNC_get_current_task_btf");
+        Layout { kernel, call, typed_task, fate, absent }
     }
 
     /// The first member of these structures that this kernel does not have.
@@ -81,43 +145,9 @@ impl Layout {
     }
 }
 
-/// Offset of `ret` in the records of the `sys_exit_*` tracepoints, 0 where their format cannot be read.
-/// All of them have one format (`kernel/trace/trace_syscalls.c`).
-pub(crate) fn syscall_exit_ret(tracefs: &Path) -> u32 {
-    std::fs::read_to_string(tracefs.join("events/syscalls/sys_exit_openat/format"))
-        .ok()
-        .and_then(|format| field_offset(&format, "ret"))
-        .unwrap_or(0)
-}
-
-/// Offset of a field in a tracepoint's format, whose lines are like `field:long ret; offset:16;`, with
-/// tabs in between.
-fn field_offset(format: &str, wanted: &str) -> Option<u32> {
-    format.lines().find_map(|line| {
-        let mut parts = line.trim().split(';').map(str::trim);
-        let declaration = parts.next()?.strip_prefix("field:")?;
-        if declaration.rsplit([' ', '*']).next()? != wanted {
-            return None;
-        }
-        parts.find_map(|part| part.strip_prefix("offset:"))?.parse().ok()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_field_is_found_by_its_whole_name() {
-        let format = "name: sys_exit_openat\nformat:\n\
-            \tfield:int __syscall_nr;\toffset:8;\tsize:4;\tsigned:1;\n\
-            \tfield:char *ret_text;\toffset:32;\tsize:8;\tsigned:0;\n\
-            \tfield:long ret;\toffset:16;\tsize:8;\tsigned:1;\n";
-        assert_eq!(field_offset(format, "ret"), Some(16));
-        assert_eq!(field_offset(format, "__syscall_nr"), Some(8));
-        assert_eq!(field_offset(format, "text"), None);
-        assert_eq!(field_offset("", "ret"), None);
-    }
 
     #[test]
     fn the_running_kernel_has_every_member() {
@@ -128,6 +158,6 @@ mod tests {
         assert_eq!(layout.absent, Vec::<String>::new());
         // The members of a union stand at its own offset; these two are known to be distinct.
         assert_ne!(layout.kernel.dentry_parent, layout.kernel.dentry_name);
-        assert_ne!(layout.arguments[0], layout.arguments[1]);
+        assert_ne!(layout.call.arguments[0], layout.call.arguments[1]);
     }
 }

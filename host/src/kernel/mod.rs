@@ -9,7 +9,9 @@ mod btf;
 mod layout;
 mod probes;
 mod rings;
+pub mod roads;
 
+use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use aya::maps::{Array, HashMap as BpfHashMap, MapData, PerCpuArray, PerCpuHashMap};
@@ -18,7 +20,9 @@ use aya::programs::{Program, RawTracePointRunOptions, TestRun as _};
 use aya::{Ebpf, EbpfLoader};
 use rustix::time::{ClockId, clock_gettime};
 use thiserror::Error;
-use whodunit_ebpf::{CgroupCounters, Settings, control, counter, machine_counter};
+use whodunit_ebpf::{
+    CgroupCounters, Settings, control, counter, epochs, machine_counter, operation,
+};
 use zerocopy::IntoBytes as _;
 
 use crate::config;
@@ -27,10 +31,15 @@ use crate::event::CgroupId;
 use gate::{Gate, GateError};
 use layout::{Layout, LayoutError};
 pub use probes::ProbeStatus;
+pub use rings::DeathRing;
 use rings::Rings;
 
 /// The kernel programs, as the build script left them.
 static PROGRAMS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/programs"));
+
+/// How many cgroups may flood at once before one that does not can lose anything: half of the ring
+/// is kept for those within their budget, on each CPU.
+const BUDGETS_IN_A_RING: u64 = 64;
 
 /// Why capture cannot start at all.
 #[derive(Debug, Error)]
@@ -69,8 +78,8 @@ pub enum StartError {
 /// The counters that the kernel programs keep for one cgroup, over all CPUs. Each counts accesses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KernelCounters {
-    /// By the container's own programs, repeats included.
-    pub received: u64,
+    /// By the container's own programs, repeats included, by [`operation`].
+    pub by_operation: [u64; operation::COUNT],
     /// During setup, repeats included.
     pub setup: u64,
     /// Absorbed by the kernel's dedup.
@@ -79,14 +88,27 @@ pub struct KernelCounters {
     pub submitted: u64,
     /// Lost because the ring was full.
     pub ring_full: u64,
+    /// Lost because the cgroup was over its budget while the ring was short of room.
+    pub throttled: u64,
+    /// Lost because another program of ours was at work on that CPU, which this one interrupted.
+    pub busy: u64,
     /// Programs executed.
     pub executed: u64,
 }
 
 impl KernelCounters {
+    /// Accesses by the container's own programs, repeats and what was lost included.
+    pub fn received(&self) -> u64 {
+        self.by_operation.iter().sum::<u64>() + self.busy
+    }
+
     /// Adds another cgroup's counters.
     pub fn add(&mut self, other: &KernelCounters) {
-        self.received += other.received;
+        for (sum, value) in self.by_operation.iter_mut().zip(other.by_operation) {
+            *sum += value;
+        }
+        self.throttled += other.throttled;
+        self.busy += other.busy;
         self.setup += other.setup;
         self.absorbed += other.absorbed;
         self.submitted += other.submitted;
@@ -105,6 +127,8 @@ pub struct MachineCounters {
     /// Processes of a container runtime that could not be remembered as such: what they do counts as
     /// their container's.
     pub entering_full: u64,
+    /// Records about processes that found their ring full.
+    pub deaths_lost: u64,
 }
 
 /// The loaded programs.
@@ -112,11 +136,13 @@ pub struct Kernel {
     programs: Ebpf,
     probes: Vec<ProbeStatus>,
     rings: Rings,
+    deaths: Option<DeathRing>,
     traced: PerCpuHashMap<MapData, u64, CgroupCounters>,
     watched: BpfHashMap<MapData, u64, u8>,
     entering: BpfHashMap<MapData, u32, u8>,
     machine: PerCpuArray<MapData, u64>,
     control: Array<MapData, u64>,
+    epochs: Array<MapData, u64>,
     own_cgroup: CgroupId,
     epoch: u64,
     cpus: usize,
@@ -134,19 +160,26 @@ impl Kernel {
     /// [`Kernel::probes`].
     pub fn start(sizes: &config::Capture) -> Result<Kernel, StartError> {
         let layout = Layout::of_running_kernel()?;
-        let tracefs = probes::ensure_tracefs();
+        let ring_bytes = u64::from(sizes.ring_bytes);
         let settings = Settings {
             seed: random_seed(),
             started_ns: boot_time_ns(),
-            wake_at_bytes: u64::from(sizes.ring_bytes) / 4,
-            argument_0: layout.arguments[0],
-            argument_1: layout.arguments[1],
-            tracepoint_ret: tracefs.as_ref().map_or(0, |path| layout::syscall_exit_ret(path)),
-            reserved: 0,
+            wake_at_bytes: ring_bytes / 4,
+            budget_bytes: ring_bytes / BUDGETS_IN_A_RING,
+            short_at_bytes: ring_bytes / 2,
+            call_number: layout.call.number,
+            thread_status: layout.call.thread_status,
+            arguments: layout.call.arguments,
+            compat_arguments: layout.call.compat_arguments,
+            open_no_follow: layout.call.open_no_follow,
+            typed_task: u32::from(layout.typed_task),
         };
+        let roads = roads::roads();
         let mut programs = EbpfLoader::new()
             .override_global("LAYOUT", layout.kernel.as_bytes(), true)
             .override_global("SETTINGS", settings.as_bytes(), true)
+            .override_global("FATE", layout.fate.as_bytes(), true)
+            .override_global("ROADS", roads.as_bytes(), true)
             .map_max_entries("FILES", sizes.ring_bytes)
             .map_max_entries("REPEATS", sizes.kernel_dedup_entries)
             .map_max_entries("TRACED", sizes.max_cgroups)
@@ -158,12 +191,16 @@ impl Kernel {
         let own_cgroup = ask_own_cgroup(&mut programs, &mut control)?;
         let rings = Rings::open(take(&mut programs, "FILES")?, take(&mut programs, "LIFECYCLE")?)
             .map_err(StartError::Wait)?;
+        let deaths = DeathRing::open(take(&mut programs, "DEATHS")?, second(&programs, "MACHINE")?)
+            .map_err(StartError::Wait)?;
         let mut kernel = Kernel {
             rings,
+            deaths: Some(deaths),
             traced: take(&mut programs, "TRACED")?,
             watched: take(&mut programs, "WATCHED")?,
             entering: take(&mut programs, "ENTERING")?,
             machine: take(&mut programs, "MACHINE")?,
+            epochs: take(&mut programs, "EPOCHS")?,
             control,
             own_cgroup,
             epoch: 0,
@@ -172,13 +209,18 @@ impl Kernel {
             probes: Vec::new(),
             programs,
         };
-        kernel.probes = probes::attach_all(&mut kernel.programs, &layout, tracefs.as_deref());
+        kernel.probes = probes::attach_all(&mut kernel.programs, &layout);
         Ok(kernel)
     }
 
     /// The cgroup of the calling process in the v2 hierarchy.
     pub fn own_cgroup(&self) -> CgroupId {
         self.own_cgroup
+    }
+
+    /// The ring of deaths, for the thread that reads it. None the second time.
+    pub fn take_deaths(&mut self) -> Option<DeathRing> {
+        self.deaths.take()
     }
 
     /// Every probe of this build, and whether it runs.
@@ -193,7 +235,9 @@ impl Kernel {
         };
         let sum = |index: usize| values.iter().map(|cpu| cpu[index]).sum();
         KernelCounters {
-            received: sum(counter::RECEIVED),
+            by_operation: std::array::from_fn(|operation| sum(counter::RECEIVED + operation)),
+            throttled: sum(counter::THROTTLED),
+            busy: sum(counter::BUSY),
             setup: sum(counter::SETUP),
             absorbed: sum(counter::ABSORBED),
             submitted: sum(counter::SUBMITTED),
@@ -211,6 +255,7 @@ impl Kernel {
             cgroups_full: sum(machine_counter::CGROUPS_FULL),
             lifecycle_lost: sum(machine_counter::LIFECYCLE_LOST),
             entering_full: sum(machine_counter::ENTERING_FULL),
+            deaths_lost: sum(machine_counter::DEATHS_LOST),
         }
     }
 
@@ -219,6 +264,16 @@ impl Kernel {
         self.epoch += 1;
         if let Err(error) = self.control.set(control::EPOCH, self.epoch, 0) {
             tracing::error!(%error, "the kernel's dedup could not be restarted");
+        }
+    }
+
+    /// Makes the kernel's dedup of one cgroup begin anew. Others that share its place in the map are
+    /// sent once more as well, which are repeats to the daemon.
+    pub fn forget_repeats_of(&mut self, cgroup: CgroupId) {
+        let place = epochs::of(cgroup.0);
+        let next = self.epochs.get(&place, 0).unwrap_or(0) + 1;
+        if let Err(error) = self.epochs.set(place, next, 0) {
+            tracing::error!(cgroup = cgroup.0, %error, "the kernel's dedup could not be restarted");
         }
     }
 
@@ -267,7 +322,7 @@ impl Kernel {
             self.programs.programs().map(|(name, _)| name.to_owned()).collect();
         for name in names {
             let unloaded = match self.programs.program_mut(&name) {
-                Some(Program::TracePoint(program)) => program.unload(),
+                Some(Program::BtfTracePoint(program)) => program.unload(),
                 Some(Program::RawTracePoint(program)) => program.unload(),
                 _ => Ok(()),
             };
@@ -316,6 +371,11 @@ pub fn real_time_ns() -> u64 {
     nanoseconds(ClockId::Realtime)
 }
 
+/// Processor time that this process used, over all its threads.
+pub fn processor_time() -> Duration {
+    Duration::from_nanos(nanoseconds(ClockId::ProcessCPUTime))
+}
+
 fn nanoseconds(clock: ClockId) -> u64 {
     let now = clock_gettime(clock);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
@@ -344,6 +404,18 @@ where
 {
     let map = programs.take_map(name).ok_or(StartError::Map { name, source: None })?;
     M::try_from(map).map_err(|error| StartError::Map { name, source: Some(Box::new(error)) })
+}
+
+/// A second hand on a map, for another thread.
+fn second(programs: &Ebpf, name: &'static str) -> Result<PerCpuArray<MapData, u64>, StartError> {
+    let wrong = |source| StartError::Map { name, source };
+    let Some(aya::maps::Map::PerCpuArray(map)) = programs.map(name) else {
+        return Err(wrong(None));
+    };
+    let descriptor = map.fd().as_fd().try_clone_to_owned().map_err(StartError::Wait)?;
+    MapData::from_fd(descriptor)
+        .and_then(|map| PerCpuArray::try_from(aya::maps::Map::PerCpuArray(map)))
+        .map_err(|error| wrong(Some(Box::new(error))))
 }
 
 fn ask_own_cgroup(

@@ -106,13 +106,14 @@ impl Engine {
     }
 
     /// Lets time pass for guests while the result lives.
-    pub(super) fn enter(&self) -> Entered<'_> {
+    pub(super) fn enter(&self) -> Entered {
         let mut calls = self.pace.lock();
         calls.running += 1;
         if calls.running == 1 {
             self.pace.wake.notify_one();
         }
-        Entered(&self.pace)
+        drop(calls);
+        Entered(Arc::clone(&self.pace))
     }
 }
 
@@ -124,9 +125,9 @@ impl Drop for Engine {
 }
 
 /// A guest may be running.
-pub(super) struct Entered<'a>(&'a Pace);
+pub(super) struct Entered(Arc<Pace>);
 
-impl Drop for Entered<'_> {
+impl Drop for Entered {
     fn drop(&mut self) {
         self.0.lock().running -= 1;
     }

@@ -13,18 +13,15 @@ use std::time::Instant;
 
 use super::bindings::exports::whodunit::plugin::explainer;
 use super::bindings::whodunit::plugin::types;
-use super::engine::Engine;
-use super::imports::{Grants, printable};
-use super::life::{Life, Loaded, RestartPolicy, Role};
+use super::imports::printable;
+use super::instance::{Answers, Instance, Loss};
 use super::load::LoadError;
-use super::status::{Board, PluginState, PluginStatus};
-use super::world::World;
-use crate::config;
+use super::status::{Board, PluginState};
+use super::supervisor::Supervisor;
 use crate::death::explanation::{Answer, ExplainedDeath, Explanation};
 use crate::death::flat::FlatDeath;
 use crate::death::record::{DeathRecord, Subject};
 use crate::event;
-use crate::sink::Outlet;
 
 /// Deaths that wait at most: about 30 MB of them.
 const CAPACITY: usize = 16_384;
@@ -70,19 +67,25 @@ struct Waiting {
 
 #[derive(Default)]
 struct State {
+    orders: VecDeque<Order>,
     records: VecDeque<DeathRecord>,
     lost: u64,
     closed: bool,
 }
 
 impl Waiting {
-    /// The oldest death, and how many wait behind it. None when closed and empty.
-    fn pop(&self) -> Option<(DeathRecord, usize)> {
-        let waits = |state: &mut State| state.records.is_empty() && !state.closed;
+    /// The next order, or the oldest death with how many wait behind it. None when closed and empty.
+    fn pop(&self) -> Option<Item> {
+        let waits = |state: &mut State| {
+            state.records.is_empty() && state.orders.is_empty() && !state.closed
+        };
         let state = self.changed.wait_while(self.lock(), waits);
         let mut state = state.expect("no holder of this lock panics");
+        if let Some(order) = state.orders.pop_front() {
+            return Some(Item::Order(order));
+        }
         let record = state.records.pop_front()?;
-        Some((record, state.records.len()))
+        Some(Item::Death(Box::new(record), state.records.len()))
     }
 
     /// Waits until that time, or until the queue is closed.
@@ -101,9 +104,18 @@ impl Waiting {
     }
 }
 
+/// Something for the thread to do with the explainers, between two deaths.
+pub(super) type Order = Box<dyn FnOnce(&mut Vec<Explainer>) + Send>;
+
+/// One thing for the thread to do.
+enum Item {
+    /// A death, and how many wait behind it.
+    Death(Box<DeathRecord>, usize),
+    Order(Order),
+}
+
 /// The thread of the explainers, seen from outside.
 pub(super) struct Explainers {
-    boards: Vec<Arc<Board>>,
     waiting: Arc<Waiting>,
     first_start: Mutex<Receiver<Result<(), LoadError>>>,
     /// Disconnected when the thread has ended.
@@ -113,48 +125,25 @@ pub(super) struct Explainers {
 impl Explainers {
     /// Starts the thread, which starts the first instances.
     pub(super) fn spawn(
-        engine: &Arc<Engine>,
-        plugins: Vec<(&config::Plugin, Loaded<explainer::GuestIndices>)>,
-        world: &Arc<World>,
-        outlet: impl Fn() -> Outlet,
-        policy: RestartPolicy,
+        explainers: Vec<Supervisor>,
         deliver: Deliver,
     ) -> Result<Explainers, LoadError> {
         let waiting = Arc::new(Waiting::default());
-        let mut boards = Vec::new();
-        let mut explainers = Vec::new();
-        for (plugin, loaded) in plugins {
-            let (name, source) = (plugin.name.clone(), loaded.source_name.clone());
-            let role = explainer::GuestIndices::NAME;
-            let board = Arc::new(Board::new(name, source, role));
-            let grants = Grants::new(plugin, Arc::clone(world), outlet(), Arc::clone(&board));
-            explainers.push(Explainer {
-                life: Life::new(
-                    Arc::clone(engine),
-                    loaded,
-                    plugin.limits.clone(),
-                    Arc::new(grants),
-                    Arc::clone(&board),
-                    policy,
-                ),
-                is_quarantined: false,
-            });
-            boards.push(board);
-        }
         let (first_start_sender, first_start) = mpsc::channel();
         let (alive, running) = mpsc::channel();
+        let explainers = explainers.into_iter().map(Explainer).collect();
         let desk = Desk { explainers, waiting: Arc::clone(&waiting), deliver };
         thread::Builder::new()
             .name("explainers".to_owned())
             .spawn(move || desk.run(&first_start_sender, alive))
             .map_err(|cause| LoadError::NoThread { plugin: "explainers".to_owned(), cause })?;
         let (first_start, running) = (Mutex::new(first_start), Mutex::new(running));
-        Ok(Explainers { boards, waiting, first_start, running })
+        Ok(Explainers { waiting, first_start, running })
     }
 
     /// Waits until the first instances have started, or one refused to.
-    pub(super) fn wait_for_first_start(&mut self) -> Result<(), LoadError> {
-        let first_start = self.first_start.get_mut().expect("no holder of this lock panics");
+    pub(super) fn wait_for_first_start(&self) -> Result<(), LoadError> {
+        let first_start = self.first_start.lock().expect("no holder of this lock panics");
         first_start.recv().unwrap_or(Ok(()))
     }
 
@@ -162,8 +151,14 @@ impl Explainers {
         Deaths(Arc::clone(&self.waiting))
     }
 
-    pub(super) fn status(&self) -> impl Iterator<Item = PluginStatus> {
-        self.boards.iter().map(|board| board.read(0))
+    /// Has the thread do something with the explainers between two deaths.
+    pub(super) fn order(&self, order: Order) {
+        let mut state = self.waiting.lock();
+        if !state.closed {
+            state.orders.push_back(order);
+        }
+        drop(state);
+        self.waiting.changed.notify_one();
     }
 
     /// Lets the explainers finish what waits, and nothing more.
@@ -172,9 +167,9 @@ impl Explainers {
     }
 
     /// Waits until the thread has ended, or leaves it behind at that time.
-    pub(super) fn join(mut self, deadline: Instant) -> Vec<PluginStatus> {
+    pub(super) fn join(&self, deadline: Instant) {
         let patience = deadline.saturating_duration_since(Instant::now());
-        let running = self.running.get_mut().expect("no holder of this lock panics");
+        let running = self.running.lock().expect("no holder of this lock panics");
         if running.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
             let mut state = self.waiting.lock();
             let left = state.records.len();
@@ -183,7 +178,6 @@ impl Explainers {
             drop(state);
             tracing::warn!(left, "the explainers did not finish in the time that there was");
         }
-        self.status().collect()
     }
 }
 
@@ -204,32 +198,31 @@ impl Desk {
     /// `_alive` is dropped when the thread ends, which is how others see it.
     fn run(mut self, first_start: &Sender<Result<(), LoadError>>, _alive: Sender<()>) {
         for explainer in &mut self.explainers {
-            let Err(loss) = explainer.life.start() else {
-                continue;
-            };
-            if let Some(error) = LoadError::of_first_start(&explainer.life, &loss) {
+            if let Err(error) = explainer.0.start_first() {
                 let reason = "it does not start".to_owned();
-                explainer.life.board.is(PluginState::Stopped { reason });
+                explainer.board().is(PluginState::Stopped { reason });
                 // Nobody listens where the daemon gave up already.
                 let _ = first_start.send(Err(error));
                 return;
             }
-            explainer.is_quarantined = explainer.life.lose(&loss, 0).is_err();
         }
         let _ = first_start.send(Ok(()));
-        while let Some((death, behind)) = self.waiting.pop() {
-            let explanation = if behind < EXPLAINED {
-                self.explain(&death)
-            } else {
-                unexplained("too many processes died at once")
-            };
-            (self.deliver)(ExplainedDeath { death, explanation });
-        }
-        for explainer in &self.explainers {
-            if !explainer.is_quarantined {
-                let reason = "it finished what waited for it".to_owned();
-                explainer.life.board.is(PluginState::Stopped { reason });
+        while let Some(item) = self.waiting.pop() {
+            match item {
+                Item::Death(death, behind) => {
+                    let explanation = if behind < EXPLAINED {
+                        self.explain(&death)
+                    } else {
+                        unexplained("too many processes died at once")
+                    };
+                    (self.deliver)(ExplainedDeath { death: *death, explanation });
+                }
+                Item::Order(order) => order(&mut self.explainers),
             }
+        }
+        for explainer in self.explainers.iter().filter(|it| !it.0.is_quarantined()) {
+            let reason = "it finished what waited for it".to_owned();
+            explainer.board().is(PluginState::Stopped { reason });
         }
     }
 
@@ -243,7 +236,7 @@ impl Desk {
                     return Explanation::Explained(answer);
                 }
                 Ok(answer) => unknown = unknown.or(Some(answer)),
-                Err(reason) => reasons.push(format!("`{}`: {reason}", explainer.life.board.name())),
+                Err(reason) => reasons.push(format!("`{}`: {reason}", explainer.board().name())),
             }
         }
         match unknown {
@@ -259,12 +252,13 @@ fn unexplained(reason: &str) -> Explanation {
 }
 
 /// One explainer.
-struct Explainer {
-    life: Life<explainer::GuestIndices>,
-    is_quarantined: bool,
-}
+pub(super) struct Explainer(pub(super) Supervisor);
 
 impl Explainer {
+    pub(super) fn board(&self) -> &Arc<Board> {
+        &self.0.parts.board
+    }
+
     /// Its answer, or why there is none. A death that an instance was lost in is not tried again: it may
     /// be why.
     fn ask(
@@ -273,42 +267,49 @@ impl Explainer {
         flat: &FlatDeath,
         waiting: &Waiting,
     ) -> Result<Answer, String> {
-        let life = &mut self.life;
-        if self.is_quarantined {
-            return Err(format!("it is quarantined ({})", life.board.last_error()));
+        let board = Arc::clone(self.board());
+        if self.0.is_quarantined() {
+            return Err(format!("it is quarantined ({})", board.last_error()));
         }
-        if !life.is_alive() {
-            let pause = life.not_before().saturating_duration_since(Instant::now());
-            if pause > life.limits.call {
-                return Err(format!("it is started again later ({})", life.board.last_error()));
+        if self.0.instance().is_none() {
+            let pause = self.0.not_before().saturating_duration_since(Instant::now());
+            if pause > self.0.parts.limits.call {
+                return Err(format!("it is started again later ({})", board.last_error()));
             }
-            waiting.wait_until(life.not_before());
-            if let Err(loss) = life.start() {
-                self.is_quarantined = life.lose(&loss, 0).is_err();
-                return Err(loss.sentence());
-            }
+            waiting.wait_until(self.0.not_before());
+            let started = self.0.start();
+            self.unless_lost(started)?;
         }
-        let answer = match hand_over(life, death, flat) {
-            Ok(answer) => answer?,
-            Err(loss) => {
-                self.is_quarantined = life.lose(&loss, 0).is_err();
-                return Err(loss.sentence());
-            }
+        let Some(instance) = self.0.instance() else {
+            return Err("it has no instance".to_owned());
         };
-        checked(life.board.name(), answer, death.evidence.len()).inspect_err(|reason| {
-            tracing::warn!(plugin = life.board.name(), "{reason}");
-            life.board.failed(reason);
-            life.board.guest_error.add(1);
+        let answered = hand_over(instance, death, flat);
+        let answer = self.unless_lost(answered)?;
+        board.events.add(1);
+        let answer = answer.inspect_err(|sentence| self.0.guest_error("explain", sentence))?;
+        board.calls.add(1);
+        checked(board.name(), answer, death.evidence.len()).inspect_err(|reason| {
+            tracing::warn!(plugin = board.name(), "{reason}");
+            board.failed(reason);
+            board.guest_error.add(1);
+        })
+    }
+
+    /// Gives up the instance where it was lost, and says why.
+    fn unless_lost<T>(&mut self, result: Result<T, Loss>) -> Result<T, String> {
+        result.map_err(|loss| {
+            let _ = self.0.lose(&loss, 0);
+            loss.sentence()
         })
     }
 }
 
 /// The guest's answer, or its own sentence.
 fn hand_over(
-    life: &mut Life<explainer::GuestIndices>,
+    instance: &mut Instance,
     death: &DeathRecord,
     flat: &FlatDeath,
-) -> Result<Result<explainer::Explanation, String>, super::life::Loss> {
+) -> Result<Result<explainer::Explanation, String>, Loss> {
     let evidence: Vec<_> = flat
         .evidence
         .iter()
@@ -349,9 +350,11 @@ fn hand_over(
         unseen: &unseen,
         losses: &losses,
     };
-    let answer = life.call("explain", |guest, store| guest.call_explain(store, handed))?;
-    life.board.events.add(1);
-    Ok(answer.unwrap_or_else(|| Err("it has no instance".to_owned())))
+    instance.call(|store, answers| match answers {
+        Answers::Explainer(explainer) => explainer.call_explain(store, handed),
+        // Only explainers are asked.
+        Answers::Filter(_) | Answers::Reporter(_) => Ok(Err("it is no explainer".to_owned())),
+    })
 }
 
 /// The answer as it may be stored: one that contradicts the contract is none.

@@ -4,7 +4,6 @@
 //! messages are counted where there are too many.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -13,13 +12,21 @@ use wasmtime::ResourceLimiter;
 
 use super::bindings::whodunit::plugin::{clock, configuration, directory, documents, log, types};
 use super::status::Board;
-use super::world::{Clock, World};
+use super::world::World;
 use crate::config;
-use crate::event::{ContainerId, ProcessId, UnixNanos};
+use crate::event::{ContainerId, ProcessId};
 use crate::sink::{Outlet, SinkId};
 
 /// A log message is cut here.
 const MAX_LOG_BYTES: usize = 4 << 10;
+
+/// What becomes of the documents of a plugin.
+pub(super) enum Delivery {
+    /// They go to the sinks.
+    To(Outlet),
+    /// They go nowhere: the plugin is being tried. What is there already can be read.
+    Withheld(Outlet),
+}
 
 /// What every instance of one plugin is told and may use.
 pub(super) struct Grants {
@@ -28,27 +35,21 @@ pub(super) struct Grants {
     output_bytes: usize,
     memory_bytes: usize,
     world: Arc<World>,
-    outlet: Outlet,
+    delivery: Delivery,
     board: Arc<Board>,
     log_gate: Mutex<LogGate>,
-    /// Time of what was handed over last, for the clock of a replay.
-    item_time: AtomicU64,
 }
 
 impl Grants {
     pub(super) fn new(
         plugin: &config::Plugin,
         world: Arc<World>,
-        outlet: Outlet,
+        delivery: Delivery,
         board: Arc<Board>,
     ) -> Grants {
         let config_json = match &plugin.config {
             serde_json::Value::Null => "{}".to_owned(),
             config => config.to_string(),
-        };
-        let begin = match world.clock {
-            Clock::Machine => UnixNanos(0),
-            Clock::Recorded { start, .. } => start,
         };
         let sink = |output: &String| (output.clone(), SinkId::new(&plugin.name, output));
         Grants {
@@ -57,22 +58,17 @@ impl Grants {
             output_bytes: plugin.limits.output_bytes,
             memory_bytes: plugin.limits.memory_bytes,
             world,
-            outlet,
+            delivery,
             board,
             log_gate: Mutex::new(LogGate::new(plugin.limits.log_per_second)),
-            item_time: AtomicU64::new(begin.0),
         }
-    }
-
-    /// Something of that time is handed over next.
-    pub(super) fn item_is_of(&self, time: UnixNanos) {
-        self.item_time.store(time.0, Ordering::Relaxed);
     }
 
     /// Where a document for that output goes. None where the TOML does not say.
     fn sink(&self, output: &str) -> Option<SinkId> {
+        let (Delivery::To(outlet) | Delivery::Withheld(outlet)) = &self.delivery;
         let known = self.outputs.get(output).cloned();
-        known.or_else(|| self.outlet.takes_any().then(|| SinkId::new(self.board.name(), output)))
+        known.or_else(|| outlet.takes_any().then(|| SinkId::new(self.board.name(), output)))
     }
 }
 
@@ -100,6 +96,11 @@ pub(super) struct MemoryLimit {
 impl MemoryLimit {
     /// Size of a table's element, as the engine holds it.
     const ELEMENT_BYTES: usize = 16;
+
+    /// How much it holds now, in bytes.
+    pub(super) fn used(&self) -> u64 {
+        self.used as u64
+    }
 
     fn grows(&mut self, current: usize, desired: usize) -> bool {
         let used = self.used.saturating_add(desired.saturating_sub(current));
@@ -227,16 +228,16 @@ impl configuration::Host for Guest {
 
 impl clock::Host for Guest {
     fn now(&mut self) -> u64 {
-        if let Clock::Recorded { .. } = self.grants.world.clock {
-            return self.grants.item_time.load(Ordering::Relaxed);
+        if let Some((now, _)) = self.grants.world.clock.standing() {
+            return now;
         }
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     }
 
     fn monotonic(&mut self) -> u64 {
-        if let Clock::Recorded { booted, .. } = self.grants.world.clock {
-            return self.grants.item_time.load(Ordering::Relaxed).saturating_sub(booted.0);
+        if let Some((_, since_boot)) = self.grants.world.clock.standing() {
+            return since_boot;
         }
         let time = clock_gettime(ClockId::Boottime);
         time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
@@ -266,13 +267,20 @@ impl documents::Host for Guest {
             return Err(documents::Refusal::TooLarge(grants.output_bytes as u64));
         }
         grants.board.documents.add(1);
-        grants.outlet.put(&sink, body);
+        match &grants.delivery {
+            Delivery::To(outlet) => outlet.put(&sink, body),
+            Delivery::Withheld(_) => {}
+        }
         Ok(())
     }
 
     fn previous(&mut self, output: String) -> Option<Vec<u8>> {
         let sink = self.grants.sink(&output)?;
-        self.grants.outlet.read(&sink, self.grants.output_bytes)
+        match &self.grants.delivery {
+            Delivery::To(outlet) | Delivery::Withheld(outlet) => {
+                outlet.read(&sink, self.grants.output_bytes)
+            }
+        }
     }
 }
 

@@ -2,46 +2,24 @@
 
 use wasmparser::{Encoding, Parser, Payload};
 
-use super::bindings::exports::whodunit::plugin::{explainer, reporter};
-use super::life::Role;
+use super::role::Role;
 
 /// The package of the contract and its version, as `CONTRACT` has them.
 const PACKAGE: &str = "whodunit:plugin";
 /// Versions of the contract that this daemon speaks begin with this.
 const SPOKEN: &str = "0.1.";
 
-/// A role that this daemon runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RoleName {
-    Reporter,
-    Explainer,
-}
-
-impl RoleName {
-    const ALL: [RoleName; 2] = [RoleName::Reporter, RoleName::Explainer];
-
-    /// The name of its interface.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            RoleName::Reporter => reporter::GuestIndices::NAME,
-            RoleName::Explainer => explainer::GuestIndices::NAME,
-        }
-    }
-}
-
 /// What some bytes are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Nature {
-    /// A component for a role that this daemon runs, with nothing more to say against it.
-    Plugin(RoleName),
-    /// A component for a role of the contract that this daemon does not run yet.
-    OtherRole(&'static str),
+    /// A component for a role of the contract.
+    Plugin(Outside),
+    /// A component for several roles at once.
+    SeveralRoles(Vec<Role>),
     /// A component for another version of the contract.
     OtherVersion(String),
     /// A component that has nothing to do with the contract, with the names of what it exports.
     Stranger(Vec<String>),
-    /// A component that wants what the daemon does not give.
-    Demanding(Vec<String>),
     /// A core module.
     CoreModule,
     /// WebAssembly in its text format.
@@ -50,6 +28,16 @@ pub(super) enum Nature {
     Garbage,
     /// WebAssembly that breaks off or is damaged.
     Damaged(String),
+}
+
+/// A plugin, as far as its outside tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Outside {
+    pub(super) role: Role,
+    /// Whether it saves and restores state.
+    pub(super) has_state: bool,
+    /// What it imports that is not of the contract.
+    pub(super) foreign_imports: Vec<String>,
 }
 
 /// Looks at some bytes.
@@ -107,26 +95,26 @@ impl Names {
         if let Some(version) = other_version {
             return Nature::OtherVersion(version);
         }
-        let Some(role) = RoleName::ALL.into_iter().find(|role| self.role() == Some(role.name()))
-        else {
-            return match self.role() {
-                Some(role) => Nature::OtherRole(role),
-                None => Nature::Stranger(self.exports),
-            };
-        };
-        let foreign = |name: &String| interface(name).is_none();
-        let foreign: Vec<_> = self.imports.into_iter().filter(foreign).collect();
-        if foreign.is_empty() { Nature::Plugin(role) } else { Nature::Demanding(foreign) }
+        let roles = self.roles();
+        let has_state = self.gives("state");
+        match roles[..] {
+            [] => Nature::Stranger(self.exports),
+            [role] => {
+                let foreign_imports = self.foreign_imports();
+                Nature::Plugin(Outside { role, has_state, foreign_imports })
+            }
+            [..] => Nature::SeveralRoles(roles),
+        }
     }
-}
 
-impl Names {
-    /// The role that it plays, whether or not this daemon runs that role.
-    pub(super) fn role(&self) -> Option<&'static str> {
-        let exports = |role: &str| {
-            self.exports.iter().filter_map(|name| interface(name)).any(|(name, _)| name == role)
-        };
-        ["reporter", "filter", "explainer"].into_iter().find(|role| exports(role))
+    /// Whether it exports an interface of the contract.
+    fn gives(&self, wanted: &str) -> bool {
+        self.exports.iter().filter_map(|name| interface(name)).any(|(name, _)| name == wanted)
+    }
+
+    /// The roles that it plays, whether or not this daemon runs them.
+    pub(super) fn roles(&self) -> Vec<Role> {
+        Role::ALL.into_iter().filter(|role| self.gives(role.name())).collect()
     }
 
     /// Package and version of the contract that it was built for.
@@ -166,21 +154,35 @@ mod tests {
     fn natures_are_told_apart() {
         let export =
             |name: &str| format!(r#"(component (instance $i) (export "{name}" (instance $i)))"#);
+        let plugin =
+            |role| Nature::Plugin(Outside { role, has_state: false, foreign_imports: vec![] });
         check("(module)", Nature::CoreModule);
         check("(component)", Nature::Stranger(vec![]));
         check("(component (core module))", Nature::Stranger(vec![]));
         check(&export("a:b/c@1.0.0"), Nature::Stranger(vec!["a:b/c@1.0.0".into()]));
-        check(&export("whodunit:plugin/reporter@0.1.0"), Nature::Plugin(RoleName::Reporter));
-        check(&export("whodunit:plugin/reporter@0.1.7"), Nature::Plugin(RoleName::Reporter));
-        check(&export("whodunit:plugin/filter@0.1.0"), Nature::OtherRole("filter"));
-        check(&export("whodunit:plugin/explainer@0.1.0"), Nature::Plugin(RoleName::Explainer));
+        check(&export("whodunit:plugin/reporter@0.1.0"), plugin(Role::Reporter));
+        check(&export("whodunit:plugin/reporter@0.1.7"), plugin(Role::Reporter));
+        check(&export("whodunit:plugin/filter@0.1.0"), plugin(Role::Filter));
+        check(&export("whodunit:plugin/explainer@0.1.0"), plugin(Role::Explainer));
         check(&export("whodunit:plugin/reporter@0.2.0"), Nature::OtherVersion("0.2.0".into()));
         check(
             r#"(component
                 (import "wasi:cli/stdout@0.2.0" (instance))
                 (instance $i)
+                (export "whodunit:plugin/state@0.1.0" (instance $i))
                 (export "whodunit:plugin/reporter@0.1.0" (instance $i)))"#,
-            Nature::Demanding(vec!["wasi:cli/stdout@0.2.0".into()]),
+            Nature::Plugin(Outside {
+                role: Role::Reporter,
+                has_state: true,
+                foreign_imports: vec!["wasi:cli/stdout@0.2.0".into()],
+            }),
+        );
+        check(
+            r#"(component
+                (instance $i)
+                (export "whodunit:plugin/filter@0.1.0" (instance $i))
+                (export "whodunit:plugin/reporter@0.1.0" (instance $i)))"#,
+            Nature::SeveralRoles(vec![Role::Filter, Role::Reporter]),
         );
         // What is inside does not count as the component's own.
         check(

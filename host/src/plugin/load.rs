@@ -5,16 +5,17 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
 use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
 
-use super::bindings::EveryRole;
-use super::bindings::exports::whodunit::plugin::{explainer, lifecycle, reporter};
+use super::bindings::EveryPlugin;
+use super::bindings::exports::whodunit::plugin::{explainer, filter, lifecycle, reporter, state};
 use super::engine::{CacheDirError, Engine, chain};
 use super::imports::Guest;
-use super::inspect::{Nature, RoleName, inspect};
-use super::life::{Life, Loaded, Loss, Role};
-use super::{CONTRACT, builtin};
-use crate::config::{self, PluginSource};
+use super::inspect::{Nature, Outside, inspect};
+use super::role::Role;
+use super::{CONTRACT, builtin, wasi};
+use crate::config::{self, PluginSource, Wasi};
 
 /// Size of a component file at most. Compiling has no limit of its own.
 const MAX_COMPONENT_BYTES: u64 = 64 << 20;
@@ -45,6 +46,11 @@ pub enum LoadError {
         MAX_COMPONENT_BYTES >> 20
     )]
     TooLarge { plugin: String, path: PathBuf },
+    /// It is another one than the TOML names.
+    #[error(
+        "plugin `{plugin}`: {source_name} has the SHA-256 {found} and not {pinned}, which `sha256` in the TOML asks for: put that file there, or change `sha256` if you trust this one"
+    )]
+    OtherHash { plugin: String, source_name: String, pinned: String, found: String },
     /// It is something else.
     #[error(
         "plugin `{plugin}`: {source_name} is not WebAssembly: name a component file (.wasm) in the TOML"
@@ -67,7 +73,7 @@ pub enum LoadError {
     CoreModule { plugin: String, source_name: String },
     /// It has nothing to do with whodunit.
     #[error(
-        "plugin `{plugin}`: {source_name} is a component, but no plugin of whodunit (it exports {exports}): build it against the world `reporter-plugin` of {CONTRACT}"
+        "plugin `{plugin}`: {source_name} is a component, but no plugin of whodunit (it exports {exports}): build it against a world of {CONTRACT} such as `reporter-plugin`"
     )]
     Stranger { plugin: String, source_name: String, exports: String },
     /// It was built for another version of the contract.
@@ -75,19 +81,24 @@ pub enum LoadError {
         "plugin `{plugin}`: {source_name} was built for whodunit:plugin@{built_for}, and this daemon speaks {CONTRACT}: build it again against that, or use a daemon that speaks its version"
     )]
     OtherVersion { plugin: String, source_name: String, built_for: String },
-    /// Its role is known and not run.
+    /// It has more than one role.
     #[error(
-        "plugin `{plugin}`: {source_name} is {article} {role}, which this version of the daemon does not run yet: take it out of the TOML"
+        "plugin `{plugin}`: {source_name} is {roles} at once: build one component for each role"
     )]
-    OtherRole { plugin: String, source_name: String, article: &'static str, role: &'static str },
+    SeveralRoles { plugin: String, source_name: String, roles: String },
     /// It wants what it does not get.
     #[error(
         "plugin `{plugin}`: {source_name} wants {imports}, which the sandbox does not give: build it without them, in Rust for the target wasm32-unknown-unknown"
     )]
     Demanding { plugin: String, source_name: String, imports: String },
+    /// It wants what the TOML does not give.
+    #[error(
+        "plugin `{plugin}`: {source_name} wants {imports}, which it gets only with `wasi = \"stub\"` in its table of the TOML, and then it finds no files, no environment and closed streams: grant that, or build it for the target wasm32-unknown-unknown"
+    )]
+    NotGranted { plugin: String, source_name: String, imports: String },
     /// It is not valid, or not what its names promise.
-    #[error("plugin `{plugin}`: {source_name} is not a valid {role} of {CONTRACT}: {cause}")]
-    Invalid { plugin: String, source_name: String, role: &'static str, cause: String },
+    #[error("plugin `{plugin}`: {source_name} is not a valid {} of {CONTRACT}: {cause}", role.name())]
+    Invalid { plugin: String, source_name: String, role: Role, cause: String },
     /// It refused its configuration.
     #[error("plugin `{plugin}` does not start: {sentence}")]
     Refused { plugin: String, sentence: String },
@@ -98,37 +109,55 @@ pub enum LoadError {
     NoThread { plugin: String, cause: io::Error },
 }
 
-impl LoadError {
-    /// What a loss in the very first start means to the daemon. None for one that only costs an
-    /// instance: the plugin is started again, as it would be at any other time.
-    pub(super) fn of_first_start<R: Role>(life: &Life<R>, loss: &Loss) -> Option<LoadError> {
-        let plugin = life.board.name().to_owned();
-        match loss {
-            Loss::Refused(sentence) => {
-                Some(LoadError::Refused { plugin, sentence: sentence.clone() })
-            }
-            Loss::Invalid { role, cause } => {
-                let (source_name, cause) = (life.source_name().to_owned(), cause.clone());
-                Some(LoadError::Invalid { plugin, source_name, role, cause })
-            }
-            Loss::Trap(_) | Loss::Timeout(_) | Loss::Memory(_) | Loss::Oversized(_) => None,
-        }
+/// A plugin that can be started, any number of times.
+pub(super) struct Loaded {
+    pub(super) pre: InstancePre<Guest>,
+    pub(super) exports: Exports,
+    pub(super) role: Role,
+    pub(super) source_name: String,
+    /// Of the component's bytes.
+    pub(super) sha256: String,
+}
+
+/// Where the functions of a component are.
+pub(super) struct Exports {
+    pub(super) lifecycle: lifecycle::GuestIndices,
+    pub(super) answers: AnswersIndices,
+    /// None where the component keeps no state.
+    pub(super) state: Option<state::GuestIndices>,
+}
+
+/// Where the functions of a role are.
+pub(super) enum AnswersIndices {
+    Filter(filter::GuestIndices),
+    Reporter(reporter::GuestIndices),
+    Explainer(explainer::GuestIndices),
+}
+
+impl Exports {
+    fn find(pre: &InstancePre<Guest>, outside: &Outside) -> wasmtime::Result<Exports> {
+        Ok(Exports {
+            lifecycle: lifecycle::GuestIndices::new(pre)?,
+            answers: match outside.role {
+                Role::Filter => AnswersIndices::Filter(filter::GuestIndices::new(pre)?),
+                Role::Reporter => AnswersIndices::Reporter(reporter::GuestIndices::new(pre)?),
+                Role::Explainer => AnswersIndices::Explainer(explainer::GuestIndices::new(pre)?),
+            },
+            state: match outside.has_state {
+                true => Some(state::GuestIndices::new(pre)?),
+                false => None,
+            },
+        })
     }
 }
 
-/// A plugin of either role.
-pub(super) enum AnyLoaded {
-    Reporter(Loaded<reporter::GuestIndices>),
-    Explainer(Loaded<explainer::GuestIndices>),
-}
-
-/// Reads, checks, compiles and links a plugin.
-pub(super) fn load(engine: &Engine, plugin: &config::Plugin) -> Result<AnyLoaded, LoadError> {
-    compile(engine, &plugin.name, source_name(&plugin.source), &bytes(plugin)?)
+/// SHA-256 of a plugin's component, as it is now.
+pub(super) fn hash(plugin: &config::Plugin) -> Result<String, LoadError> {
+    Ok(sha256_of(&bytes_of(plugin)?))
 }
 
 /// The component that stands behind a plugin's source.
-pub(super) fn bytes(plugin: &config::Plugin) -> Result<Cow<'static, [u8]>, LoadError> {
+pub(super) fn bytes_of(plugin: &config::Plugin) -> Result<Cow<'static, [u8]>, LoadError> {
     match &plugin.source {
         PluginSource::Builtin(name) => {
             let component = builtin::component(name).ok_or_else(|| LoadError::NoBuiltin {
@@ -140,6 +169,23 @@ pub(super) fn bytes(plugin: &config::Plugin) -> Result<Cow<'static, [u8]>, LoadE
         }
         PluginSource::File(path) => read(&plugin.name, path).map(Cow::Owned),
     }
+}
+
+/// Reads, checks, compiles and links a plugin.
+pub(super) fn load(engine: &Engine, plugin: &config::Plugin) -> Result<Loaded, LoadError> {
+    let source_name = source_name(&plugin.source);
+    let bytes = bytes_of(plugin)?;
+    let sha256 = sha256_of(&bytes);
+    if let Some(pinned) = plugin.sha256.clone().filter(|pinned| *pinned != sha256) {
+        let plugin = plugin.name.clone();
+        return Err(LoadError::OtherHash { plugin, source_name, pinned, found: sha256 });
+    }
+    compile(engine, plugin, source_name, sha256, &bytes)
+}
+
+/// SHA-256 in lower case hexadecimal digits.
+pub(super) fn sha256_of(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A plugin's source as the TOML has it.
@@ -166,13 +212,16 @@ fn read(plugin: &str, path: &Path) -> Result<Vec<u8>, LoadError> {
 
 fn compile(
     engine: &Engine,
-    plugin: &str,
+    plugin: &config::Plugin,
     source_name: String,
+    sha256: String,
     bytes: &[u8],
-) -> Result<AnyLoaded, LoadError> {
-    let plugin = plugin.to_owned();
-    let role = match inspect(bytes) {
-        Nature::Plugin(role) => role,
+) -> Result<Loaded, LoadError> {
+    let grant = plugin.wasi;
+    let plugin = plugin.name.clone();
+    let quoted = |names: Vec<String>| listed(names.into_iter().map(|name| format!("`{name}`")));
+    let outside = match inspect(bytes) {
+        Nature::Plugin(outside) => outside,
         Nature::Garbage => {
             return Err(LoadError::NotWasm { plugin, source_name });
         }
@@ -186,44 +235,53 @@ fn compile(
             return Err(LoadError::CoreModule { plugin, source_name });
         }
         Nature::Stranger(exports) => {
-            let exports = listed(exports.into_iter().map(|name| format!("`{name}`")));
-            return Err(LoadError::Stranger { plugin, source_name, exports });
+            return Err(LoadError::Stranger { plugin, source_name, exports: quoted(exports) });
         }
         Nature::OtherVersion(built_for) => {
             return Err(LoadError::OtherVersion { plugin, source_name, built_for });
         }
-        Nature::OtherRole(role) => {
-            let article = if role.starts_with('e') { "an" } else { "a" };
-            return Err(LoadError::OtherRole { plugin, source_name, article, role });
-        }
-        Nature::Demanding(imports) => {
-            let imports = listed(imports.into_iter().map(|name| format!("`{name}`")));
-            return Err(LoadError::Demanding { plugin, source_name, imports });
+        Nature::SeveralRoles(roles) => {
+            let roles: Vec<_> = roles.into_iter().map(Role::with_article).collect();
+            return Err(LoadError::SeveralRoles {
+                plugin,
+                source_name,
+                roles: roles.join(" and "),
+            });
         }
     };
-    let linked = link(engine, bytes).and_then(|pre| match role {
-        RoleName::Reporter => role_of(pre, source_name.clone()).map(AnyLoaded::Reporter),
-        RoleName::Explainer => role_of(pre, source_name.clone()).map(AnyLoaded::Explainer),
-    });
-    let role = role.name();
-    linked.map_err(|cause| LoadError::Invalid { plugin, source_name, role, cause: chain(&cause) })
+    let (system, foreign): (Vec<_>, Vec<_>) =
+        outside.foreign_imports.iter().cloned().partition(|import| wasi::is_wasi(import));
+    if !foreign.is_empty() {
+        let imports = quoted(foreign);
+        return Err(LoadError::Demanding { plugin, source_name, imports });
+    }
+    if !system.is_empty() && grant == Wasi::None {
+        let imports = quoted(system);
+        return Err(LoadError::NotGranted { plugin, source_name, imports });
+    }
+    let role = outside.role;
+    match link(engine, bytes, &outside) {
+        Ok((pre, exports)) => Ok(Loaded { pre, exports, role, source_name, sha256 }),
+        Err(cause) => Err(LoadError::Invalid { plugin, source_name, role, cause: chain(&cause) }),
+    }
 }
 
-fn link(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<InstancePre<Guest>> {
+fn link(
+    engine: &Engine,
+    bytes: &[u8],
+    outside: &Outside,
+) -> wasmtime::Result<(InstancePre<Guest>, Exports)> {
     let component = Component::new(engine.wasmtime(), bytes)?;
     let mut linker = Linker::new(engine.wasmtime());
-    EveryRole::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
-    linker.instantiate_pre(&component)
-}
-
-fn role_of<R: Role>(pre: InstancePre<Guest>, source_name: String) -> wasmtime::Result<Loaded<R>> {
-    let lifecycle = lifecycle::GuestIndices::new(&pre)?;
-    let role = R::find(&pre)?;
-    Ok(Loaded { pre, lifecycle, role, source_name })
+    EveryPlugin::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
+    wasi::stub(&mut linker, engine.wasmtime(), &component)?;
+    let pre = linker.instantiate_pre(&component)?;
+    let exports = Exports::find(&pre, outside)?;
+    Ok((pre, exports))
 }
 
 /// At most eight names, and how many more there are.
-fn listed(names: impl Iterator<Item = String>) -> String {
+pub(super) fn listed(names: impl Iterator<Item = String>) -> String {
     const SHOWN: usize = 8;
     let names: Vec<_> = names.collect();
     match names.len() {

@@ -1,48 +1,69 @@
 //! The plugin host: loads, checks and runs components. The only user of wasmtime.
 //!
 //! Each plugin has a worker thread and a bounded queue of its own. Takes batches and ticks through
-//! [`Dispatcher`], gives documents to the sinks. Explainers share one thread, and take deaths through [`Deaths`]. A guest that traps, runs
+//! [`Dispatcher`], gives documents to the sinks. A guest that traps, runs
 //! on or grows without end costs its own instance and nothing else: capture never waits for a plugin,
 //! and a trapped instance is never entered again.
 
+mod apply;
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
 mod bindings;
 mod builtin;
 mod engine;
 mod explainers;
+mod filter;
 mod imports;
 mod inspect;
-mod life;
+mod instance;
 mod load;
+mod lower;
 mod passport;
 mod queue;
+mod role;
+mod stage;
 mod status;
+mod subscription;
+mod supervisor;
+mod swap;
+mod wasi;
 mod worker;
 mod world;
 
 #[cfg(test)]
 mod tests;
 
+use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::config;
-use crate::dispatch::Dispatcher;
+use crate::dispatch::{Dispatcher, Routes};
 use crate::sink::Outlet;
 use engine::Engine;
 use explainers::Explainers;
-use life::RestartPolicy;
-use load::AnyLoaded;
+use filter::Filter;
+use imports::{Delivery, Grants};
+use instance::Parts;
+use load::Loaded;
+use queue::{Depth, Terms};
+use stage::Stage;
+use status::Board;
+use subscription::Subscription;
+use supervisor::{RestartPolicy, Supervisor};
 use worker::Worker;
 
+pub use apply::{Applied, ApplyError};
 pub use builtin::names as builtin_names;
 pub use engine::CacheDirError;
 pub use explainers::{Deaths, Deliver};
 pub use load::LoadError;
-pub use passport::{Passport, passport, sha256_of};
+pub use passport::{Passport, passport};
 pub(crate) use queue::Queue;
-pub use status::{Faults, PluginState, PluginStatus};
+pub use role::Role;
+pub(crate) use stage::StageQueue;
+pub use status::{CALL_TIME_BOUNDS_NS, CallTime, Faults, PluginState, PluginStatus, Swap};
+pub use swap::{SwapError, SwapReport};
 pub use world::{Clock, Probe, Surroundings, World};
 
 /// Name and version of the contract that this daemon speaks.
@@ -50,9 +71,43 @@ pub const CONTRACT: &str = "whodunit:plugin@0.1.0";
 
 /// The running plugins.
 pub struct PluginHost {
-    /// In the order of the TOML, as its explainers.
-    workers: Vec<Worker>,
-    explainers: Explainers,
+    engine: Arc<Engine>,
+    world: Arc<World>,
+    outlet: Outlet,
+    policy: RestartPolicy,
+    dedup_capacity: NonZeroUsize,
+    routes: Arc<Routes>,
+    /// Held by whoever changes which plugins run: one at a time.
+    changing: Mutex<()>,
+    /// In the order of the TOML.
+    running: Mutex<Vec<Running>>,
+    /// There from the first filter on.
+    stage: OnceLock<Stage>,
+    /// There from the start on, also without an explainer: deaths pass through here.
+    explainers: OnceLock<Explainers>,
+}
+
+/// A plugin that runs.
+struct Running {
+    config: config::Plugin,
+    board: Arc<Board>,
+    place: Place,
+}
+
+/// A plugin that is started and not in its place yet.
+enum Unplaced {
+    Filter(Box<Filter>),
+    Explainer(Box<Supervisor>),
+}
+
+/// Where a plugin stands.
+enum Place {
+    /// Behind a queue of its own.
+    Queue(Worker),
+    /// In the chain of filters.
+    Chain,
+    /// Among the explainers, which share a queue of deaths.
+    Desk,
 }
 
 impl PluginHost {
@@ -65,44 +120,59 @@ impl PluginHost {
     /// other time.
     pub fn load(
         plugins: &[config::Plugin],
+        files: &config::Files,
         cache_dir: &Path,
         world: World,
-        outlet: &Outlet,
+        outlet: Outlet,
         deliver: Deliver,
     ) -> Result<PluginHost, LoadError> {
-        PluginHost::load_with(plugins, cache_dir, world, outlet, deliver, RestartPolicy::default())
+        let policy = RestartPolicy::default();
+        PluginHost::load_with(plugins, files, cache_dir, world, outlet, deliver, policy)
     }
 
     fn load_with(
         plugins: &[config::Plugin],
+        files: &config::Files,
         cache_dir: &Path,
         world: World,
-        outlet: &Outlet,
+        outlet: Outlet,
         deliver: Deliver,
         policy: RestartPolicy,
     ) -> Result<PluginHost, LoadError> {
-        let engine = Arc::new(Engine::new(cache_dir)?);
-        let world = Arc::new(world);
-        let loaded = plugins.iter().map(|plugin| load::load(&engine, plugin));
+        let host = PluginHost {
+            engine: Arc::new(Engine::new(cache_dir)?),
+            world: Arc::new(world),
+            outlet,
+            policy,
+            dedup_capacity: NonZeroUsize::new(files.dedup_capacity).unwrap_or(NonZeroUsize::MIN),
+            routes: Arc::default(),
+            changing: Mutex::default(),
+            running: Mutex::default(),
+            stage: OnceLock::new(),
+            explainers: OnceLock::new(),
+        };
+        let loaded = plugins.iter().map(|plugin| load::load(&host.engine, plugin));
         let loaded: Vec<_> = loaded.collect::<Result<_, _>>()?;
-        let (mut workers, mut explainers) = (Vec::new(), Vec::new());
+        let (mut filters, mut explainers) = (Vec::new(), Vec::new());
         for (plugin, loaded) in plugins.iter().zip(loaded) {
-            match loaded {
-                AnyLoaded::Reporter(loaded) => {
-                    let (world, outlet) = (Arc::clone(&world), outlet.clone());
-                    workers.push(Worker::spawn(&engine, plugin, loaded, world, outlet, policy)?);
-                }
-                AnyLoaded::Explainer(loaded) => explainers.push((plugin, loaded)),
+            let (running, unplaced) = host.start(plugin, &Arc::new(loaded))?;
+            match unplaced {
+                Some(Unplaced::Filter(filter)) => filters.push(*filter),
+                Some(Unplaced::Explainer(explainer)) => explainers.push(*explainer),
+                None => {}
             }
+            host.lock().push(running);
         }
-        let outlet = || outlet.clone();
-        let mut explainers =
-            Explainers::spawn(&engine, explainers, &world, outlet, policy, deliver)?;
-        for worker in &mut workers {
-            worker.wait_for_first_start()?;
-        }
+        let explainers = Explainers::spawn(explainers, deliver)?;
+        host.lock().iter().try_for_each(Running::wait_for_first_start)?;
         explainers.wait_for_first_start()?;
-        Ok(PluginHost { workers, explainers })
+        // It is there once only.
+        let _ = host.explainers.set(explainers);
+        if !filters.is_empty() {
+            host.chain(filters)?;
+        }
+        host.lead_to_queues();
+        Ok(host)
     }
 
     /// Loads and checks every plugin without starting one.
@@ -115,29 +185,147 @@ impl PluginHost {
         plugins.iter().try_for_each(|plugin| load::load(&engine, plugin).map(drop))
     }
 
-    /// A hand that gives batches and ticks to every reporter.
+    /// A hand that gives batches and ticks to every plugin.
     pub fn dispatcher(&self) -> Dispatcher {
-        Dispatcher::new(self.workers.iter().map(Worker::queue).collect())
+        Dispatcher::new(Arc::clone(&self.routes))
     }
 
     /// A hand that gives deaths to the explainers.
+    ///
+    /// # Panics
+    ///
+    /// Never: a host that was loaded has a thread for them.
     pub fn deaths(&self) -> Deaths {
-        self.explainers.deaths()
+        self.explainers.get().expect("a loaded host has a thread for deaths").deaths()
     }
 
-    /// What became of each plugin so far: reporters, then explainers, both in the order of the TOML.
+    /// What became of each plugin so far, in the order of the TOML.
     pub fn status(&self) -> Vec<PluginStatus> {
-        self.workers.iter().map(Worker::status).chain(self.explainers.status()).collect()
+        self.lock().iter().map(Running::status).collect()
     }
 
     /// Lets every plugin finish what waits for it, for at most that long together, and ends them.
-    pub fn stop(self, at_most: Duration) -> Vec<PluginStatus> {
+    pub fn stop(&self, at_most: Duration) -> Vec<PluginStatus> {
         let deadline = Instant::now() + at_most;
-        self.workers.iter().for_each(Worker::finish);
-        self.explainers.finish();
-        let mut ended: Vec<_> =
-            self.workers.into_iter().map(|worker| worker.join(deadline)).collect();
-        ended.extend(self.explainers.join(deadline));
-        ended
+        // What the filters keep goes to the others.
+        self.stage.get().inspect(|stage| stage.finish(deadline));
+        self.explainers.get().inspect(|explainers| explainers.finish());
+        let running = self.lock();
+        running.iter().for_each(Running::finish);
+        self.explainers.get().inspect(|explainers| explainers.join(deadline));
+        running.iter().map(|running| running.join(deadline)).collect()
+    }
+
+    /// Starts a plugin, but for an explainer, which is started by its thread. One without a queue of its
+    /// own is given back, to be put where it belongs.
+    fn start(
+        &self,
+        config: &config::Plugin,
+        loaded: &Arc<Loaded>,
+    ) -> Result<(Running, Option<Unplaced>), LoadError> {
+        let board = Arc::new(Board::new(config.name.clone(), loaded));
+        let parts = self.parts(config, loaded, &board);
+        let subscription = Subscription::new(config, loaded.role, &self.world.directory);
+        let (place, unplaced) = match loaded.role {
+            Role::Filter => {
+                let filter = Filter::start(parts, subscription, config.on_failure, self.policy)?;
+                (Place::Chain, Some(Unplaced::Filter(Box::new(filter))))
+            }
+            Role::Explainer => {
+                let explainer = Box::new(Supervisor::new(parts, self.policy));
+                (Place::Desk, Some(Unplaced::Explainer(explainer)))
+            }
+            Role::Reporter => {
+                let terms = Terms::of(config, Arc::new(subscription));
+                (Place::Queue(Worker::spawn(parts, terms, self.policy)?), None)
+            }
+        };
+        Ok((Running { config: config.clone(), board, place }, unplaced))
+    }
+
+    /// What the instances of a plugin are made of.
+    fn parts(&self, config: &config::Plugin, loaded: &Arc<Loaded>, board: &Arc<Board>) -> Parts {
+        let delivery = Delivery::To(self.outlet.clone());
+        let grants = Grants::new(config, Arc::clone(&self.world), delivery, Arc::clone(board));
+        Parts {
+            engine: Arc::clone(&self.engine),
+            loaded: Arc::clone(loaded),
+            limits: config.limits.clone(),
+            grants: Arc::new(grants),
+            board: Arc::clone(board),
+        }
+    }
+
+    /// Starts the stage with these filters.
+    fn chain(&self, filters: Vec<Filter>) -> Result<(), LoadError> {
+        let running = self.lock();
+        let queue_events = |running: &Running| running.config.limits.queue_events;
+        let chained = running.iter().filter(|it| matches!(it.place, Place::Chain));
+        let queue_events = chained.map(queue_events).max().unwrap_or_default();
+        drop(running);
+        let routes = Arc::clone(&self.routes);
+        let stage = Stage::spawn(filters, queue_events, self.dedup_capacity, routes)?;
+        self.routes.lead_through(stage.queue());
+        // There is none yet: only one thread changes plugins at a time.
+        let _ = self.stage.set(stage);
+        Ok(())
+    }
+
+    /// Leads batches and ticks to the queues of the plugins that run now.
+    fn lead_to_queues(&self) {
+        let queues = self.lock().iter().filter_map(Running::queue).collect();
+        self.routes.lead_to(queues);
+    }
+
+    fn explainers(&self) -> Option<&Explainers> {
+        self.explainers.get()
+    }
+
+    fn stage(&self) -> Option<&Stage> {
+        self.stage.get()
+    }
+
+    fn change(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Running>> {
+        self.running.lock().expect("no holder of this lock panics")
+    }
+}
+
+impl Running {
+    fn queue(&self) -> Option<Arc<Queue>> {
+        match &self.place {
+            Place::Queue(worker) => Some(worker.queue()),
+            Place::Chain | Place::Desk => None,
+        }
+    }
+
+    fn wait_for_first_start(&self) -> Result<(), LoadError> {
+        match &self.place {
+            Place::Queue(worker) => worker.wait_for_first_start(),
+            Place::Chain | Place::Desk => Ok(()),
+        }
+    }
+
+    fn status(&self) -> PluginStatus {
+        match &self.place {
+            Place::Queue(worker) => worker.status(),
+            Place::Chain | Place::Desk => self.board.read(Depth::default()),
+        }
+    }
+
+    fn finish(&self) {
+        if let Place::Queue(worker) = &self.place {
+            worker.finish();
+        }
+    }
+
+    fn join(&self, deadline: Instant) -> PluginStatus {
+        match &self.place {
+            Place::Queue(worker) => worker.join(deadline),
+            Place::Chain | Place::Desk => self.status(),
+        }
     }
 }

@@ -7,23 +7,23 @@
 use std::path::Path;
 
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Store, StoreLimits, StoreLimitsBuilder};
 
 use super::CONTRACT;
 use super::bindings::exports::whodunit::plugin::lifecycle::Description;
 use super::engine::{Engine, chain};
-use super::inspect;
-use super::load::{self, LoadError};
-use crate::config::{self, Limits};
+use super::inspect::{self, Names};
+use super::load::{self, LoadError, sha256_of};
+use super::wasi;
+use crate::config::{self, Limits, Wasi};
 
 /// What a plugin file is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Passport {
     /// The source, as the TOML has it.
     pub source: String,
-    /// Its role: `reporter`, `filter` or `explainer`. None where it exports none of them.
+    /// Its role: `reporter`, `filter` or `explainer`. None where it has none of them, or several.
     pub role: Option<String>,
     /// Name and version that it gives itself. None where it does not say.
     pub name: Option<String>,
@@ -57,10 +57,15 @@ pub struct Passport {
 ///
 /// If there is nothing to look at: no such file or builtin, or no engine.
 pub fn passport(plugin: &config::Plugin, cache_dir: &Path) -> Result<Passport, LoadError> {
-    let bytes = load::bytes(plugin)?;
+    let bytes = load::bytes_of(plugin)?;
     let engine = Engine::new(cache_dir)?;
     let names = inspect::names(&bytes).ok().flatten().unwrap_or_default();
-    let refusal = load::load(&engine, plugin).err().map(|error| error.to_string());
+    let wants = names.foreign_imports();
+    let mut plugin = plugin.clone();
+    if wants.iter().any(|import| wasi::is_wasi(import)) {
+        plugin.wasi = Wasi::Stub;
+    }
+    let refusal = load::load(&engine, &plugin).err().map(|error| error.to_string());
     let description = describe(&engine, &bytes);
     let (name, version) = match description {
         Ok(description) => (Some(description.name), Some(description.version)),
@@ -71,14 +76,14 @@ pub fn passport(plugin: &config::Plugin, cache_dir: &Path) -> Result<Passport, L
     };
     let source = load::source_name(&plugin.source);
     Ok(Passport {
-        toml: toml_of(plugin, &source),
+        toml: toml_of(&plugin, &source),
         source,
-        role: names.role().map(str::to_owned),
+        role: role_of(&names),
         name,
         version,
         contract: names.contract(),
         spoken: CONTRACT,
-        wants: names.foreign_imports(),
+        wants,
         imports: names.imports,
         exports: names.exports,
         bytes: bytes.len() as u64,
@@ -88,9 +93,12 @@ pub fn passport(plugin: &config::Plugin, cache_dir: &Path) -> Result<Passport, L
     })
 }
 
-/// The SHA-256 of some bytes, in hexadecimal.
-pub fn sha256_of(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+/// The one role that it plays.
+fn role_of(names: &Names) -> Option<String> {
+    match names.roles()[..] {
+        [role] => Some(role.name().to_owned()),
+        [..] => None,
+    }
 }
 
 /// Calls `describe` of a component of any role.
@@ -119,9 +127,13 @@ fn describe(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Description> {
 
 /// What the TOML has to say for it to run.
 fn toml_of(plugin: &config::Plugin, source: &str) -> String {
-    format!(
+    let mut table = format!(
         "[[plugin]]\nname = {}\nsource = {}\n",
         toml::Value::from(plugin.name.as_str()),
         toml::Value::from(source),
-    )
+    );
+    if plugin.wasi != Wasi::None {
+        table += &format!("wasi = {}\n", toml::Value::from(plugin.wasi.name()));
+    }
+    table
 }

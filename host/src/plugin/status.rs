@@ -2,6 +2,16 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, SystemTime};
+
+use super::load::Loaded;
+use super::queue::Depth;
+use super::role::Role;
+
+/// Upper bounds of the classes that the time of calls is counted in, in nanoseconds. The last class has
+/// no bound.
+pub const CALL_TIME_BOUNDS_NS: [u64; 8] =
+    [10_000, 100_000, 1_000_000, 5_000_000, 25_000_000, 100_000_000, 1_000_000_000, 10_000_000_000];
 
 /// Whether a plugin runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +56,39 @@ pub struct Faults {
     pub suppressed_log: u64,
 }
 
+/// An attempt to put another version in the place of the one before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Swap {
+    /// When it ended.
+    pub when: SystemTime,
+    /// Why the one before went on, in one sentence. None where the other took its place.
+    pub failure: Option<String>,
+}
+
+/// How long the calls of a plugin took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct CallTime {
+    /// How many calls there were in each class of [`CALL_TIME_BOUNDS_NS`], and above the last bound.
+    pub classes: [u64; CALL_TIME_BOUNDS_NS.len() + 1],
+    /// All calls together, in nanoseconds.
+    pub sum_ns: u64,
+}
+
+impl Faults {
+    /// Each kind by its name in metrics and documents.
+    pub fn by_kind(&self) -> [(&'static str, u64); 7] {
+        [
+            ("trap", self.trap),
+            ("timeout", self.timeout),
+            ("memory", self.memory),
+            ("oversized", self.oversized),
+            ("guest-error", self.guest_error),
+            ("refused-document", self.refused_documents),
+            ("suppressed-log", self.suppressed_log),
+        ]
+    }
+}
+
 /// What became of a plugin so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PluginStatus {
@@ -53,25 +96,45 @@ pub struct PluginStatus {
     pub name: String,
     /// Where its component comes from, as in the TOML.
     pub source: String,
-    /// What it is: `reporter` or `explainer`.
-    pub role: &'static str,
+    /// SHA-256 of its component, in lower case hexadecimal digits.
+    pub sha256: String,
+    /// What it is for.
+    pub role: Role,
     /// What it says of itself: name and version. None before its first start.
     pub description: Option<(String, String)>,
     /// Whether it runs.
     pub state: PluginState,
+    /// When that state began.
+    pub since: SystemTime,
     /// Number of the newest instance, from 1.
     pub instance: u32,
     /// Calls that ended well.
     pub calls: u64,
     /// Events that were handed over in such calls.
     pub events: u64,
-    /// Events that a full queue did not take.
+    /// Events that wait for it.
+    pub queue_events: u64,
+    /// Events that a full queue dropped.
     pub dropped: u64,
     /// Events that went away with an instance: those of the batch that it was lost in, and those
     /// since its last tick.
     pub lost_with_instance: u64,
+    /// Events that it dropped, if it is a filter.
+    pub filtered: u64,
+    /// Events that it should have judged and did not, if it is a filter.
+    pub unjudged: u64,
     /// Documents that were handed to the sinks.
     pub documents: u64,
+    /// Linear memory and tables of its instance, in bytes, as of its last call.
+    pub memory_bytes: u64,
+    /// How long its calls took.
+    pub call_time: CallTime,
+    /// How often another version took the place of the one before.
+    pub swaps: u64,
+    /// How often that was tried and failed: the one before went on.
+    pub failed_swaps: u64,
+    /// The newest attempt.
+    pub last_swap: Option<Swap>,
     /// Faults by kind.
     pub faults: Faults,
     /// The newest fault, in one sentence.
@@ -81,12 +144,18 @@ pub struct PluginStatus {
 /// The status while it is being counted.
 pub(super) struct Board {
     name: String,
-    source: String,
-    role: &'static str,
+    role: Role,
     state: Mutex<Slow>,
+    swaps: Count,
+    failed_swaps: Count,
+    call_classes: [Count; CALL_TIME_BOUNDS_NS.len() + 1],
+    call_sum_ns: Count,
+    memory_bytes: AtomicU64,
     pub(super) calls: Count,
     pub(super) events: Count,
     pub(super) lost_with_instance: Count,
+    pub(super) filtered: Count,
+    pub(super) unjudged: Count,
     pub(super) documents: Count,
     pub(super) trap: Count,
     pub(super) timeout: Count,
@@ -99,7 +168,11 @@ pub(super) struct Board {
 
 /// What changes seldom.
 struct Slow {
+    source: String,
+    sha256: String,
+    last_swap: Option<Swap>,
     state: PluginState,
+    since: SystemTime,
     instance: u32,
     description: Option<(String, String)>,
     last_error: Option<String>,
@@ -120,17 +193,31 @@ impl Count {
 }
 
 impl Board {
-    pub(super) fn new(name: String, source: String, role: &'static str) -> Board {
-        let slow =
-            Slow { state: PluginState::Starting, instance: 0, description: None, last_error: None };
+    pub(super) fn new(name: String, loaded: &Loaded) -> Board {
+        let slow = Slow {
+            source: loaded.source_name.clone(),
+            sha256: loaded.sha256.clone(),
+            last_swap: None,
+            state: PluginState::Starting,
+            since: SystemTime::now(),
+            instance: 0,
+            description: None,
+            last_error: None,
+        };
         Board {
             name,
-            source,
-            role,
+            role: loaded.role,
+            swaps: Count::default(),
+            failed_swaps: Count::default(),
             state: Mutex::new(slow),
+            call_classes: Default::default(),
+            call_sum_ns: Count::default(),
+            memory_bytes: AtomicU64::new(0),
             calls: Count::default(),
             events: Count::default(),
             lost_with_instance: Count::default(),
+            filtered: Count::default(),
+            unjudged: Count::default(),
             documents: Count::default(),
             trap: Count::default(),
             timeout: Count::default(),
@@ -146,20 +233,36 @@ impl Board {
         &self.name
     }
 
+    pub(super) fn role(&self) -> Role {
+        self.role
+    }
+
+    /// SHA-256 of the component that the instances are made of.
+    pub(super) fn sha256(&self) -> String {
+        self.lock().sha256.clone()
+    }
+
     pub(super) fn is(&self, state: PluginState) {
-        self.lock().state = state;
+        let mut slow = self.lock();
+        if slow.state != state {
+            slow.state = state;
+            slow.since = SystemTime::now();
+        }
     }
 
     pub(super) fn instance_is(&self, number: u32) {
         self.lock().instance = number;
     }
 
-    pub(super) fn describes_itself(&self, name: String, version: String) {
-        self.lock().description = Some((name, version));
+    pub(super) fn describes_itself(&self, name_and_version: (String, String)) {
+        self.lock().description = Some(name_and_version);
     }
 
-    pub(super) fn failed(&self, sentence: &str) {
-        self.lock().last_error = Some(sentence.to_owned());
+    /// Says which component the instances are made of.
+    pub(super) fn is_made_of(&self, loaded: &Loaded) {
+        let mut slow = self.lock();
+        slow.source = loaded.source_name.clone();
+        slow.sha256 = loaded.sha256.clone();
     }
 
     /// The newest fault, in one sentence.
@@ -167,21 +270,60 @@ impl Board {
         self.lock().last_error.clone().unwrap_or_default()
     }
 
+    /// Says how a swap ended: with the reason, if it failed.
+    pub(super) fn swapped(&self, outcome: Result<(), String>) {
+        match &outcome {
+            Ok(()) => self.swaps.add(1),
+            Err(_) => self.failed_swaps.add(1),
+        }
+        self.lock().last_swap = Some(Swap { when: SystemTime::now(), failure: outcome.err() });
+    }
+
+    pub(super) fn failed(&self, sentence: &str) {
+        self.lock().last_error = Some(sentence.to_owned());
+    }
+
+    /// Counts a call by the time that it took.
+    pub(super) fn call_took(&self, time: Duration) {
+        let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let class = CALL_TIME_BOUNDS_NS.partition_point(|bound| *bound < ns);
+        self.call_classes[class].add(1);
+        self.call_sum_ns.add(ns);
+    }
+
+    /// Says how much memory the instance holds.
+    pub(super) fn memory_is(&self, bytes: u64) {
+        self.memory_bytes.store(bytes, Ordering::Relaxed);
+    }
+
     /// The status, with what only the queue knows.
-    pub(super) fn read(&self, dropped: u64) -> PluginStatus {
+    pub(super) fn read(&self, depth: Depth) -> PluginStatus {
         let slow = self.lock();
         PluginStatus {
             name: self.name.clone(),
-            source: self.source.clone(),
+            source: slow.source.clone(),
+            sha256: slow.sha256.clone(),
+            swaps: self.swaps.value(),
+            failed_swaps: self.failed_swaps.value(),
+            last_swap: slow.last_swap.clone(),
             role: self.role,
             description: slow.description.clone(),
             state: slow.state.clone(),
+            since: slow.since,
             instance: slow.instance,
             calls: self.calls.value(),
             events: self.events.value(),
-            dropped,
+            queue_events: depth.events,
+            dropped: depth.dropped,
             lost_with_instance: self.lost_with_instance.value(),
+            filtered: self.filtered.value(),
+            unjudged: self.unjudged.value(),
             documents: self.documents.value(),
+            memory_bytes: self.memory_bytes.load(Ordering::Relaxed),
+            call_time: CallTime {
+                classes: std::array::from_fn(|class| self.call_classes[class].value()),
+                sum_ns: self.call_sum_ns.value(),
+            },
             faults: Faults {
                 trap: self.trap.value(),
                 timeout: self.timeout.value(),

@@ -1,25 +1,21 @@
-//! A worker: the thread of one reporter.
+//! A worker: the thread of one plugin that takes what happens from a queue of its own.
 //!
-//! Takes items from its queue and calls the guest. While a fresh instance waits for its start, the
-//! queue fills and drops.
+//! Reporters and explainers have one. While a lost instance is not replaced yet, the queue fills and
+//! drops; a plugin in quarantine gets nothing.
 
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
 
-use super::bindings::exports::whodunit::plugin::reporter;
-use super::bindings::whodunit::plugin::types;
-use super::engine::Engine;
-use super::imports::Grants;
-use super::life::{Life, Loaded, Loss, Quarantined, RestartPolicy, Role};
+use super::instance::{Answers, Loss, Parts};
 use super::load::LoadError;
-use super::queue::{Item, Queue};
+use super::lower::{Lowered, with_tick};
+use super::queue::{Item, Queue, Terms};
 use super::status::{Board, PluginState, PluginStatus};
-use super::world::World;
-use crate::config;
-use crate::event::{self, Batch, Tick, TickCause};
-use crate::sink::Outlet;
+use super::subscription::Subscription;
+use super::supervisor::{Quarantined, RestartPolicy, Supervisor};
+use crate::event::{Batch, Tick, TickCause};
 
 /// The thread of one plugin, seen from outside.
 pub(super) struct Worker {
@@ -33,34 +29,27 @@ pub(super) struct Worker {
 impl Worker {
     /// Starts the thread, which starts the first instance.
     pub(super) fn spawn(
-        engine: &Arc<Engine>,
-        plugin: &config::Plugin,
-        loaded: Loaded<reporter::GuestIndices>,
-        world: Arc<World>,
-        outlet: Outlet,
+        parts: Parts,
+        terms: Terms,
         policy: RestartPolicy,
     ) -> Result<Worker, LoadError> {
-        let role = reporter::GuestIndices::NAME;
-        let board = Arc::new(Board::new(plugin.name.clone(), loaded.source_name.clone(), role));
-        let queue = Arc::new(Queue::new(plugin.limits.queue_events));
+        let board = Arc::clone(&parts.board);
+        let subscription = Arc::clone(&terms.subscription);
+        let queue = Arc::new(Queue::new(terms));
         let (first_start_sender, first_start) = mpsc::channel();
         let (alive, running) = mpsc::channel();
-        let grants = Arc::new(Grants::new(plugin, world, outlet, Arc::clone(&board)));
-        let limits = plugin.limits.clone();
-        let life =
-            Life::new(Arc::clone(engine), loaded, limits, grants, Arc::clone(&board), policy);
         let runner = Runner {
-            life,
+            supervisor: Supervisor::new(parts, policy),
             queue: Arc::clone(&queue),
-            since_tick: SinceTick::default(),
+            subscription,
+            unsaved: Unsaved::default(),
             untold: 0,
-            events: Vec::new(),
-            attributes: Vec::new(),
+            lowered: Lowered::default(),
         };
         thread::Builder::new()
-            .name(format!("plugin {}", plugin.name))
+            .name(format!("plugin {}", board.name()))
             .spawn(move || runner.run(&first_start_sender, alive))
-            .map_err(|cause| LoadError::NoThread { plugin: plugin.name.clone(), cause })?;
+            .map_err(|cause| LoadError::NoThread { plugin: board.name().to_owned(), cause })?;
         Ok(Worker {
             board,
             queue,
@@ -70,8 +59,8 @@ impl Worker {
     }
 
     /// Waits until the first instance has started, or refused to.
-    pub(super) fn wait_for_first_start(&mut self) -> Result<(), LoadError> {
-        let first_start = self.first_start.get_mut().expect("no holder of this lock panics");
+    pub(super) fn wait_for_first_start(&self) -> Result<(), LoadError> {
+        let first_start = self.first_start.lock().expect("no holder of this lock panics");
         // A thread that ended without a word has said why in the status.
         first_start.recv().unwrap_or(Ok(()))
     }
@@ -81,7 +70,7 @@ impl Worker {
     }
 
     pub(super) fn status(&self) -> PluginStatus {
-        self.board.read(self.queue.dropped())
+        self.board.read(self.queue.depth())
     }
 
     /// Lets the plugin finish what waits for it, and nothing more.
@@ -90,9 +79,9 @@ impl Worker {
     }
 
     /// Waits until the thread has ended, or leaves it behind at that time.
-    pub(super) fn join(mut self, deadline: Instant) -> PluginStatus {
+    pub(super) fn join(&self, deadline: Instant) -> PluginStatus {
         let patience = deadline.saturating_duration_since(Instant::now());
-        let running = self.running.get_mut().expect("no holder of this lock panics");
+        let running = self.running.lock().expect("no holder of this lock panics");
         if running.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
             let reason = "it did not finish in the time that there was".to_owned();
             tracing::warn!(plugin = self.board.name(), "{reason}");
@@ -110,62 +99,76 @@ impl Drop for Worker {
     }
 }
 
-/// What an instance was handed since its last tick: what goes away with it.
+/// Another version of a plugin.
+pub(super) struct Next {
+    pub(super) parts: Parts,
+    pub(super) terms: Terms,
+}
+
+/// What an instance was handed since its state was last kept: what goes away with it.
 #[derive(Clone, Copy, Debug, Default)]
-struct SinceTick {
+struct Unsaved {
     events: u64,
     /// Dropped events that it was told of.
     told: u64,
 }
 
 /// The inside of the thread.
-struct Runner {
-    life: Life<reporter::GuestIndices>,
+pub(super) struct Runner {
+    supervisor: Supervisor,
     queue: Arc<Queue>,
-    since_tick: SinceTick,
-    /// Lost with instances, and to be told to the next one.
+    subscription: Arc<Subscription>,
+    unsaved: Unsaved,
+    /// Lost with instances or dropped, and to be told to the next instance.
     untold: u64,
-    /// The batch in the contract's shape; kept for their memory.
-    events: Vec<types::Event>,
-    attributes: Vec<types::Attribute>,
+    lowered: Lowered,
 }
 
 impl Runner {
     /// `_alive` is dropped when the thread ends, which is how others see it.
     fn run(mut self, first_start: &Sender<Result<(), LoadError>>, _alive: Sender<()>) {
-        let started = match self.life.start() {
-            Err(loss) => match LoadError::of_first_start(&self.life, &loss) {
-                Some(error) => return self.give_up(first_start, error),
-                None => self.lose(&loss),
-            },
-            Ok(()) => Ok(()),
-        };
-        let _ = first_start.send(Ok(()));
-        let outcome = started.and_then(|()| self.work());
-        match outcome {
-            Ok(()) => {
-                let reason = "it finished what waited for it".to_owned();
-                self.life.board.is(PluginState::Stopped { reason });
-            }
-            Err(Quarantined) => self.queue.abandon(),
+        if let Err(error) = self.supervisor.start_first() {
+            return self.give_up(first_start, error);
         }
+        let _ = first_start.send(Ok(()));
+        if self.supervisor.is_quarantined() {
+            self.queue.refuse();
+        }
+        while let Some(item) = self.queue.pop() {
+            if self.take(item) == Err(Quarantined) {
+                self.queue.refuse();
+            }
+        }
+        if !self.supervisor.is_quarantined() {
+            let reason = "it finished what waited for it".to_owned();
+            self.board().is(PluginState::Stopped { reason });
+        }
+    }
+
+    fn board(&self) -> &Arc<Board> {
+        &self.supervisor.parts.board
     }
 
     /// Ends the thread of a plugin that never started.
     fn give_up(self, first_start: &Sender<Result<(), LoadError>>, error: LoadError) {
-        self.life.board.is(PluginState::Stopped { reason: "it does not start".to_owned() });
+        self.board().is(PluginState::Stopped { reason: "it does not start".to_owned() });
         self.queue.abandon();
         // Nobody listens where the daemon gave up already.
         let _ = first_start.send(Err(error));
     }
 
-    fn work(&mut self) -> Result<(), Quarantined> {
-        while let Some(item) = self.queue.pop() {
-            match item {
-                Item::Batch { batch, dropped } => self.deliver_batch(&batch, dropped)?,
-                Item::Dropped(dropped) => self.deliver_batch(&Batch::default(), dropped)?,
-                Item::Tick(tick) => self.deliver_tick(&tick)?,
+    fn take(&mut self, item: Item) -> Result<(), Quarantined> {
+        match item {
+            Item::Batch { batch, dropped, .. } => {
+                let narrow = self.subscription.narrowed(&batch);
+                self.deliver_batch(narrow.as_ref().unwrap_or(&batch), dropped)?;
             }
+            Item::Dropped(dropped) => self.deliver_batch(&Batch::default(), dropped)?,
+            Item::Tick(tick) => {
+                let narrow = self.subscription.narrowed_tick(&tick);
+                self.deliver_tick(narrow.as_ref().unwrap_or(&tick))?;
+            }
+            Item::Order(order) => order(self),
         }
         Ok(())
     }
@@ -194,103 +197,119 @@ impl Runner {
         Ok(())
     }
 
-    /// Makes sure that there is an instance. Waits for the end of a pause; a queue that is being
-    /// closed cuts it short, so that the last tick still finds a plugin.
+    /// Makes sure that there is an instance. Waits for the end of a pause, and follows orders
+    /// meanwhile; a queue that is being closed cuts it short, so that the last tick still finds a
+    /// plugin.
     fn ensure_instance(&mut self) -> Result<(), Quarantined> {
-        let queue = &self.queue;
-        self.life.ensure(|time| queue.wait_until(time))
+        while self.supervisor.instance().is_none() {
+            self.queue.wait_until(self.supervisor.not_before());
+            if let Some(order) = self.queue.take_order() {
+                order(self);
+            } else if let Err(loss) = self.supervisor.start() {
+                self.lose(&loss)?;
+            }
+        }
+        Ok(())
     }
 
     fn hand_over_batch(&mut self, batch: &Batch) -> Result<(), Loss> {
+        let Some(instance) = self.supervisor.instance() else {
+            return Ok(());
+        };
         let events = batch.events.len() as u64;
-        batch.events.last().inspect(|event| self.life.grants().item_is_of(event.time));
         let dropped = std::mem::take(&mut self.untold);
         // Counted before the call, so that a loss in it takes them along.
-        self.since_tick.events += events;
-        self.since_tick.told += dropped;
-        self.events.clear();
-        self.events.extend(batch.events.iter().map(event_of));
-        self.attributes.clear();
-        self.attributes.extend(batch.attributes.iter().map(attribute_of));
-        let batch = reporter::Batch {
-            events: &self.events,
-            attributes: &self.attributes,
-            text: &batch.text,
-            dropped,
-        };
-        self.life.call("on-batch", |guest, store| guest.call_on_batch(store, batch))?;
-        self.life.board.events.add(events);
+        self.unsaved.events += events;
+        self.unsaved.told += dropped;
+        let batch = self.lowered.batch(batch, dropped);
+        let result = instance.call(|store, answers| match answers {
+            Answers::Reporter(reporter) => reporter.call_on_batch(store, batch),
+            // Only reporters are routed to.
+            Answers::Filter(_) | Answers::Explainer(_) => Ok(Ok(())),
+        })?;
+        self.settle(result, "on-batch");
+        self.board().events.add(events);
         Ok(())
     }
 
     fn hand_over_tick(&mut self, tick: &Tick) -> Result<(), Loss> {
-        self.life.grants().item_is_of(tick.time);
-        let containers: Vec<Vec<_>> =
-            tick.containers.iter().map(|totals| counters_of(&totals.counters)).collect();
-        let containers: Vec<_> = tick
-            .containers
-            .iter()
-            .zip(&containers)
-            .map(|(totals, counters)| reporter::ContainerTotals {
-                container: totals.container.0,
-                watched_since: totals.watched_since.0,
-                from_birth: totals.from_birth,
-                first_exec_seen: totals.first_exec_seen,
-                last_event: totals.last_event.map(|time| time.0),
-                ended: totals.ended.map(|time| time.0),
-                counters,
-            })
-            .collect();
-        let tick = reporter::Tick {
-            time: tick.time.0,
-            cause: match tick.cause {
-                TickCause::Interval => reporter::Cause::Interval,
-                TickCause::Stop => reporter::Cause::Stop,
-                TickCause::Request => reporter::Cause::Request,
-            },
-            containers: &containers,
-            counters: &counters_of(&tick.counters),
+        let Some(instance) = self.supervisor.instance() else {
+            return Ok(());
         };
-        self.life.call("on-tick", |guest, store| guest.call_on_tick(store, tick))?;
-        self.since_tick = SinceTick::default();
+        let result = with_tick(tick, |tick| {
+            instance.call(|store, answers| match answers {
+                Answers::Reporter(reporter) => reporter.call_on_tick(store, tick),
+                Answers::Filter(_) | Answers::Explainer(_) => Ok(Ok(())),
+            })
+        })?;
+        self.settle(result, "on-tick");
+        // What it was handed is in its documents now, or in what it saves.
+        self.supervisor.save()?;
+        self.unsaved = Unsaved::default();
         Ok(())
     }
 
-    /// Counts what went with an instance, and decides what comes.
+    /// Puts another version in the place of the one that runs, between two batches. On failure that
+    /// one goes on.
+    pub(super) fn switch(&mut self, next: Next) -> Result<(), String> {
+        let settled = self.settle_before_switch(next.parts.loaded.exports.state.is_some());
+        if let Err(loss) = settled {
+            // The next one starts without what this one knew, and is told so.
+            let _ = self.lose(&loss);
+        }
+        let Next { parts, terms } = next;
+        if let Err(loss) = self.supervisor.switch(parts) {
+            if self.supervisor.is_quarantined() {
+                self.queue.refuse();
+            }
+            return Err(loss.sentence());
+        }
+        self.count_unsaved_as_lost();
+        self.subscription = Arc::clone(&terms.subscription);
+        self.queue.on_terms(terms);
+        self.queue.accept();
+        Ok(())
+    }
+
+    /// Has the instance that runs put what it knows where the next one finds it: into its state if
+    /// both know how, else into its documents.
+    fn settle_before_switch(&mut self, takes_state: bool) -> Result<(), Loss> {
+        let Some(instance) = self.supervisor.instance() else {
+            return Ok(());
+        };
+        if instance.has_state() && takes_state {
+            if self.supervisor.save()? {
+                self.unsaved = Unsaved::default();
+            }
+        } else if self.unsaved.events + self.untold > 0
+            && let Some(tick) = self.queue.recent().tick
+        {
+            // Its totals are those of the tick before, until the next one.
+            let tick = self.subscription.narrowed_tick(&tick).unwrap_or_else(|| (*tick).clone());
+            self.hand_over_tick(&Tick { cause: TickCause::Request, ..tick })?;
+        }
+        Ok(())
+    }
+
+    /// Counts a call that ended without a loss.
+    fn settle(&self, result: Result<(), String>, call: &str) {
+        match result {
+            Ok(()) => self.board().calls.add(1),
+            Err(sentence) => self.supervisor.guest_error(call, &sentence),
+        }
+    }
+
+    /// Drops the instance with what it was handed.
     fn lose(&mut self, loss: &Loss) -> Result<(), Quarantined> {
-        let lost = std::mem::take(&mut self.since_tick);
+        let lost_events = self.count_unsaved_as_lost();
+        self.supervisor.lose(loss, lost_events)
+    }
+
+    fn count_unsaved_as_lost(&mut self) -> u64 {
+        let lost = std::mem::take(&mut self.unsaved);
         self.untold += lost.events + lost.told;
         self.queue.lost_with_instance(lost.events);
-        self.life.lose(loss, lost.events)
+        self.board().lost_with_instance.add(lost.events);
+        lost.events
     }
-}
-
-fn event_of(event: &event::Event) -> types::Event {
-    types::Event {
-        sequence: event.sequence,
-        time: event.time.0,
-        container: event.container.0,
-        process: event.process.map_or(0, |process| process.0),
-        kind: event.kind.code(),
-        flags: event.flags.0,
-        outcome: event.outcome,
-        path: span_of(event.path),
-        requested: span_of(event.requested),
-        attributes_first: event.attributes_first,
-        attributes_count: event.attributes_count,
-    }
-}
-
-fn span_of(span: event::Span) -> types::Span {
-    types::Span { offset: span.offset, length: span.length }
-}
-
-fn attribute_of(attribute: &event::Attribute) -> types::Attribute {
-    types::Attribute { key: attribute.key.code(), value: attribute.value }
-}
-
-fn counters_of(counters: &[event::Counter]) -> Vec<types::Counter<'static>> {
-    let counter =
-        |counter: &event::Counter| types::Counter { name: counter.name, value: counter.value };
-    counters.iter().map(counter).collect()
 }

@@ -13,6 +13,7 @@ use crate::directory::Directory;
 use crate::dispatch::Dispatcher;
 use crate::event::{Tick, TickCause};
 use crate::exit::{Exit, Exits};
+use crate::plugin::Clock;
 
 /// Why a replay ended early.
 #[derive(Debug, thiserror::Error)]
@@ -77,9 +78,10 @@ impl Replay {
         mut self,
         directory: &Directory,
         dispatcher: &Dispatcher,
+        clock: &Clock,
     ) -> Result<Replayed, ReplayError> {
         let mut replayed = Replayed::default();
-        let result = self.hand_over(directory, dispatcher, &mut replayed);
+        let result = self.hand_over(directory, dispatcher, clock, &mut replayed);
         replayed.unknown = self.reader.unknown();
         match self.reader.ending() {
             Some(Ending::Whole { dropped, .. }) => replayed.missing += dropped,
@@ -93,6 +95,7 @@ impl Replay {
         &mut self,
         directory: &Directory,
         dispatcher: &Dispatcher,
+        clock: &Clock,
         replayed: &mut Replayed,
     ) -> Result<(), ReadError> {
         let mut last: Option<Tick> = None;
@@ -110,11 +113,13 @@ impl Replay {
                     replayed.missing += dropped;
                     replayed.events += batch.events.len() as u64;
                     time = batch.events.last().map_or(time, |event| event.time);
+                    clock.is_at(time);
                     dispatcher.batch(Arc::new(batch));
                 }
                 Entry::Tick(tick) => {
                     replayed.ticks += 1;
                     time = tick.time;
+                    clock.is_at(time);
                     dispatcher.tick(Arc::new(tick.clone()));
                     last = Some(tick);
                 }

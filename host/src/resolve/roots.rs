@@ -334,6 +334,38 @@ mod tests {
     }
 
     #[test]
+    fn a_process_that_is_gone_is_stood_in_for_by_another_one_of_its_cgroup() {
+        let cgroups = tempfile::tempdir().unwrap();
+        fs::create_dir(cgroups.path().join("web")).unwrap();
+        let list = cgroups.path().join("web/cgroup.procs");
+        fs::write(&list, format!("{}\n{}\n", u32::MAX, std::process::id())).unwrap();
+        let directory = Arc::new(Directory::new(std::num::NonZeroUsize::MIN));
+        let container = ContainerId(1);
+        directory.put_container(crate::directory::Container {
+            id: container,
+            name: "web".to_owned(),
+            name_source: "id",
+            runtime_id: String::new(),
+            runtime: "unknown",
+            cgroup: crate::event::CgroupId(1),
+            cgroup_path: b"/web".to_vec(),
+            attributes: Vec::new(),
+            watched_since: crate::event::UnixNanos(1),
+            from_birth: true,
+            ended: None,
+        });
+        let mut roots = Roots::new(directory, cgroups.path().to_owned());
+        let own = namespace_of(std::process::id()).unwrap();
+        assert_eq!(roots.only_one(container), Some(own));
+        let gone = Process { pid: u32::MAX, started_ns: 1 };
+        assert!(roots.namespace(container, own, gone, Instant::now()).is_some());
+        fs::write(&list, "").unwrap();
+        assert_eq!(roots.only_one(container), Some(own));
+        roots.forget(container);
+        assert_eq!(roots.only_one(container), None);
+    }
+
+    #[test]
     fn another_namespace_than_that_of_the_event_is_not_taken() {
         let directory = Arc::new(Directory::new(std::num::NonZeroUsize::MIN));
         let mut roots = Roots::new(directory, PathBuf::from("/nonexistent"));

@@ -4,6 +4,7 @@
 //! that could not be written is kept and tried again, until it is written or a newer one replaces
 //! it. Knows nothing of what is in a document.
 
+mod change;
 mod file;
 mod stdout;
 
@@ -16,11 +17,14 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::config;
+use crate::status::Pulse;
 use file::FileSink;
 use stdout::StdoutSink;
 
 /// How long after a failure a document is tried again, unless a newer one comes before.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// How long writing one document may take before the thread counts as stuck.
+const WRITE_WITHIN: Duration = Duration::from_secs(60);
 
 /// An output of a plugin.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -156,6 +160,7 @@ pub struct Outlet(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     wake: Condvar,
+    pulse: Arc<Pulse>,
     /// Takes every document, whatever its output, in the place of the sinks.
     taker: Option<Taker>,
 }
@@ -168,11 +173,18 @@ struct Taker {
 
 struct State {
     slots: BTreeMap<SinkId, Slot>,
+    #[cfg(test)]
+    tap: Option<std::sync::mpsc::Sender<(SinkId, Arc<Vec<u8>>)>>,
     stopping: bool,
 }
 
 struct Slot {
+    output: config::Output,
     target: Arc<Target>,
+    /// It is not in the TOML any more.
+    retired: bool,
+    /// It goes as soon as nothing waits to be written.
+    leaving: bool,
     /// The newest document, until it is written.
     waiting: Option<Arc<Vec<u8>>>,
     /// The document that is being written.
@@ -216,23 +228,20 @@ impl Sinks {
     pub fn start(
         outputs: impl Iterator<Item = (SinkId, config::Output)>,
     ) -> Result<Sinks, SinkError> {
-        let mut slots = BTreeMap::new();
-        let mut paths: BTreeMap<PathBuf, SinkId> = BTreeMap::new();
-        for (sink, output) in outputs {
-            let target = match output {
-                config::Output::File(path) => {
-                    let file = FileSink::open(&sink, &path)?;
-                    if let Some(first) = paths.insert(file.path().to_owned(), sink.clone()) {
-                        return Err(SinkError::SamePath { first, second: sink, path });
-                    }
-                    Target::File(file)
-                }
-                config::Output::Stdout => Target::Stdout(StdoutSink),
-            };
-            slots.insert(sink.clone(), Slot::new(sink, target));
-        }
-        let state = Mutex::new(State { slots, stopping: false });
-        let shared = Arc::new(Shared { state, wake: Condvar::new(), taker: None });
+        let opened = change::open(outputs, |_, _| None)?;
+        let slots = opened
+            .into_iter()
+            .map(|(sink, (output, target))| (sink.clone(), Slot::new(sink, output, target)));
+        let slots = slots.collect();
+        let state = State {
+            slots,
+            #[cfg(test)]
+            tap: None,
+            stopping: false,
+        };
+        let state = Mutex::new(state);
+        let pulse = Arc::new(Pulse::new("sinks", WRITE_WITHIN));
+        let shared = Arc::new(Shared { state, wake: Condvar::new(), pulse, taker: None });
         let outlet = Outlet(Arc::clone(&shared));
         let writer = thread::Builder::new()
             .name("sinks".to_owned())
@@ -254,7 +263,18 @@ impl Sinks {
 
     /// What became of each output so far.
     pub fn status(&self) -> Vec<SinkStatus> {
-        self.outlet.0.lock().slots.values().map(|slot| slot.status.clone()).collect()
+        self.outlet.status()
+    }
+
+    /// The sign of life of the writing thread.
+    pub fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.outlet.0.pulse)
+    }
+
+    /// Gives every document to `documents` too, in the order in which they come.
+    #[cfg(test)]
+    pub(crate) fn tap(&self, documents: std::sync::mpsc::Sender<(SinkId, Arc<Vec<u8>>)>) {
+        self.outlet.0.lock().tap = Some(documents);
     }
 
     /// A hand that gives documents to these sinks.
@@ -269,16 +289,25 @@ impl Sinks {
         if self.writer.join().is_err() {
             tracing::error!("the thread that writes documents ended early");
         }
-        self.outlet.0.lock().slots.values().map(|slot| slot.status.clone()).collect()
+        self.outlet.status()
     }
 }
 
 impl Outlet {
     /// A hand that gives each document, of whatever output, to `take` at once.
     pub fn taking_any(take: impl Fn(&SinkId, &[u8]) + Send + Sync + 'static) -> Outlet {
-        let state = Mutex::new(State { slots: BTreeMap::new(), stopping: false });
-        let taker = Some(Taker { take: Box::new(take), newest: Mutex::default() });
-        Outlet(Arc::new(Shared { state, wake: Condvar::new(), taker }))
+        let state = State {
+            slots: BTreeMap::new(),
+            #[cfg(test)]
+            tap: None,
+            stopping: false,
+        };
+        Outlet(Arc::new(Shared {
+            state: Mutex::new(state),
+            wake: Condvar::new(),
+            pulse: Arc::new(Pulse::new("sinks", WRITE_WITHIN)),
+            taker: Some(Taker { take: Box::new(take), newest: Mutex::default() }),
+        }))
     }
 
     /// Whether there is a place for documents of any output.
@@ -291,11 +320,24 @@ impl Outlet {
         if let Some(taker) = &self.0.taker {
             (taker.take)(sink, &body);
             taker.lock().insert(sink.clone(), body);
-        } else if let Some(slot) = self.0.lock().slots.get_mut(sink) {
-            slot.waiting = Some(Arc::new(body));
+            return;
+        }
+        let body = Arc::new(body);
+        let mut state = self.0.lock();
+        #[cfg(test)]
+        if let Some(tap) = &state.tap {
+            let _ = tap.send((sink.clone(), Arc::clone(&body)));
+        }
+        if let Some(slot) = state.slots.get_mut(sink) {
+            slot.waiting = Some(body);
             slot.retry_at = None;
             self.0.wake.notify_all();
         }
+    }
+
+    /// See [`Sinks::status`].
+    pub fn status(&self) -> Vec<SinkStatus> {
+        self.0.lock().slots.values().map(|slot| slot.status.clone()).collect()
     }
 
     /// See [`Sinks::read`].
@@ -326,9 +368,12 @@ impl Taker {
 }
 
 impl Slot {
-    fn new(sink: SinkId, target: Target) -> Slot {
+    fn new(sink: SinkId, output: config::Output, target: Arc<Target>) -> Slot {
         Slot {
-            target: Arc::new(target),
+            output,
+            target,
+            retired: false,
+            leaving: false,
             waiting: None,
             writing: None,
             retry_at: None,
@@ -387,6 +432,13 @@ impl Slot {
     }
 }
 
+impl State {
+    fn drop_left(&mut self) {
+        let stays = |slot: &Slot| !slot.leaving || slot.waiting.is_some() || slot.writing.is_some();
+        self.slots.retain(|_, slot| stays(slot));
+    }
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder of this lock panics")
@@ -403,12 +455,15 @@ impl Shared {
                 slot.writing = slot.waiting.take();
                 let body = slot.writing.clone().unwrap_or_default();
                 drop(state);
+                self.pulse.turn();
                 let result = target.write(&body);
+                self.pulse.rest();
                 state = self.lock();
                 let stopping = state.stopping;
                 if let Some(slot) = state.slots.get_mut(&sink) {
                     slot.settle(result, stopping);
                 }
+                state.drop_left();
             } else if stopping {
                 return;
             } else {

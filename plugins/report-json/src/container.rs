@@ -14,6 +14,8 @@ pub(crate) struct Counters {
     pub(crate) setup: u64,
     pub(crate) admitted: u64,
     pub(crate) excluded: u64,
+    #[serde(default)]
+    pub(crate) filtered: u64,
     pub(crate) duplicate: u64,
     pub(crate) evicted: u64,
 }
@@ -36,6 +38,7 @@ impl Totals {
                 setup: totals.counter("setup"),
                 admitted: totals.counter("admitted"),
                 excluded: totals.counter("excluded"),
+                filtered: totals.counter("filtered"),
                 duplicate: totals.counter("duplicate"),
                 evicted: totals.counter("evicted"),
             },
@@ -52,6 +55,7 @@ impl Totals {
                 setup: a.setup + b.setup,
                 admitted: a.admitted + b.admitted,
                 excluded: a.excluded + b.excluded,
+                filtered: a.filtered + b.filtered,
                 duplicate: a.duplicate + b.duplicate,
                 evicted: a.evicted + b.evicted,
             },

@@ -298,6 +298,7 @@ impl Totals {
                 setup: a.setup.saturating_sub(b.setup),
                 admitted: a.admitted.saturating_sub(b.admitted),
                 excluded: a.excluded.saturating_sub(b.excluded),
+                filtered: a.filtered.saturating_sub(b.filtered),
                 duplicate: a.duplicate.saturating_sub(b.duplicate),
                 evicted: a.evicted.saturating_sub(b.evicted),
             },

@@ -25,13 +25,19 @@ const OUTPUT: &str = "report";
 pub struct Config {
     /// Paths that are kept for each container; what is beyond is counted in `truncated`.
     pub max_files_per_container: usize,
+    /// Files of each container that have an entry in `details`: the most of what a document costs.
+    pub max_details_per_container: usize,
     /// Ended containers that are kept. Together they also keep no more paths than one container.
     pub max_ended: usize,
 }
 
 impl Default for Config {
     fn default() -> Config {
-        Config { max_files_per_container: 1_000_000, max_ended: 100 }
+        Config {
+            max_files_per_container: 1_000_000,
+            max_details_per_container: 50_000,
+            max_ended: 100,
+        }
     }
 }
 
@@ -224,7 +230,8 @@ impl Report {
         let longest =
             self.running.values().chain(&self.ended).map(|container| container.paths.len());
         let longest = longest.max().unwrap_or_default();
-        let mut most = Most { paths: longest, details: longest };
+        let detailed = longest.min(self.config.max_details_per_container);
+        let mut most = Most { paths: longest, details: detailed };
         // Size of the document with every detail, once it is known to be too large.
         let mut with_details = None;
         loop {
@@ -243,7 +250,7 @@ impl Report {
                     most.details = 0;
                     let bare = self.render(time, most)?.len();
                     most.details =
-                        share(longest, limit.saturating_sub(bare as u64), body.len() - bare);
+                        share(detailed, limit.saturating_sub(bare as u64), body.len() - bare);
                 }
                 _ if most.details > 0 => most.details /= 2,
                 _ if most.paths > 0 => {

@@ -288,6 +288,17 @@ fn every_way_to_use_or_change_a_file_has_its_place_and_survives_a_restart() {
 }
 
 #[test]
+fn only_so_many_files_as_are_configured_are_told_in_full() {
+    let mut harness = world().config(r#"{"max_details_per_container": 2}"#).start().unwrap();
+    harness.batch(BatchBuilder::new().open(1, "/a").open(1, "/b").open(1, "/c").build());
+    harness.interval().unwrap();
+    let container = &report(&harness)["containers"][0];
+    assert_eq!(container["files"], json!(["/a", "/b", "/c"]));
+    assert_eq!(container["details"].as_array().unwrap().len(), 2);
+    assert_eq!((&container["details_omitted"], &container["truncated"]), (&json!(1), &json!(0)));
+}
+
+#[test]
 fn details_make_room_before_files_do() {
     let mut harness = world().document_limit(60_000).start().unwrap();
     let files = (0..500).fold(BatchBuilder::new(), |batch, number| {

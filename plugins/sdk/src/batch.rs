@@ -280,6 +280,8 @@ pub enum AttributeKey {
     Mount,
     /// Number of the system call, in the table of its architecture (that of ia32 with the flag `compat`).
     Syscall,
+    /// What a filter said of the event. An event has one for each filter that tagged it.
+    Tag,
     /// A key that this version of the SDK has no name for.
     Other(u16),
 }
@@ -293,6 +295,7 @@ impl AttributeKey {
             AttributeKey::FileSystem => 3,
             AttributeKey::Mount => 4,
             AttributeKey::Syscall => 5,
+            AttributeKey::Tag => 6,
             AttributeKey::Other(code) => code,
         }
     }

@@ -97,9 +97,12 @@ pub struct ContainerBuilder {
     program: Vec<String>,
     environment: Vec<(String, String)>,
     content: Vec<Content>,
+    root: Option<PathBuf>,
     binds: Vec<Bind>,
     user: u32,
     private_cgroup_namespace: bool,
+    pid_namespace: Option<PathBuf>,
+    memory_bytes: Option<u64>,
     capabilities: Vec<String>,
 }
 
@@ -119,9 +122,12 @@ impl ContainerBuilder {
             program: vec!["/bin/sleep".into(), "3600".into()],
             environment: vec![("PATH".into(), "/bin".into())],
             content: Vec::new(),
+            root: None,
             binds: Vec::new(),
             user: 0,
             private_cgroup_namespace: false,
+            pid_namespace: None,
+            memory_bytes: None,
             capabilities: DEFAULT_CAPABILITIES.map(str::to_owned).into(),
         }
     }
@@ -135,6 +141,12 @@ impl ContainerBuilder {
     /// Runs a script of busybox' shell.
     pub fn shell(self, script: &str) -> Self {
         self.program(&["/bin/sh", "-c", script])
+    }
+
+    /// Takes a folder that is there as its root, and puts nothing into it: no busybox either.
+    pub fn root(mut self, folder: impl AsRef<Path>) -> Self {
+        self.root = Some(folder.as_ref().to_owned());
+        self
     }
 
     /// Adds a file with these permissions. Its folders are made.
@@ -198,6 +210,18 @@ impl ContainerBuilder {
         self
     }
 
+    /// Lets it share the pid namespace of another container, as the containers of a pod can.
+    pub fn pid_namespace_of(mut self, other: &Container) -> Self {
+        self.pid_namespace = Some(format!("/proc/{}/ns/pid", other.pid()).into());
+        self
+    }
+
+    /// Limits its memory to so many bytes.
+    pub fn memory_bytes(mut self, bytes: u64) -> Self {
+        self.memory_bytes = Some(bytes);
+        self
+    }
+
     /// The capabilities that it has, by their names, such as `CAP_BPF`.
     pub fn capabilities<S: AsRef<str>>(mut self, names: &[S]) -> Self {
         self.capabilities = names.iter().map(|name| name.as_ref().to_owned()).collect();
@@ -227,6 +251,7 @@ impl ContainerBuilder {
         let stdin = monitor.stdin.take();
         let mut container = Container {
             cgroup_folder: self.pod.cgroup_folder().join(&self.id),
+            root: self.root.unwrap_or_else(|| bundle.join("rootfs")),
             pod: self.pod,
             id: self.id,
             bundle,
@@ -263,6 +288,11 @@ impl ContainerBuilder {
 
     fn make_bundle(&self) -> Result<PathBuf, ContainerError> {
         let bundle = self.pod.folder().join(&self.id);
+        if self.root.is_some() {
+            fs::create_dir_all(&bundle).map_err(ContainerError::io("make", &bundle))?;
+            self.write_configuration(&bundle)?;
+            return Ok(bundle);
+        }
         let root = bundle.join("rootfs");
         for folder in ["bin", "proc", "dev", "sys", "tmp", "etc"] {
             let folder = root.join(folder);
@@ -280,11 +310,15 @@ impl ContainerBuilder {
         for content in &self.content {
             content.put(&root)?;
         }
+        self.write_configuration(&bundle)?;
+        Ok(bundle)
+    }
+
+    fn write_configuration(&self, bundle: &Path) -> Result<(), ContainerError> {
         let config = bundle.join("config.json");
         let text = serde_json::to_vec_pretty(&self.configuration())
             .expect("a JSON value can always be written");
-        fs::write(&config, text).map_err(ContainerError::io("write", &config))?;
-        Ok(bundle)
+        fs::write(&config, text).map_err(ContainerError::io("write", &config))
     }
 
     /// The OCI configuration.
@@ -308,12 +342,21 @@ impl ContainerBuilder {
                 "options": ["rbind", if bind.writable { "rw" } else { "ro" }],
             })
         }));
-        let mut namespaces = vec!["pid", "ipc", "uts", "mount"];
+        let mut namespaces = vec!["ipc", "uts", "mount"];
         if self.private_cgroup_namespace {
             namespaces.push("cgroup");
         }
-        let namespaces: Vec<Value> =
+        let mut namespaces: Vec<Value> =
             namespaces.into_iter().map(|kind| json!({ "type": kind })).collect();
+        namespaces.push(match &self.pid_namespace {
+            Some(path) => json!({ "type": "pid", "path": path }),
+            None => json!({ "type": "pid" }),
+        });
+        let resources = match self.memory_bytes {
+            Some(bytes) => json!({ "memory": { "limit": bytes } }),
+            None => json!({}),
+        };
+        let root = self.root.as_deref().unwrap_or(Path::new("rootfs"));
         json!({
             "ociVersion": "1.0.2",
             "process": {
@@ -329,12 +372,13 @@ impl ContainerBuilder {
                 },
                 "noNewPrivileges": true,
             },
-            "root": { "path": "rootfs", "readonly": false },
+            "root": { "path": root, "readonly": false },
             "hostname": self.id,
             "mounts": mounts,
             "linux": {
                 "cgroupsPath": format!("{}/{}", self.pod.cgroup_path(), self.id),
                 "namespaces": namespaces,
+                "resources": resources,
             },
         })
     }
@@ -380,6 +424,7 @@ pub struct Container {
     monitor: Child,
     status: Option<ExitStatus>,
     stdin: Option<ChildStdin>,
+    root: PathBuf,
     pid: u32,
     deleted: bool,
 }
@@ -412,7 +457,7 @@ impl Container {
 
     /// The folder that is `/` for it, in which a test may change things.
     pub fn root(&self) -> PathBuf {
-        self.bundle.join("rootfs")
+        self.root.clone()
     }
 
     /// What its programs wrote to standard output so far.

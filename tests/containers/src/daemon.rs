@@ -131,6 +131,7 @@ pub struct DaemonConfig {
     scope: &'static str,
     cgroups: Vec<String>,
     cgroup_root: Option<PathBuf>,
+    host_root: Option<PathBuf>,
     interval: Duration,
     rescan: Duration,
     exclude: Option<Vec<String>>,
@@ -195,6 +196,7 @@ impl DaemonConfig {
             scope,
             cgroups: Vec::new(),
             cgroup_root: None,
+            host_root: None,
             interval: Duration::from_millis(200),
             rescan: Duration::from_secs(30),
             exclude: None,
@@ -242,6 +244,12 @@ impl DaemonConfig {
     /// Where the cgroup v2 hierarchy is said to be.
     pub fn cgroup_root(mut self, root: impl Into<PathBuf>) -> Self {
         self.cgroup_root = Some(root.into());
+        self
+    }
+
+    /// Where the root of the machine's file system is said to be.
+    pub fn host_root(mut self, root: impl Into<PathBuf>) -> Self {
+        self.host_root = Some(root.into());
         self
     }
 
@@ -299,6 +307,11 @@ impl DaemonConfig {
         self.folder.path()
     }
 
+    /// The folder of its state: the lock, and the history of deaths.
+    pub fn state_dir(&self) -> PathBuf {
+        self.folder().join("state")
+    }
+
     /// Where the report goes.
     pub fn report_path(&self) -> &Path {
         &self.report
@@ -340,6 +353,9 @@ impl DaemonConfig {
             }
             (None, Placement::Cgroup | Placement::PrivateCgroupNamespace) => {}
         }
+        if let Some(root) = &self.host_root {
+            line(format!("host_root = {}", quoted_path(root)));
+        }
         line(format!("rescan = {}", quoted(&milliseconds(self.rescan))));
         if self.exclude.is_some() || self.dedup_capacity.is_some() {
             line("\n[files]".into());
@@ -351,7 +367,7 @@ impl DaemonConfig {
             line(format!("dedup_capacity = {entries}"));
         }
         line("\n[daemon]".into());
-        line(format!("state_dir = {}", quoted_path(&self.folder().join("state"))));
+        line(format!("state_dir = {}", quoted_path(&self.state_dir())));
         line(format!("cache_dir = {}", quoted_path(&self.cache())));
         line(format!("interval = {}", quoted(&milliseconds(self.interval))));
         line("\n[[plugin]]".into());
@@ -362,6 +378,9 @@ impl DaemonConfig {
         if !self.report_limits.is_empty() {
             line(format!("[plugin.limits]\n{}", self.report_limits));
         }
+        line("\n[[plugin]]".into());
+        line("name = \"death-explainer\"".into());
+        line("source = \"builtin:death-explainer\"".into());
         line(self.more_toml.clone());
         toml
     }
@@ -451,7 +470,7 @@ impl DaemonConfig {
             .copy(self.binary_path()?, "/whodunit")
             .program(&command)
             .bind_writable(self.folder(), self.folder())
-            .bind_writable(Hierarchies::find()?.unified, SIDECAR_CGROUP_ROOT)
+            .bind(Hierarchies::find()?.unified, SIDECAR_CGROUP_ROOT)
             .private_cgroup_namespace()
             .capabilities(&SIDECAR_CAPABILITIES);
         let tracing = Path::new("/sys/kernel/tracing");
@@ -465,16 +484,10 @@ impl DaemonConfig {
     }
 }
 
-/// What a sidecar may do: load programs and read their maps, attach to tracepoints, mount tracefs
-/// where it is not, and look into the processes of other containers.
-const SIDECAR_CAPABILITIES: [&str; 6] = [
-    "CAP_BPF",
-    "CAP_PERFMON",
-    "CAP_SYS_ADMIN",
-    "CAP_SYS_PTRACE",
-    "CAP_DAC_READ_SEARCH",
-    "CAP_DAC_OVERRIDE",
-];
+/// What a sidecar may do, as in `deploy/kubernetes`: load programs and read their maps, attach to
+/// tracepoints, and look into the processes of other containers.
+const SIDECAR_CAPABILITIES: [&str; 4] =
+    ["CAP_BPF", "CAP_PERFMON", "CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"];
 
 /// How a daemon ended.
 #[derive(Debug)]

@@ -17,8 +17,10 @@ use toml::de::DeTable;
 use self::section::{Reader, Section};
 use super::diagnostic::Problem;
 use super::keys;
-use super::values::{Mismatch, quoted};
-use super::{Capture, Config, Daemon, Discovery, Files, Log, LogFormat, LogLevel, Plugin, Scope};
+use super::values::{Mismatch, quoted, read_address};
+use super::{
+    Capture, Config, Daemon, Discovery, Files, Http, Log, LogFormat, LogLevel, Plugin, Scope,
+};
 
 /// A configuration file that was read, but not yet joined with flags and environment.
 #[derive(Debug)]
@@ -80,12 +82,14 @@ impl Reader<'_> {
         let files = self.table(&root, "files");
         let capture = self.table(&root, "capture");
         let daemon = self.table(&root, "daemon");
+        let http = self.table(&root, "http");
         let log = self.table(&root, "log");
         let config = Config {
             discovery: self.discovery(&discovery),
             files: self.files(&files),
             capture: self.capture(&capture),
             daemon: self.daemon(&daemon),
+            http: self.http(&http),
             log: self.log(&log),
             plugins: Vec::new(),
         };
@@ -100,6 +104,7 @@ impl Reader<'_> {
             cgroup_root: self.path(section, "cgroup_root"),
             cgroups: self.list(section, "cgroups", subtree).unwrap_or(default.cgroups),
             rescan: self.duration(section, "rescan").unwrap_or(default.rescan),
+            host_root: self.path(section, "host_root").unwrap_or(default.host_root),
         }
     }
 
@@ -128,6 +133,16 @@ impl Reader<'_> {
             state_dir: self.path(section, "state_dir").unwrap_or(default.state_dir),
             cache_dir: self.path(section, "cache_dir").unwrap_or(default.cache_dir),
             interval: self.duration(section, "interval").unwrap_or(default.interval),
+        }
+    }
+
+    fn http(&mut self, section: &Section<'_>) -> Http {
+        Http {
+            listen: self.take(section, "listen", |_, text| read_address(text)),
+            token_file: self.path(section, "token_file"),
+            metrics_containers: self
+                .count(section, "metrics_containers")
+                .unwrap_or(Http::default().metrics_containers),
         }
     }
 

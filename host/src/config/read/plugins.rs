@@ -12,7 +12,10 @@ use super::section::{Entry, Reader, Section, did_you_mean, path_text, shown_text
 use crate::config::effective::BUILTIN_PREFIX;
 use crate::config::keys::{Key, NAME_RULE};
 use crate::config::values::{Mismatch, nearest, quoted};
-use crate::config::{BUILTINS, Builtin, Limits, Output, Plugin, PluginSource};
+use crate::config::{
+    BUILTINS, Builtin, Limits, OnFailure, Output, Overflow, Plugin, PluginSource, Wasi,
+};
+use crate::kinds::Kinds;
 
 impl Reader<'_> {
     pub(super) fn plugins(
@@ -87,12 +90,23 @@ impl Reader<'_> {
             let builtin = builtin.expect("`source` gives only builtins that exist");
             self.outputs_of_builtin(section, builtin, index, places);
         }
+        let source = source.unwrap_or(PluginSource::Builtin(String::new()));
+        let default = Plugin::new(name.unwrap_or_default(), source);
         Plugin {
-            name: name.unwrap_or_default(),
-            source: source.unwrap_or(PluginSource::Builtin(String::new())),
+            sha256: self.take(section, "sha256", sha256),
+            events: self.list(section, "events", event_kind).unwrap_or_default(),
+            containers: self.list(section, "containers", pattern).unwrap_or_default(),
+            on_failure: self
+                .word(section, "on_failure", &OnFailure::ALL, OnFailure::name)
+                .unwrap_or(default.on_failure),
+            overflow: self
+                .word(section, "overflow", &Overflow::ALL, Overflow::name)
+                .unwrap_or(default.overflow),
+            wasi: self.word(section, "wasi", &Wasi::ALL, Wasi::name).unwrap_or(default.wasi),
             limits,
             outputs,
             config: self.free(section, "config"),
+            ..default
         }
     }
 
@@ -198,7 +212,7 @@ impl Reader<'_> {
             self.problem(
                 span.clone(),
                 format!("`{}` writes no output `{spelt}`", builtin.name),
-                Some(known.join(", ")),
+                Some(if known.is_empty() { "none".to_owned() } else { known.join(", ") }),
                 nearest(spelt, builtin.outputs.iter().copied())
                     .map(|meant| did_you_mean(format!("`{meant}`"))),
             );
@@ -291,6 +305,36 @@ fn name(text: &str) -> Result<&str, Mismatch> {
         expected: String::from(NAME_RULE),
         meant: follows(&rewritten).then(|| quoted(&rewritten)),
     })
+}
+
+fn sha256(key: &'static Key, text: &str) -> Result<String, Mismatch> {
+    let follows = |text: &str| text.len() == 64 && text.bytes().all(|c| c.is_ascii_hexdigit());
+    if follows(text) {
+        return Ok(text.to_ascii_lowercase());
+    }
+    let bare = text.strip_prefix("sha256:").filter(|bare| follows(bare));
+    Err(Mismatch { expected: key.shape.expected(), meant: bare.map(quoted) })
+}
+
+fn event_kind(text: &str) -> Result<(), Mismatch> {
+    if Kinds::named(text).is_some() {
+        return Ok(());
+    }
+    Err(Mismatch {
+        expected: String::from("an event kind, or one of \"files\", \"processes\", \"containers\""),
+        meant: nearest(text, Kinds::words()).map(quoted),
+    })
+}
+
+fn pattern(text: &str) -> Result<(), Mismatch> {
+    let mismatch = |expected| Mismatch { expected, meant: None };
+    if text.is_empty() {
+        return Err(mismatch(String::from("a pattern of names such as \"app-*\"")));
+    }
+    match globset::Glob::new(text) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(mismatch(format!("a pattern of names ({})", error.kind()))),
+    }
 }
 
 fn source(key: &Key, text: &str, folder: &Path) -> Result<PluginSource, Mismatch> {

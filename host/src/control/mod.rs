@@ -1,0 +1,74 @@
+//! The control socket: what changes the daemon's state, and what only root may see.
+//!
+//! A Unix socket `control.sock` in the state folder, for root and for the user that the daemon runs as:
+//! the mode of the file says so, and the kernel's word on the peer (`SO_PEERCRED`) is checked too. A
+//! request is a JSON object on one line, `{"command": "status"}`; so is its answer, `{"ok": ...}` or
+//! `{"error": "..."}`. Requests of one connection are answered in their order. Nothing here is ever
+//! reachable over TCP.
+//!
+//! A command is a case of [`Request`] and an arm of [`Room::answer`].
+
+mod client;
+mod server;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::status::Observer;
+
+pub use client::{AskError, ask};
+pub use server::{BindError, Server};
+
+/// Name of the socket in the state folder.
+pub const FILE_NAME: &str = "control.sock";
+
+/// The longest line of a request, in bytes.
+const MAX_REQUEST_BYTES: usize = 64 << 10;
+
+/// What a client may ask.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// What the daemon is doing: [`crate::status::Status`].
+    Status {},
+}
+
+/// The answer to one request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reply {
+    /// What was asked for.
+    Ok(Value),
+    /// Why not, in one sentence.
+    Error(String),
+}
+
+/// What the commands work on.
+#[derive(Clone)]
+pub struct Room {
+    /// What the daemon is doing.
+    pub observer: Observer,
+}
+
+impl Room {
+    async fn answer(&self, request: Request) -> Reply {
+        match request {
+            Request::Status {} => ok(&self.observer.status().await),
+        }
+    }
+}
+
+/// An answer that is a document.
+fn ok(document: &impl Serialize) -> Reply {
+    match serde_json::to_value(document) {
+        Ok(value) => Reply::Ok(value),
+        Err(error) => Reply::Error(format!("the answer cannot be written as JSON: {error}")),
+    }
+}
+
+/// The socket of the daemon that has this state folder.
+pub fn socket_path(state_dir: &Path) -> PathBuf {
+    state_dir.join(FILE_NAME)
+}

@@ -1,0 +1,114 @@
+//! Which memory ran out when the kernel killed for want of it.
+//!
+//! The kernel says in whose allocation it happened, and what the memory cgroups above that process used and were allowed.
+//! The one that was full is found by that: the tracepoint does not name it.
+
+use whodunit_ebpf::RawMemory;
+
+use super::record::OomScope;
+
+/// How far below its limit a cgroup may be whose limit stood in the way: an allocation takes up to a huge page (512 pages)
+/// and is tried in batches of 64 (`MEMCG_CHARGE_BATCH`), and others may have given back some meanwhile.
+const SLACK_PAGES: u64 = 512 + 64;
+
+/// From here on a limit is none (`PAGE_COUNTER_MAX`, in pages).
+const NO_LIMIT_PAGES: u64 = 1 << 50;
+
+/// The memory that was full.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Full {
+    pub(crate) scope: OomScope,
+    /// Path of its cgroup. Empty for the machine's.
+    pub(crate) path: Vec<u8>,
+    pub(crate) limit_pages: Option<u64>,
+    pub(crate) usage_pages: Option<u64>,
+    /// Whether the kernel kills all of its cgroup together.
+    pub(crate) kills_all: bool,
+}
+
+/// Finds the memory that was full among those of the allocating process, seen from a container whose own and upper memory
+/// cgroups are `line`.
+pub(crate) fn full(levels: &[RawMemory], line: &[(u64, Vec<u8>)]) -> Full {
+    let levels: Vec<&RawMemory> = levels.iter().take_while(|level| level.cgroup != 0).collect();
+    let unknown = Full {
+        scope: OomScope::Unknown,
+        path: Vec::new(),
+        limit_pages: None,
+        usage_pages: None,
+        kills_all: false,
+    };
+    if levels.is_empty() {
+        return unknown;
+    }
+    let room = |level: &RawMemory| level.limit_pages.saturating_sub(level.usage_pages);
+    let limited = |level: &&(usize, &&RawMemory)| {
+        level.1.limit_pages < NO_LIMIT_PAGES && room(level.1) <= SLACK_PAGES
+    };
+    // The fullest; of two that are equally full the lower one, since its limit is tried first.
+    let fullest =
+        levels.iter().enumerate().filter(|level| limited(&level)).min_by_key(|level| room(level.1));
+    let Some((index, level)) = fullest else {
+        return Full { scope: OomScope::Node, ..unknown };
+    };
+    let position = |cgroup: u64| line.iter().position(|(id, _)| *id == cgroup);
+    let (scope, path) = match position(level.cgroup) {
+        Some(0) => (OomScope::Own, line[0].1.clone()),
+        Some(above) => (OomScope::Ancestor, line[above].1.clone()),
+        // Not on the container's line: inside of it, if the container's own stands above.
+        None => {
+            let own = line.first().map(|(id, _)| *id);
+            let inside = levels[index..].iter().any(|above| Some(above.cgroup) == own);
+            (if inside { OomScope::Own } else { OomScope::Unknown }, Vec::new())
+        }
+    };
+    Full {
+        scope,
+        path,
+        limit_pages: Some(level.limit_pages),
+        usage_pages: Some(level.usage_pages),
+        kills_all: levels[..=index].iter().any(|level| level.kills_all != 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const APP: u64 = 30;
+    const POD: u64 = 20;
+    const SLICE: u64 = 10;
+
+    fn level(cgroup: u64, usage_pages: u64, limit_pages: u64) -> RawMemory {
+        RawMemory { cgroup, usage_pages, limit_pages, kills_all: 0 }
+    }
+
+    fn check(levels: &[RawMemory], scope: OomScope, path: &[u8]) {
+        let line = [(APP, b"/pod/app".to_vec()), (POD, b"/pod".to_vec()), (SLICE, b"/".to_vec())];
+        let found = full(levels, &line);
+        assert_eq!((found.scope, found.path.as_slice()), (scope, path), "{levels:?}");
+    }
+
+    #[test]
+    fn the_cgroup_at_its_limit_is_the_one() {
+        let free = u64::MAX >> 12;
+        let own = [level(APP, 4096, 4096), level(POD, 5000, free)];
+        check(&own, OomScope::Own, b"/pod/app");
+        let pod = [level(APP, 3000, free), level(POD, 8190, 8192), level(SLICE, 9000, free)];
+        check(&pod, OomScope::Ancestor, b"/pod");
+        check(&[level(APP, 3000, free), level(POD, 3000, free)], OomScope::Node, b"");
+        check(&[level(APP, 1000, 4096)], OomScope::Node, b"");
+        check(&[], OomScope::Unknown, b"");
+    }
+
+    #[test]
+    fn of_two_full_ones_the_fuller_and_then_the_lower_is_the_one() {
+        check(&[level(APP, 4000, 4096), level(POD, 8192, 8192)], OomScope::Ancestor, b"/pod");
+        check(&[level(APP, 4096, 4096), level(POD, 8192, 8192)], OomScope::Own, b"/pod/app");
+    }
+
+    #[test]
+    fn a_cgroup_inside_the_container_is_its_own_and_a_stranger_s_is_unknown() {
+        check(&[level(77, 10, 10), level(APP, 10, 4096)], OomScope::Own, b"");
+        check(&[level(77, 10, 10), level(78, 10, 4096)], OomScope::Unknown, b"");
+    }
+}

@@ -1,0 +1,85 @@
+//! Names from Docker's own files: `config.v2.json` of each container, below `/var/lib/docker`.
+//!
+//! What the API of its socket would say, without a socket that gives root to whoever may write to it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::{Names, Source, at, read_json};
+
+/// Docker's folder of containers, where nobody moved it (`data-root`).
+const CONTAINERS: &str = "/var/lib/docker/containers";
+
+/// The containers of Docker.
+pub(super) struct Docker {
+    containers: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Known {
+    /// With a leading slash.
+    name: String,
+    config: Config,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Config {
+    image: Option<String>,
+    labels: Option<BTreeMap<String, String>>,
+}
+
+impl Docker {
+    pub(super) fn new(host_root: &Path) -> Docker {
+        Docker { containers: at(host_root, CONTAINERS) }
+    }
+}
+
+impl Source for Docker {
+    fn name(&self) -> &'static str {
+        "docker"
+    }
+
+    fn names_of(&self, runtime_id: &str) -> Option<Names> {
+        let known: Known = read_json(&self.containers.join(runtime_id).join("config.v2.json"))?;
+        let labels = known.config.labels.unwrap_or_default();
+        // Where a kubelet made it (cri-dockerd), the name is made of several.
+        let label = |key: &str| labels.get(key).filter(|value| !value.is_empty()).cloned();
+        let own = known.name.trim_start_matches('/');
+        let name = label("io.kubernetes.container.name").unwrap_or_else(|| own.to_owned());
+        Some(Names {
+            name: Some(name).filter(|name| !name.is_empty()),
+            pod_name: label("io.kubernetes.pod.name"),
+            pod_namespace: label("io.kubernetes.pod.namespace"),
+            image: known.config.image,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_container_goes_by_its_name_without_the_slash() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = at(root.path(), CONTAINERS).join("abc");
+        std::fs::create_dir_all(&folder).unwrap();
+        let content = json!({
+            "ID": "abc", "Name": "/web", "Config": { "Image": "nginx:1.29", "Labels": null },
+        });
+        std::fs::write(folder.join("config.v2.json"), content.to_string()).unwrap();
+        let docker = Docker::new(root.path());
+        let names = docker.names_of("abc").unwrap();
+        assert_eq!(
+            (names.name.as_deref(), names.image.as_deref()),
+            (Some("web"), Some("nginx:1.29"))
+        );
+        assert_eq!(docker.names_of("abd"), None);
+    }
+}

@@ -1,0 +1,275 @@
+//! The filter stage: the thread between capture and the plugins' queues, where there are filters.
+//!
+//! Capture puts every event into a queue that is bounded in events, and never waits: what the queue
+//! does not take is dropped and counted, by container. The stage asks the filters in the order of the
+//! TOML, drops repeats of what they kept ([`Admission`]), and hands on the rest. Ticks pass in their
+//! place and take the counts along, so they are exact whatever waited.
+
+use std::collections::{HashMap, VecDeque};
+use std::num::NonZeroUsize;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread;
+use std::time::Instant;
+
+use super::filter::Filter;
+use super::load::LoadError;
+use super::queue::Recent;
+use crate::admission::{Admission, Judgement};
+use crate::dispatch::Routes;
+use crate::event::{Attribute, AttributeKey, Batch, ContainerId, Event, Tick};
+
+/// Something to do with the filters, between two batches.
+pub(super) type Order = Box<dyn FnOnce(&mut Vec<Filter>) + Send>;
+
+/// One thing for the stage to do.
+enum Item {
+    Batch(Arc<Batch>),
+    Tick(Arc<Tick>),
+    ForgetRepeats,
+    Order(Order),
+}
+
+/// What waits for the filters.
+pub(crate) struct StageQueue {
+    capacity_events: usize,
+    state: Mutex<State>,
+    changed: Condvar,
+    /// The stage waits for the next item.
+    idle: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Ahead of every item: events that come later are what they are about.
+    orders: VecDeque<Order>,
+    items: VecDeque<Item>,
+    recent: Recent,
+    /// Events of the batches that wait.
+    events: usize,
+    /// Events that were not taken since the last tick.
+    overflowed: HashMap<ContainerId, u64>,
+    /// Events that no plugin got because of the filters' state, since somebody asked.
+    lost_since_asked: u64,
+    closed: bool,
+    /// Whether the stage has done with what it took.
+    idle: bool,
+}
+
+impl StageQueue {
+    fn new(capacity_events: usize) -> StageQueue {
+        StageQueue {
+            capacity_events,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            idle: Condvar::new(),
+        }
+    }
+
+    /// Puts in a batch, or drops and counts it.
+    pub(crate) fn push_batch(&self, batch: &Arc<Batch>) {
+        let number = batch.events.len();
+        if number == 0 {
+            return;
+        }
+        let mut state = self.lock();
+        if (state.events > 0 && state.events + number > self.capacity_events) || state.closed {
+            state.lost_since_asked += number as u64;
+            for event in batch.events.iter().filter(|event| Admission::is_counted(event)) {
+                *state.overflowed.entry(event.container).or_default() += 1;
+            }
+            return;
+        }
+        state.events += number;
+        self.put(state, Item::Batch(Arc::clone(batch)));
+    }
+
+    /// Puts in a tick.
+    pub(crate) fn push_tick(&self, tick: &Arc<Tick>) {
+        self.put(self.lock(), Item::Tick(Arc::clone(tick)));
+    }
+
+    /// Makes every repeat news once more, for the events that come after this.
+    pub(crate) fn forget_repeats(&self) {
+        self.put(self.lock(), Item::ForgetRepeats);
+    }
+
+    /// Does something between two batches.
+    pub(super) fn order(&self, order: Order) {
+        let mut state = self.lock();
+        if !state.closed {
+            state.orders.push_back(order);
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Events that no plugin got because of the filters' state, since the last call.
+    pub(crate) fn take_lost(&self) -> u64 {
+        std::mem::take(&mut self.lock().lost_since_asked)
+    }
+
+    /// What was taken last.
+    pub(super) fn recent(&self) -> Recent {
+        self.lock().recent.clone()
+    }
+
+    fn put(&self, mut state: MutexGuard<'_, State>, item: Item) {
+        state.items.push_back(item);
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Takes the oldest item; waits for one. None when the queue is closed and empty.
+    fn pop(&self) -> Option<Item> {
+        let waits =
+            |state: &mut State| state.items.is_empty() && state.orders.is_empty() && !state.closed;
+        let mut state = self.lock();
+        state.idle = true;
+        self.idle.notify_all();
+        let state = self.changed.wait_while(state, waits);
+        let mut state = state.expect("no holder of this lock panics");
+        state.idle = false;
+        if let Some(order) = state.orders.pop_front() {
+            return Some(Item::Order(order));
+        }
+        let item = state.items.pop_front()?;
+        if let Item::Batch(batch) = &item {
+            state.events -= batch.events.len();
+            state.recent.keep(batch);
+        }
+        Some(item)
+    }
+
+    /// Waits until everything that was put in has gone on.
+    pub(crate) fn wait_until_idle(&self) {
+        let busy = |state: &mut State| {
+            !state.closed && !(state.idle && state.items.is_empty() && state.orders.is_empty())
+        };
+        drop(self.idle.wait_while(self.lock(), busy));
+    }
+
+    fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder of this lock panics")
+    }
+}
+
+/// The stage's thread, seen from outside.
+pub(super) struct Stage {
+    queue: Arc<StageQueue>,
+    /// Disconnected when the thread has ended.
+    running: Mutex<Receiver<()>>,
+}
+
+impl Stage {
+    /// Starts the thread, with these filters.
+    pub(super) fn spawn(
+        filters: Vec<Filter>,
+        queue_events: usize,
+        dedup_capacity: NonZeroUsize,
+        routes: Arc<Routes>,
+    ) -> Result<Stage, LoadError> {
+        let queue = Arc::new(StageQueue::new(queue_events));
+        let (alive, running) = mpsc::channel();
+        let runner = Runner {
+            filters,
+            admission: Admission::new(dedup_capacity),
+            routes,
+            queue: Arc::clone(&queue),
+        };
+        thread::Builder::new()
+            .name("filters".to_owned())
+            .spawn(move || runner.run(alive))
+            .map_err(|cause| LoadError::NoThread { plugin: "filters".to_owned(), cause })?;
+        Ok(Stage { queue, running: Mutex::new(running) })
+    }
+
+    pub(super) fn queue(&self) -> Arc<StageQueue> {
+        Arc::clone(&self.queue)
+    }
+
+    /// Lets the stage finish what waits, until that time at most.
+    pub(super) fn finish(&self, deadline: Instant) {
+        self.queue.close();
+        let patience = deadline.saturating_duration_since(Instant::now());
+        let running = self.running.lock().expect("no holder of this lock panics");
+        if running.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("the filters did not finish in the time that there was");
+        }
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+/// The inside of the thread.
+struct Runner {
+    filters: Vec<Filter>,
+    admission: Admission,
+    routes: Arc<Routes>,
+    queue: Arc<StageQueue>,
+}
+
+impl Runner {
+    /// `_alive` is dropped when the thread ends, which is how others see it.
+    fn run(mut self, _alive: Sender<()>) {
+        while let Some(item) = self.queue.pop() {
+            match item {
+                Item::Batch(batch) => self.pass_batch(&batch),
+                Item::Tick(tick) => self.pass_tick(&tick),
+                Item::ForgetRepeats => self.admission.forget_repeats(),
+                Item::Order(order) => order(&mut self.filters),
+            }
+        }
+        self.filters.iter_mut().for_each(Filter::end);
+    }
+
+    fn pass_batch(&mut self, batch: &Arc<Batch>) {
+        let mut judgements = vec![Judgement::Keep; batch.events.len()];
+        let mut tags: Vec<(usize, u32)> = Vec::new();
+        for filter in &mut self.filters {
+            filter.judge(batch, &mut judgements, &mut tags);
+        }
+        let unjudged = judgements.iter().filter(|it| **it == Judgement::Unjudged).count();
+        if unjudged > 0 {
+            self.queue.lock().lost_since_asked += unjudged as u64;
+        }
+        // In the order of the filters for each event.
+        tags.sort_by_key(|(index, _)| *index);
+        let mut tags = tags.into_iter().peekable();
+        let mut admitted = Batch::default();
+        for (index, (event, judgement)) in batch.events.iter().zip(judgements).enumerate() {
+            let own_tags = std::iter::from_fn(|| tags.next_if(|(tagged, _)| *tagged == index));
+            let own_tags: Vec<u32> = own_tags.map(|(_, tag)| tag).collect();
+            if self.admission.admit(batch, event, judgement) {
+                push_tagged(&mut admitted, batch, event, &own_tags);
+            }
+        }
+        self.routes.batch(&Arc::new(admitted));
+    }
+
+    fn pass_tick(&mut self, tick: &Tick) {
+        let overflowed = std::mem::take(&mut self.queue.lock().overflowed);
+        for (container, events) in overflowed {
+            self.admission.overflowed(container, events);
+        }
+        let mut tick = tick.clone();
+        self.admission.add_to(&mut tick);
+        self.routes.tick(&Arc::new(tick));
+        self.filters.iter_mut().for_each(Filter::keep_state);
+    }
+}
+
+fn push_tagged(to: &mut Batch, from: &Batch, event: &Event, tags: &[u32]) {
+    to.push_event_of(from, event).attributes_count += tags.len() as u32;
+    let tag = |tag: &u32| Attribute { key: AttributeKey::Tag, value: u64::from(*tag) };
+    to.attributes.extend(tags.iter().map(tag));
+}

@@ -1,0 +1,133 @@
+//! Components that are refused, each in one sentence.
+
+use super::*;
+
+#[test]
+fn a_plugin_that_is_none_is_refused_in_one_sentence() {
+    let check = |bytes: &[u8], words: &[&str]| {
+        let sentence = Bench::new().file("odd", bytes).refusal();
+        assert!(sentence.contains("plugin `odd`"), "{sentence}");
+        for word in words {
+            assert!(sentence.contains(word), "{word:?} in: {sentence}");
+        }
+    };
+    let text = |text: &str| wat::parse_str(text).unwrap();
+    let other = |from: &str, to: &str| text(&Hostile::new().text().replace(from, to));
+    check(b"\x7fELF", &["is not WebAssembly"]);
+    check(b"", &["is not WebAssembly"]);
+    check(b"(component)", &["WebAssembly as text", "wasm-tools parse"]);
+    check(b"\0asm\x0d\0\x01\0\xff", &["damaged"]);
+    check(&text("(module)"), &["core module", "wasm-tools component new"]);
+    check(&text("(component)"), &["no plugin of whodunit", "reporter-plugin"]);
+    check(
+        &other("@0.1.0", "@0.2.0"),
+        &["built for whodunit:plugin@0.2.0", "speaks whodunit:plugin@0.1.0"],
+    );
+    check(&other("plugin/reporter@", "plugin/filter@"), &["not a valid filter"]);
+    check(
+        &other("plugin/reporter@", "plugin/explainer@"),
+        &["not a valid explainer", "does not have export `explain`"],
+    );
+    check(
+        &other("(component\n", "(component (import \"wasi:cli/stdout@0.2.0\" (instance))\n"),
+        &["wants `wasi:cli/stdout@0.2.0`", "only with `wasi = \"stub\"`"],
+    );
+    check(
+        &other("(component\n", "(component (import \"acme:db/sql@1.0.0\" (instance))\n"),
+        &["wants `acme:db/sql@1.0.0`", "sandbox does not give"],
+    );
+    // The right names with the wrong types behind them.
+    check(&other("\"on-tick\" (func", "\"on-tock\" (func"), &["not a valid reporter"]);
+    check(
+        &other("(field \"sequence\" u64)", "(field \"sequence\" u32)"),
+        &["not a valid reporter"],
+    );
+}
+
+#[test]
+fn a_source_that_is_not_there_is_refused_in_one_sentence() {
+    let refusal = |source: PluginSource| {
+        let mut bench = Bench::new();
+        let plugin = bench.plugin("odd", source);
+        bench.plugins.push(plugin);
+        bench.refusal()
+    };
+    let sentence = refusal(PluginSource::File("/nowhere/plugin.wasm".into()));
+    assert!(sentence.contains("`odd`: /nowhere/plugin.wasm does not exist"), "{sentence}");
+    let sentence = refusal(PluginSource::File("/proc".into()));
+    assert!(sentence.contains("cannot be read"), "{sentence}");
+    let sentence = refusal(PluginSource::File("/dev/zero".into()));
+    assert!(sentence.contains("larger than 64 MiB"), "{sentence}");
+    let sentence = refusal(PluginSource::Builtin("report-jason".into()));
+    assert!(sentence.contains("no `builtin:report-jason`; there is builtin:report-json"));
+}
+
+#[test]
+fn a_configuration_that_the_plugin_refuses_stops_the_daemon_with_its_sentence() {
+    let mut bench = Bench::new().neighbour();
+    bench.plugins[0].config = json!({ "max_end": 3 });
+    let sentence = bench.refusal();
+    assert!(sentence.contains("plugin `neighbour` does not start"), "{sentence}");
+    assert!(sentence.contains("unknown field `max_end`"), "{sentence}");
+}
+
+#[test]
+fn a_granted_stub_answers_with_nothing() {
+    let text = Hostile::on_start(
+        "(i32.store (i32.const 3004) (i32.const 9))
+         (call $environment (i32.const 3000))
+         (if (i32.load (i32.const 3004)) (then (unreachable)))
+         (drop (call $get-stdout))
+         (i32.store8 (i32.const 3000) (i32.const 0))
+         (call $flush (call $get-stdout) (i32.const 3000))
+         (if (i32.eqz (i32.load8_u (i32.const 3000))) (then (unreachable)))",
+    )
+    .text()
+    .replace(
+        "(component\n",
+        "(component
+          (import \"wasi:cli/environment@0.2.3\" (instance $env
+            (export \"get-environment\" (func (result (list (tuple string string)))))))
+          (import \"wasi:cli/stdout@0.2.3\" (instance $stdout
+            (export \"output-stream\" (type $stream (sub resource)))
+            (type $e (variant (case \"last-operation-failed\" u32) (case \"closed\")))
+            (export \"stream-error\" (type $error (eq $e)))
+            (export \"flush\" (func (param \"self\" (borrow $stream))
+              (result (result (error $error)))))
+            (export \"get-stdout\" (func (result (own $stream))))))\n",
+    )
+    .replace(
+        "(core module $main\n",
+        "(alias export $env \"get-environment\" (func $get-environment))
+         (alias export $stdout \"get-stdout\" (func $stdout-get))
+         (alias export $stdout \"flush\" (func $stdout-flush))
+         (core func $environment (canon lower (func $get-environment)
+           (memory (core memory $memory)) (realloc (core func $realloc))))
+         (core func $get-stdout (canon lower (func $stdout-get)))
+         (core func $flush (canon lower (func $stdout-flush) (memory (core memory $memory))))
+         (core module $main
+           (import \"host\" \"environment\" (func $environment (param i32)))
+           (import \"host\" \"get-stdout\" (func $get-stdout (result i32)))
+           (import \"host\" \"flush\" (func $flush (param i32 i32)))\n",
+    )
+    .replace(
+        "(export \"log\" (func $log))",
+        "(export \"log\" (func $log)) (export \"environment\" (func $environment))
+         (export \"get-stdout\" (func $get-stdout)) (export \"flush\" (func $flush))",
+    );
+    let component = wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}"));
+    let sentence = Bench::new().file("odd", &component).refusal();
+    assert!(
+        sentence.contains("`wasi:cli/environment@0.2.3`, `wasi:cli/stdout@0.2.3`"),
+        "{sentence}"
+    );
+    let running = Bench::new()
+        .neighbour()
+        .file("hostile", &component)
+        .change(|plugin| plugin.wasi = config::Wasi::Stub)
+        .start();
+    running.batch(&["/a"]);
+    let status = running.stop_and_check_neighbour(&["/a"], 1);
+    assert_eq!(status.last_error, None);
+    assert_eq!((status.events, status.instance, status.faults), (1, 1, Faults::default()));
+}

@@ -1,0 +1,134 @@
+//! The grant `wasi = "stub"`: every import of the WebAssembly System Interface is there and answers with
+//! nothing.
+//!
+//! Some languages make components that import much of it and use none. What such a function gives back
+//! is the emptiest value of its type: an empty list, none, 0, and an error where it can give one, so that
+//! a stream is closed and a file is not there. Nothing here reads or writes anything.
+
+use wasmtime::component::types::{ComponentFunc, ComponentItem, Type};
+use wasmtime::component::{Component, Linker, Resource, ResourceType, Val};
+use wasmtime::{Engine, StoreContextMut};
+
+use super::imports::Guest;
+
+/// Whether an import is of the system interface.
+pub(super) fn is_wasi(import: &str) -> bool {
+    import.starts_with("wasi:")
+}
+
+/// Stands behind every resource that a stub gives out.
+struct Nothing;
+
+/// Gives the linker a stub for everything of the system interface that the component imports.
+pub(super) fn stub(
+    linker: &mut Linker<Guest>,
+    engine: &Engine,
+    component: &Component,
+) -> wasmtime::Result<()> {
+    for (name, import) in component.component_type().imports(engine) {
+        let ComponentItem::ComponentInstance(instance) = import.ty else {
+            continue;
+        };
+        if !is_wasi(name) {
+            continue;
+        }
+        let mut stubs = linker.instance(name)?;
+        for (name, export) in instance.exports(engine) {
+            match export.ty {
+                ComponentItem::ComponentFunc(_) => stubs.func_new(name, answer)?,
+                ComponentItem::Resource(_) => {
+                    stubs.resource(name, ResourceType::host::<Nothing>(), |_, _| Ok(()))?;
+                }
+                // Types need no definition, and the interface has nothing else.
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+fn answer(
+    mut store: StoreContextMut<'_, Guest>,
+    function: ComponentFunc,
+    parameters: &[Val],
+    results: &mut [Val],
+) -> wasmtime::Result<()> {
+    for parameter in parameters {
+        give_back(&mut store, parameter)?;
+    }
+    for (result, of) in results.iter_mut().zip(function.results()) {
+        *result = emptiest(&mut store, &of)?;
+    }
+    Ok(())
+}
+
+/// Gives back the resources in a value: one that was lent must not outlive the call.
+fn give_back(store: &mut StoreContextMut<'_, Guest>, value: &Val) -> wasmtime::Result<()> {
+    match value {
+        Val::Resource(resource) => resource.resource_drop(store),
+        Val::List(values) | Val::Tuple(values) => {
+            values.iter().try_for_each(|value| give_back(store, value))
+        }
+        Val::Record(fields) => fields.iter().try_for_each(|(_, value)| give_back(store, value)),
+        Val::Option(Some(value))
+        | Val::Variant(_, Some(value))
+        | Val::Result(Ok(Some(value)) | Err(Some(value))) => give_back(store, value),
+        _ => Ok(()),
+    }
+}
+
+/// The emptiest value of a type.
+fn emptiest(store: &mut StoreContextMut<'_, Guest>, of: &Type) -> wasmtime::Result<Val> {
+    Ok(match of {
+        Type::Bool => Val::Bool(false),
+        Type::S8 => Val::S8(0),
+        Type::U8 => Val::U8(0),
+        Type::S16 => Val::S16(0),
+        Type::U16 => Val::U16(0),
+        Type::S32 => Val::S32(0),
+        Type::U32 => Val::U32(0),
+        Type::S64 => Val::S64(0),
+        Type::U64 => Val::U64(0),
+        Type::Float32 => Val::Float32(0.0),
+        Type::Float64 => Val::Float64(0.0),
+        Type::Char => Val::Char('\0'),
+        Type::String => Val::String(String::new()),
+        Type::List(_) => Val::List(Vec::new()),
+        Type::Option(_) => Val::Option(None),
+        Type::Flags(_) => Val::Flags(Vec::new()),
+        Type::Enum(of) => Val::Enum(of.names().next().unwrap_or_default().to_owned()),
+        Type::Record(of) => {
+            let mut fields = Vec::new();
+            for field in of.fields() {
+                fields.push((field.name.to_owned(), emptiest(store, &field.ty)?));
+            }
+            Val::Record(fields)
+        }
+        Type::Tuple(of) => {
+            let mut values = Vec::new();
+            for of in of.types() {
+                values.push(emptiest(store, &of)?);
+            }
+            Val::Tuple(values)
+        }
+        Type::Variant(of) => {
+            // `closed` of a stream is such a case.
+            let case = of.cases().find(|case| case.ty.is_none()).or_else(|| of.cases().next());
+            let case = case.ok_or_else(|| wasmtime::Error::msg("a variant without a case"))?;
+            let payload = case.ty.map(|of| emptiest(store, &of)).transpose()?;
+            Val::Variant(case.name.to_owned(), payload.map(Box::new))
+        }
+        Type::Result(of) => match (of.ok(), of.err()) {
+            (None, None) => Val::Result(Ok(None)),
+            (_, error) => {
+                let error = error.map(|of| emptiest(store, &of)).transpose()?;
+                Val::Result(Err(error.map(Box::new)))
+            }
+        },
+        Type::Own(_) => {
+            let resource = Resource::<Nothing>::new_own(0);
+            Val::Resource(resource.try_into_resource_any(store)?)
+        }
+        _ => return Err(wasmtime::Error::msg("a type that no stub can give back")),
+    })
+}

@@ -1,0 +1,114 @@
+//! What the daemon may do: the capabilities that it needs, and giving up the others.
+//!
+//! `doctor` names what is missing from [`NEEDED`]. Once the programs are loaded and before any other thread starts, since
+//! capabilities belong to threads, everything but [`KEPT`] is given up for good.
+
+use caps::{CapSet, Capability, CapsHashSet};
+
+/// A capability and what it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// The capability.
+    pub capability: Capability,
+    /// What for.
+    pub purpose: &'static str,
+    /// What is missing without it.
+    pub without: &'static str,
+}
+
+/// What the daemon needs. Kernels before 5.8 know only `CAP_SYS_ADMIN` for the first two.
+pub const NEEDED: &[Need] = &[
+    Need {
+        capability: Capability::CAP_BPF,
+        purpose: "load programs and maps",
+        without: "the daemon does not start",
+    },
+    Need {
+        capability: Capability::CAP_PERFMON,
+        purpose: "read kernel structures and attach to tracepoints",
+        without: "the daemon does not start",
+    },
+    Need {
+        capability: Capability::CAP_DAC_READ_SEARCH,
+        purpose: "read tracefs and cgroups of others",
+        without: "folders that only their owner may read are not seen",
+    },
+    Need {
+        capability: Capability::CAP_SYS_PTRACE,
+        purpose: "read /proc of the containers' processes",
+        without: "what is read from there is missing",
+    },
+];
+
+/// What stays after the start, as far as it was there: maps are read with `CAP_BPF` (all of `bpf()` asks for it before
+/// Linux 5.19), containers and their processes are read, and reports are written wherever the TOML says.
+pub const KEPT: [Capability; 4] = [
+    Capability::CAP_BPF,
+    Capability::CAP_DAC_OVERRIDE,
+    Capability::CAP_DAC_READ_SEARCH,
+    Capability::CAP_SYS_PTRACE,
+];
+
+/// Why nothing could be given up.
+#[derive(Debug, thiserror::Error)]
+#[error("privileges cannot be given up: {0}")]
+pub struct KeepError(String);
+
+/// The needed ones that this process lacks.
+pub fn missing() -> Vec<Need> {
+    let has = |capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
+    let stands_in = |need: &Need| {
+        has(Capability::CAP_SYS_ADMIN)
+            && matches!(need.capability, Capability::CAP_BPF | Capability::CAP_PERFMON)
+    };
+    NEEDED.iter().filter(|need| !has(need.capability) && !stands_in(need)).copied().collect()
+}
+
+/// Gives up every capability but [`KEPT`], and that of ever getting one back by executing a program. Where
+/// `CAP_SYS_ADMIN` stands in for `CAP_BPF` it stays too.
+///
+/// Called on the only thread of the process: others would keep theirs.
+///
+/// # Errors
+///
+/// If the kernel refuses. Nothing depends on it: the daemon goes on with what it has.
+pub fn give_up() -> Result<(), KeepError> {
+    let failed = |error: caps::errors::CapsError| KeepError(error.to_string());
+    let permitted = caps::read(None, CapSet::Permitted).map_err(failed)?;
+    let mut kept: CapsHashSet = KEPT.into_iter().filter(|it| permitted.contains(it)).collect();
+    if !kept.contains(&Capability::CAP_BPF) && permitted.contains(&Capability::CAP_SYS_ADMIN) {
+        kept.insert(Capability::CAP_SYS_ADMIN);
+    }
+    // Without the right to do so the bounding set stays, which no program can use after the last line.
+    if permitted.contains(&Capability::CAP_SETPCAP) {
+        for capability in caps::read(None, CapSet::Bounding).map_err(failed)? {
+            if !kept.contains(&capability) {
+                caps::drop(None, CapSet::Bounding, capability).map_err(failed)?;
+            }
+        }
+    }
+    caps::clear(None, CapSet::Ambient).map_err(failed)?;
+    caps::clear(None, CapSet::Inheritable).map_err(failed)?;
+    caps::set(None, CapSet::Effective, &kept).map_err(failed)?;
+    caps::set(None, CapSet::Permitted, &kept).map_err(failed)?;
+    rustix::thread::set_no_new_privs(true).map_err(|error| KeepError(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capabilities_are_given_up_for_good_on_this_thread() {
+        // On a thread of its own: the others of this test binary keep theirs.
+        std::thread::spawn(|| {
+            give_up().unwrap();
+            let left = caps::read(None, CapSet::Permitted).unwrap();
+            assert!(left.iter().all(|it| KEPT.contains(it) || *it == Capability::CAP_SYS_ADMIN));
+            assert!(caps::raise(None, CapSet::Effective, Capability::CAP_NET_ADMIN).is_err());
+            assert!(rustix::thread::no_new_privs().unwrap());
+        })
+        .join()
+        .unwrap();
+    }
+}

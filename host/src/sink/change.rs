@@ -1,0 +1,73 @@
+//! Other outputs while documents flow: what is new is opened first, what is gone is written out.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{FileSink, Outlet, SinkError, SinkId, Slot, StdoutSink, Target};
+use crate::config;
+
+/// Opens outputs, those that are there already left out. No two may share a file.
+pub(super) fn open(
+    outputs: impl Iterator<Item = (SinkId, config::Output)>,
+    is_there: impl Fn(&SinkId, &config::Output) -> Option<Arc<Target>>,
+) -> Result<BTreeMap<SinkId, (config::Output, Arc<Target>)>, SinkError> {
+    let mut targets = BTreeMap::new();
+    let mut paths: BTreeMap<PathBuf, SinkId> = BTreeMap::new();
+    for (sink, output) in outputs {
+        let target = match (is_there(&sink, &output), &output) {
+            (Some(target), _) => target,
+            (None, config::Output::File(path)) => {
+                Arc::new(Target::File(FileSink::open(&sink, path)?))
+            }
+            (None, config::Output::Stdout) => Arc::new(Target::Stdout(StdoutSink)),
+        };
+        if let Target::File(file) = &*target {
+            let path = file.path().to_owned();
+            if let Some(first) = paths.insert(path.clone(), sink.clone()) {
+                return Err(SinkError::SamePath { first, second: sink, path });
+            }
+        }
+        targets.insert(sink, (output, target));
+    }
+    Ok(targets)
+}
+
+impl Outlet {
+    /// Makes these the outputs. Those that are gone take documents until
+    /// [`Outlet::forget_retired`].
+    ///
+    /// # Errors
+    ///
+    /// If one of the new ones cannot be used. Nothing is changed then.
+    pub fn change(
+        &self,
+        outputs: impl Iterator<Item = (SinkId, config::Output)>,
+    ) -> Result<(), SinkError> {
+        let targets = open(outputs, |sink, output| {
+            let state = self.0.lock();
+            let slot = state.slots.get(sink).filter(|slot| slot.output == *output);
+            slot.map(|slot| Arc::clone(&slot.target))
+        })?;
+        let mut state = self.0.lock();
+        for slot in state.slots.values_mut() {
+            slot.retired = !targets.contains_key(&slot.status.sink);
+        }
+        for (sink, (output, target)) in targets {
+            let slot = state
+                .slots
+                .entry(sink.clone())
+                .or_insert_with(|| Slot::new(sink, output.clone(), Arc::clone(&target)));
+            slot.output = output;
+            slot.target = target;
+        }
+        Ok(())
+    }
+
+    /// Lets the outputs go that [`Outlet::change`] left out, once their last document is written.
+    pub fn forget_retired(&self) {
+        let mut state = self.0.lock();
+        state.slots.values_mut().for_each(|slot| slot.leaving = slot.retired);
+        state.drop_left();
+    }
+}

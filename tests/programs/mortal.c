@@ -1,0 +1,522 @@
+/*
+ * A program that dies in a way that is known beforehand: `mortal HOW [ARGUMENT...]`. The trials about deaths compile it
+ * once, linked statically, so that a container needs nothing else. Each way is one function; `ways` lists them.
+ *
+ * In C, because the system calls that matter here (handlers, threads, filters, faults) have no safe Rust face.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void say(const char *text, long number) {
+    printf("%s %ld\n", text, number);
+    fflush(stdout);
+}
+
+static void check(int good, const char *what) {
+    if (!good) {
+        fprintf(stderr, "mortal: %s: %s\n", what, strerror(errno));
+        _exit(99);
+    }
+}
+
+static void wait_for_ever(void) {
+    for (;;)
+        pause();
+}
+
+/* Reads one line from standard input: a trial says when. */
+static void hear(void) {
+    char byte;
+    do
+        check(read(0, &byte, 1) == 1, "read");
+    while (byte != '\n');
+}
+
+static int number(char **arguments, int index) {
+    check(arguments[index] != NULL, "an argument is missing");
+    return atoi(arguments[index]);
+}
+
+static void nothing(int signal) {
+    (void)signal;
+}
+
+static void leave(int signal) {
+    (void)signal;
+    _exit(0);
+}
+
+/* pause: waits for a signal, with no handler for any. */
+static void way_pause(char **arguments) {
+    (void)arguments;
+    say("ready", getpid());
+    wait_for_ever();
+}
+
+/* handle SIGNAL: has a handler that does nothing, and goes on. */
+static void way_handle(char **arguments) {
+    signal(number(arguments, 0), nothing);
+    say("ready", getpid());
+    wait_for_ever();
+}
+
+/* obey SIGNAL: exits with 0 upon it. */
+static void way_obey(char **arguments) {
+    signal(number(arguments, 0), leave);
+    say("ready", getpid());
+    wait_for_ever();
+}
+
+/* outlive SIGNAL CODE: has a handler that does nothing; exits with CODE when it is told to. */
+static void way_outlive(char **arguments) {
+    struct sigaction action = {.sa_handler = nothing, .sa_flags = SA_RESTART};
+    sigaction(number(arguments, 0), &action, NULL);
+    say("ready", getpid());
+    hear();
+    _exit(number(arguments, 1));
+}
+
+/* exit CODE */
+static void way_exit(char **arguments) {
+    _exit(number(arguments, 0));
+}
+
+/* abort */
+static void way_abort(char **arguments) {
+    (void)arguments;
+    abort();
+}
+
+/* fault SIGNAL: a true fault of that kind. SIGSEGV touches the address 0xdead000. */
+static void way_fault(char **arguments) {
+    volatile int zero = 0, one = 1;
+    char path[] = "/tmp/short";
+    int file;
+    char *memory;
+    switch (number(arguments, 0)) {
+    case SIGSEGV:
+        *(volatile char *)0xdead000 = 1;
+        break;
+    case SIGBUS:
+        file = open(path, O_RDWR | O_CREAT, 0600);
+        check(file >= 0, "open");
+        memory = mmap(NULL, 4096, PROT_READ, MAP_SHARED, file, 0);
+        check(memory != MAP_FAILED, "mmap");
+        zero = *(volatile char *)memory;
+        break;
+    case SIGILL:
+        __builtin_trap();
+        break;
+    case SIGFPE:
+        one = one / zero;
+        break;
+    }
+    _exit(98);
+}
+
+/* seccomp CALL: a filter kills the process that makes the system call CALL, which it then makes. */
+static void way_seccomp(char **arguments) {
+    int call = number(arguments, 0);
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)call, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {.len = 4, .filter = filter};
+    check(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0, "no_new_privs");
+    check(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0, "seccomp");
+    syscall(call);
+    _exit(98);
+}
+
+/* limit SIGNAL: runs into a limit of its own, of a second of CPU or of 4096 bytes of a file. */
+static void way_limit(char **arguments) {
+    struct rlimit limit = {1, 10};
+    static char page[4096];
+    int file;
+    if (number(arguments, 0) == SIGXCPU) {
+        check(setrlimit(RLIMIT_CPU, &limit) == 0, "setrlimit");
+        for (;;)
+            page[0]++;
+    }
+    limit.rlim_cur = limit.rlim_max = sizeof page;
+    check(setrlimit(RLIMIT_FSIZE, &limit) == 0, "setrlimit");
+    file = open("/tmp/long", O_WRONLY | O_CREAT, 0600);
+    check(file >= 0, "open");
+    for (;;)
+        check(write(file, page, sizeof page) > 0, "write");
+}
+
+/* pipe: writes to a pipe that nobody reads. */
+static void way_pipe(char **arguments) {
+    int ends[2];
+    (void)arguments;
+    check(pipe(ends) == 0, "pipe");
+    close(ends[0]);
+    (void)!write(ends[1], "x", 1);
+    _exit(98);
+}
+
+/* Sends a signal to a process by a road. */
+static void send_by(const char *road, int process, int signal) {
+    union sigval value = {.sival_int = 7};
+    if (strcmp(road, "kill") == 0)
+        check(kill(process, signal) == 0, "kill");
+    else if (strcmp(road, "group") == 0)
+        check(kill(-process, signal) == 0, "kill");
+    else if (strcmp(road, "queue") == 0)
+        check(sigqueue(process, signal, value) == 0, "sigqueue");
+    else if (strcmp(road, "thread") == 0)
+        check(syscall(SYS_tgkill, process, process, signal) == 0, "tgkill");
+    else if (strcmp(road, "pidfd") == 0) {
+        int handle = (int)syscall(SYS_pidfd_open, process, 0);
+        check(handle >= 0, "pidfd_open");
+        check(syscall(SYS_pidfd_send_signal, handle, signal, NULL, 0) == 0, "pidfd_send_signal");
+    } else
+        check(0, "no such road");
+}
+
+/* send ROAD PROCESS SIGNAL: sends it, and ends. */
+static void way_send(char **arguments) {
+    send_by(arguments[0], number(arguments, 1), number(arguments, 2));
+    _exit(0);
+}
+
+/* A child that waits for ever, in a process group of its own. */
+static int child_that_waits(void) {
+    int ready[2];
+    char byte;
+    pid_t child;
+    check(pipe(ready) == 0, "pipe");
+    child = fork();
+    check(child >= 0, "fork");
+    if (child == 0) {
+        setpgid(0, 0);
+        (void)!write(ready[1], "x", 1);
+        wait_for_ever();
+    }
+    check(read(ready[0], &byte, 1) == 1, "read");
+    close(ready[0]);
+    close(ready[1]);
+    return child;
+}
+
+/* Waits for a process and says how it ended. */
+static void bury(int process) {
+    int status = 0;
+    check(waitpid(process, &status, 0) == process, "waitpid");
+    printf("buried %d %d\n", process, status);
+    fflush(stdout);
+}
+
+/* The same for whichever child ends next. */
+static void bury_any(void) {
+    int status = 0, process = (int)waitpid(-1, &status, 0);
+    check(process > 0, "waitpid");
+    printf("buried %d %d\n", process, status);
+    fflush(stdout);
+}
+
+/* parent ROAD SIGNAL: kills its own child, and says how it ended. */
+static void way_parent(char **arguments) {
+    int child = child_that_waits();
+    send_by(arguments[0], child, number(arguments, 1));
+    bury(child);
+    hear();
+    _exit(0);
+}
+
+/* sibling SIGNAL: one of its children kills another one and is gone before that dies. */
+static void way_sibling(char **arguments) {
+    int signal = number(arguments, 0), victim = child_that_waits();
+    pid_t killer;
+    /* A stopped process takes no signal but SIGKILL until it goes on: it dies after its killer. */
+    check(kill(victim, SIGSTOP) == 0, "kill");
+    check(waitpid(victim, NULL, WUNTRACED) == victim, "waitpid");
+    killer = fork();
+    check(killer >= 0, "fork");
+    if (killer == 0) {
+        check(prctl(PR_SET_NAME, "killer") == 0, "prctl");
+        check(kill(victim, signal) == 0, "kill");
+        _exit(0);
+    }
+    bury(killer);
+    check(kill(victim, SIGCONT) == 0, "kill");
+    bury(victim);
+    hear();
+    _exit(0);
+}
+
+static void *end_all(void *code) {
+    syscall(SYS_exit_group, *(int *)code);
+    return NULL;
+}
+
+/* thread-exit CODE: a thread that is not the first ends the process. */
+static void way_thread_exit(char **arguments) {
+    int code = number(arguments, 0);
+    pthread_t thread;
+    check(pthread_create(&thread, NULL, end_all, &code) == 0, "pthread_create");
+    wait_for_ever();
+}
+
+static void *end_late(void *nothing_at_all) {
+    (void)nothing_at_all;
+    usleep(50000);
+    syscall(SYS_exit, 3);
+    return NULL;
+}
+
+/* leader-first CODE: the first thread ends with CODE, another one later with 3. Which of them is the process's, the kernel says. */
+static void way_leader_first(char **arguments) {
+    int code = number(arguments, 0);
+    pthread_t thread;
+    check(pthread_create(&thread, NULL, end_late, NULL) == 0, "pthread_create");
+    syscall(SYS_exit, code);
+}
+
+static void *execute_pause(void *nothing_at_all) {
+    (void)nothing_at_all;
+    execl("/proc/self/exe", "mortal", "pause", NULL);
+    _exit(98);
+}
+
+/* thread-exec: a thread that is not the first executes `mortal pause`. */
+static void way_thread_exec(char **arguments) {
+    pthread_t thread;
+    (void)arguments;
+    check(pthread_create(&thread, NULL, execute_pause, NULL) == 0, "pthread_create");
+    wait_for_ever();
+}
+
+/* parent-death SIGNAL: a grandchild wants that signal at its parent's end, which comes when the trial says so. */
+static void way_parent_death(char **arguments) {
+    int signal = number(arguments, 0), ready[2];
+    pid_t middle;
+    char byte;
+    check(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0, "subreaper");
+    check(pipe(ready) == 0, "pipe");
+    middle = fork();
+    check(middle >= 0, "fork");
+    if (middle == 0) {
+        pid_t victim = fork();
+        prctl(PR_SET_NAME, "middle");
+        if (victim == 0) {
+            check(prctl(PR_SET_PDEATHSIG, signal) == 0, "pdeathsig");
+            (void)!write(ready[1], "x", 1);
+            wait_for_ever();
+        }
+        say("victim", victim);
+        hear();
+        _exit(0);
+    }
+    check(read(ready[0], &byte, 1) == 1, "read");
+    say("ready", getpid());
+    bury(middle);
+    bury_any();
+    wait_for_ever();
+}
+
+/* Takes memory and touches it, until it has so many mebibytes, or for ever with 0. */
+static void take(int mebibytes) {
+    int taken;
+    for (taken = 0; mebibytes == 0 || taken < mebibytes; taken++) {
+        char *memory = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        check(memory != MAP_FAILED, "mmap");
+        memset(memory, 1, 1 << 20);
+    }
+}
+
+static void be_chosen(int score) {
+    FILE *file = fopen("/proc/self/oom_score_adj", "w");
+    check(file != NULL, "oom_score_adj");
+    fprintf(file, "%d", score);
+    check(fclose(file) == 0, "oom_score_adj");
+}
+
+/* eat: takes memory when it is told to, until it is killed. */
+static void way_eat(char **arguments) {
+    (void)arguments;
+    say("ready", getpid());
+    hear();
+    take(0);
+}
+
+/* starve MEBIBYTES: a child has so much memory and asks to be chosen; then the parent takes it until the child is killed, and
+ * lives. */
+static void way_starve(char **arguments) {
+    int ready[2];
+    pid_t victim;
+    char byte;
+    check(pipe(ready) == 0, "pipe");
+    victim = fork();
+    check(victim >= 0, "fork");
+    if (victim == 0) {
+        prctl(PR_SET_NAME, "victim");
+        be_chosen(1000);
+        take(number(arguments, 0));
+        (void)!write(ready[1], "x", 1);
+        wait_for_ever();
+    }
+    check(read(ready[0], &byte, 1) == 1, "read");
+    say("victim", victim);
+    hear();
+    while (waitpid(victim, NULL, WNOHANG) == 0)
+        take(1);
+    say("survived", getpid());
+    hear();
+    _exit(0);
+}
+
+/* storm COUNT: kills so many children, each with SIGKILL, as fast as it can; says how many ended so. */
+static void way_storm(char **arguments) {
+    int count = number(arguments, 0), killed = 0, done;
+    say("ready", getpid());
+    hear();
+    for (done = 0; done < count; done++) {
+        int status = 0;
+        pid_t child = fork();
+        check(child >= 0, "fork");
+        if (child == 0)
+            wait_for_ever();
+        check(kill(child, SIGKILL) == 0, "kill");
+        check(waitpid(child, &status, 0) == child, "waitpid");
+        killed += WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+    }
+    say("killed", killed);
+    hear();
+    _exit(0);
+}
+
+/* files FOLDER COUNT: makes so many files, each of them new. */
+static void way_files(char **arguments) {
+    char path[256];
+    int index, file, count = number(arguments, 1);
+    say("ready", getpid());
+    hear();
+    for (index = 0; index < count; index++) {
+        snprintf(path, sizeof path, "%s/%d", arguments[0], index);
+        file = open(path, O_WRONLY | O_CREAT, 0600);
+        check(file >= 0, "open");
+        close(file);
+        unlink(path);
+    }
+    say("done", count);
+    hear();
+    _exit(0);
+}
+
+/* reuse SIGNAL: a process that got SIGNAL and lived ends, another one gets its id and exits with 5. */
+static void way_reuse(char **arguments) {
+    int signal_number = number(arguments, 0), status, tries;
+    pid_t first, next;
+    first = fork();
+    check(first >= 0, "fork");
+    if (first == 0) {
+        signal(signal_number, leave);
+        raise(signal_number);
+    }
+    bury(first);
+    for (tries = 0; tries < 5; tries++) {
+        FILE *last = fopen("/proc/sys/kernel/ns_last_pid", "w");
+        check(last != NULL, "ns_last_pid");
+        fprintf(last, "%d", first - 1);
+        check(fclose(last) == 0, "ns_last_pid");
+        next = fork();
+        check(next >= 0, "fork");
+        if (next == 0)
+            _exit(getpid() == first ? 5 : 0);
+        check(waitpid(next, &status, 0) == next, "waitpid");
+        if (next == first) {
+            say("reused", next);
+            hear();
+            _exit(0);
+        }
+    }
+    say("not reused", 0);
+    _exit(97);
+}
+
+/* block SIGNAL: blocks it, and takes it when the trial says so. */
+static void way_block(char **arguments) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, number(arguments, 0));
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    say("ready", getpid());
+    hear();
+    sigprocmask(SIG_UNBLOCK, &set, NULL);
+    _exit(98);
+}
+
+/* run HOW...: a child does that, and the parent says how it ended. */
+static int die(char **arguments);
+static void way_run(char **arguments) {
+    pid_t child = fork();
+    check(child >= 0, "fork");
+    if (child == 0)
+        _exit(die(arguments));
+    bury(child);
+    hear();
+    _exit(0);
+}
+
+static const struct {
+    const char *name;
+    void (*way)(char **);
+} ways[] = {
+    {"pause", way_pause},
+    {"handle", way_handle},
+    {"obey", way_obey},
+    {"outlive", way_outlive},
+    {"exit", way_exit},
+    {"abort", way_abort},
+    {"fault", way_fault},
+    {"seccomp", way_seccomp},
+    {"limit", way_limit},
+    {"pipe", way_pipe},
+    {"send", way_send},
+    {"parent", way_parent},
+    {"sibling", way_sibling},
+    {"thread-exit", way_thread_exit},
+    {"leader-first", way_leader_first},
+    {"thread-exec", way_thread_exec},
+    {"parent-death", way_parent_death},
+    {"eat", way_eat},
+    {"starve", way_starve},
+    {"storm", way_storm},
+    {"files", way_files},
+    {"reuse", way_reuse},
+    {"block", way_block},
+    {"run", way_run},
+};
+
+static int die(char **arguments) {
+    size_t index;
+    for (index = 0; arguments[0] != NULL && index < sizeof ways / sizeof *ways; index++)
+        if (strcmp(arguments[0], ways[index].name) == 0)
+            ways[index].way(arguments + 1);
+    fprintf(stderr, "mortal: no such way to die\n");
+    return 2;
+}
+
+int main(int count, char **arguments) {
+    (void)count;
+    return die(arguments + 1);
+}

@@ -1,0 +1,304 @@
+//! Every road to a file, gone by programs of three kinds: of glibc with its loader, static of musl, and
+//! 32-bit. The program tells what it did (`tests/programs/roads.c`), and the events must be exactly that.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use libtest_mimic::{Completion, Failed, Trial};
+use serde_json::Value;
+use whodunit_containers::{ContainerBuilder, DaemonConfig, Pod};
+
+use crate::discovery::{let_work, worker};
+use crate::report::{expect, expect_eq, last_report, repository};
+use crate::{Outcome, about_capture, machine};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let mut trials: Vec<Trial> = Kind::ALL
+        .into_iter()
+        .map(|kind| {
+            let name = format!("roads::a_{}_program_is_seen_on_every_road", kind.name());
+            Trial::ignorable_test(name, move || {
+                match machine::lacks_for_capture().or_else(|| kind.program().err()) {
+                    Some(reason) => Ok(Completion::ignored_with(reason)),
+                    None => every_road(kind).map(|()| Completion::Completed),
+                }
+            })
+        })
+        .collect();
+    trials.push(about_capture("roads::a_script_is_seen_with_its_interpreter", script));
+    trials.push(about_capture("roads::a_flood_takes_nothing_from_its_neighbour", flood));
+    trials
+}
+
+/// A kind of program.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Glibc,
+    Musl,
+    Compat,
+}
+
+/// What the dynamic program needs, besides itself.
+const LIBRARIES: [&str; 2] = ["/lib64/ld-linux-x86-64.so.2", "/lib/x86_64-linux-gnu/libc.so.6"];
+
+impl Kind {
+    const ALL: [Kind; 3] = [Kind::Glibc, Kind::Musl, Kind::Compat];
+
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Glibc => "dynamic_glibc",
+            Kind::Musl => "static_musl",
+            Kind::Compat => "32_bit",
+        }
+    }
+
+    /// The program of this kind, compiled once. An error says why there is none.
+    fn program(self) -> Result<&'static Path, &'static str> {
+        static PROGRAMS: [OnceLock<Result<PathBuf, String>>; 3] = [const { OnceLock::new() }; 3];
+        let program = PROGRAMS[self as usize].get_or_init(|| self.compile());
+        program.as_deref().map_err(String::as_str)
+    }
+
+    fn compile(self) -> Result<PathBuf, String> {
+        let (compiler, flags): (_, &[&str]) = match self {
+            Kind::Glibc => ("gcc", &[]),
+            Kind::Musl => ("musl-gcc", &["-static"]),
+            Kind::Compat => ("gcc", &["-m32", "-static"]),
+        };
+        // Beside the other programs of the tests, where the next run makes it anew.
+        let witness = Path::new(env!("CARGO_BIN_EXE_witness"));
+        let program = witness.with_file_name(format!("roads-{}", self.name()));
+        let output = Command::new(compiler)
+            .args(["-O1", "-Wall", "-Werror", "-o"])
+            .arg(&program)
+            .args(flags)
+            .arg(repository().join("tests/programs/roads.c"))
+            .output()
+            .map_err(|error| format!("there is no {compiler} ({error}); `cargo xtask setup`"))?;
+        if output.status.success() {
+            return Ok(program);
+        }
+        let why = String::from_utf8_lossy(&output.stderr);
+        let why = why.lines().find(|line| line.contains("error")).unwrap_or("it does not say why");
+        Err(format!("{compiler} makes no {} program: {why}", self.name()))
+    }
+
+    fn describe(self, container: ContainerBuilder, program: &Path) -> ContainerBuilder {
+        let container = container
+            .copy(program, "/roads")
+            .file("/begin", "", 0o644)
+            .file("/end", "", 0o644)
+            .capabilities(&CAPABILITIES)
+            .program(&["/roads"]);
+        match self {
+            Kind::Glibc => LIBRARIES.iter().fold(container, |container, library| {
+                // The library itself, whatever links lead to it here.
+                let file = std::fs::canonicalize(library).unwrap_or_else(|_| library.into());
+                container.copy(file, library)
+            }),
+            Kind::Musl | Kind::Compat => container,
+        }
+    }
+}
+
+/// What the roads need.
+const CAPABILITIES: [&str; 8] = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_MKNOD",
+    "CAP_SETUID",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_CHROOT",
+];
+
+/// A daemon with an event log beside its report, which is read when the daemon has ended.
+pub(crate) struct LoggedDaemon {
+    pub(crate) config: DaemonConfig,
+    log: PathBuf,
+}
+
+impl LoggedDaemon {
+    pub(crate) fn for_pod(pod: &Pod) -> Result<LoggedDaemon, Failed> {
+        let config = DaemonConfig::for_pod(pod)?;
+        let log = config.folder().join("events.jsonl");
+        let config = config.more_toml(&format!(
+            "[[plugin]]\nname = \"events\"\nsource = \"builtin:event-log\"\n\
+             [plugin.outputs]\nlog = {{ file = {:?} }}",
+            log.display().to_string()
+        ));
+        Ok(LoggedDaemon { config, log })
+    }
+
+    /// The events, in their order. None may be missing.
+    pub(crate) fn events(&self) -> Result<Vec<Value>, Failed> {
+        let text = std::fs::read_to_string(&self.log)?;
+        let mut lines = text.lines().map(serde_json::from_str::<Value>);
+        let head = lines.next().ok_or("the log is empty")??;
+        expect_eq("lines left out", &head["left_out"].as_u64(), &Some(0))?;
+        expect_eq("events dropped", &head["dropped"].as_u64(), &Some(0))?;
+        Ok(lines.collect::<Result<_, _>>()?)
+    }
+}
+
+fn every_road(kind: Kind) -> Outcome {
+    let program = kind.program()?;
+    let pod = Pod::new("roads")?;
+    let mut container = kind.describe(pod.container("app"), program).start()?;
+    container.hear("ready")?;
+    let logged = LoggedDaemon::for_pod(&pod)?;
+    let daemon = logged.config.start()?;
+    container.tell("go")?;
+    container.hear("done")?;
+    let exit = daemon.stop()?;
+    expect_eq("the daemon's status", &exit.code(), &Some(0))?;
+
+    let events = logged.events()?;
+    let at = |path: &str| {
+        let found = events.iter().position(|event| event["path"] == path);
+        found.ok_or_else(|| Failed::from(format!("nobody opened {path}: {events:#?}")))
+    };
+    let between = &events[at("/begin")? + 1..at("/end")?];
+    let seen: BTreeSet<String> = between.iter().filter(|event| is_told(event)).map(line).collect();
+    let said = container.stdout();
+    let told: BTreeSet<String> =
+        said.lines().filter(|line| line.contains('\t')).map(str::to_owned).collect();
+    expect(format!("the program went many roads: {said}"), told.len() > 100)?;
+    let more: Vec<_> = seen.difference(&told).collect();
+    let less: Vec<_> = told.difference(&seen).collect();
+    expect(
+        format!("events are what was done. Not done: {more:#?}; not seen: {less:#?}"),
+        more.is_empty() && less.is_empty(),
+    )?;
+    for event in between {
+        let flagged = has_flag(event, "compat");
+        let expected = matches!(kind, Kind::Compat) || event["path"] == "/w/int80";
+        expect_eq(&format!("the flag `compat` of {event:#}"), &flagged, &expected)?;
+    }
+    Ok(())
+}
+
+/// Whether an event is one that the program tells. Links that were crossed are found by the daemon.
+fn is_told(event: &Value) -> bool {
+    event["kind"] != "follow"
+}
+
+fn has_flag(event: &Value, flag: &str) -> bool {
+    event["flags"].as_array().is_some_and(|flags| flags.iter().any(|found| found == flag))
+}
+
+/// An event as the program tells it.
+fn line(event: &Value) -> String {
+    let text = |key: &str| event[key].as_str().unwrap_or_default();
+    let outcome = match event["errno"].as_u64() {
+        Some(errno) => errno.to_string(),
+        None => text("outcome").to_owned(),
+    };
+    let second = if has_flag(event, "destination") { "destination" } else { "" };
+    let (requested, path) = (plain(text("requested")), plain(text("path")));
+    format!("{}\t{outcome}\t{requested}\t{path}\t{second}", text("kind"))
+}
+
+/// A path of the log in the program's writing: each byte that is no visible character of ASCII as
+/// `\xNN`.
+fn plain(escaped: &str) -> String {
+    let mut plain = String::new();
+    let mut put = |byte: u8| {
+        if byte.is_ascii_graphic() && byte != b'\\' {
+            plain.push(char::from(byte));
+        } else {
+            write!(plain, "\\x{byte:02x}").expect("a string takes any text");
+        }
+    };
+    let mut rest = escaped.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        rest = match (byte, after) {
+            (b'\\', [b'\\', after @ ..]) => {
+                put(b'\\');
+                after
+            }
+            (b'\\', [b'x', high, low, after @ ..]) => {
+                let digits = [*high, *low];
+                let digits = std::str::from_utf8(&digits).unwrap_or_default();
+                put(u8::from_str_radix(digits, 16).unwrap_or_default());
+                after
+            }
+            (byte, after) => {
+                put(*byte);
+                after
+            }
+        };
+    }
+    plain
+}
+
+fn script() -> Outcome {
+    let pod = Pod::new("script")?;
+    let container = pod
+        .container("app")
+        .file("/srv/job", "#!/bin/sh\ntrue\n", 0o755)
+        .shell("read stay")
+        .start()?;
+    let logged = LoggedDaemon::for_pod(&pod)?;
+    let daemon = logged.config.start()?;
+    let output = container.exec(&["/srv/job"])?;
+    expect_eq("status", &output.status.code(), &Some(0))?;
+    let exit = daemon.stop()?;
+    expect_eq("the daemon's status", &exit.code(), &Some(0))?;
+    let events = logged.events()?;
+    let seen: BTreeSet<(&str, &str)> = events
+        .iter()
+        .filter(|event| is_told(event) && !has_flag(event, "setup"))
+        .filter(|event| ["exec", "load", "open"].map(Value::from).contains(&event["kind"]))
+        .filter_map(|event| Some((event["kind"].as_str()?, event["path"].as_str()?)))
+        .collect();
+    let expected = [("exec", "/srv/job"), ("load", "/bin/busybox"), ("open", "/srv/job")]
+        .into_iter()
+        .collect();
+    expect_eq("what was executed, loaded and opened", &seen, &expected)
+}
+
+/// More than any ring holds.
+const FLOOD: usize = 200_000;
+
+fn flood() -> Outcome {
+    let pod = Pod::new("flood")?;
+    let flood = pod.container("flood").folder("/flood");
+    let work = format!(
+        "i=0; while [ $i -lt {FLOOD} ]; do : > /flood/$i; i=$((i+1)); \
+         [ $i = 1000 ] && echo flooding; done"
+    );
+    let mut flood = worker(flood, &work).start()?;
+    let files: Vec<String> = (0..100).map(|number| format!("/srv/{number:02}")).collect();
+    let neighbour = files
+        .iter()
+        .fold(pod.container("neighbour"), |container, file| container.file(file, "", 0o644));
+    let reads: String = files.iter().map(|file| format!("read x < {file}\n")).collect();
+    let mut neighbour = worker(neighbour, &reads).start()?;
+
+    let config = DaemonConfig::for_pod(&pod)?.interval(Duration::from_secs(600)).report_limits(
+        "queue = 400000\nmemory = \"512MiB\"\noutput = \"64MiB\"\n\
+         [plugin.config]\nmax_files_per_container = 400000",
+    );
+    let daemon = config.start()?;
+    flood.tell("go")?;
+    flood.hear("flooding")?;
+    let_work(&mut neighbour)?;
+    flood.hear("done")?;
+    let report = last_report(&config, daemon)?;
+    expect_eq("events that plugins lost", &report.number("dropped_events"), &0)?;
+
+    let neighbour = report.container(&neighbour)?;
+    neighbour.expect_nothing_lost()?;
+    neighbour.expect_files(&files.iter().map(String::as_str).collect::<Vec<_>>())?;
+
+    let flood = report.container(&flood)?;
+    expect_eq("events of the flood", &flood.counter("received"), &(FLOOD as u64))?;
+    let listed = flood.number("unique_files") + flood.number("truncated");
+    expect_eq("files, and the loss", &(listed + flood.number("lost_total")), &(FLOOD as u64))
+}

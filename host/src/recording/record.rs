@@ -56,6 +56,9 @@ pub struct Tap {
 impl Tap {
     /// Hands over a batch, or counts what the recorder does not take.
     pub fn batch(&self, batch: &Arc<Batch>) {
+        if batch.is_empty() {
+            return;
+        }
         match self.items.try_send(Item::Batch(Arc::clone(batch))) {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {

@@ -61,14 +61,7 @@ enum Command {
         filters: Vec<String>,
     },
     /// Measures what tracing costs, beside the same work untraced and traced by others
-    Bench {
-        /// Where the rows are left as JSON
-        #[arg(long, value_name = "FILE")]
-        json: Option<std::path::PathBuf>,
-        /// How many rounds each row is measured in; medians are shown
-        #[arg(long, default_value_t = 3, value_name = "NUMBER")]
-        rounds: usize,
-    },
+    Bench(bench::Options),
     /// Measures the line coverage of the daemon and the plugins
     Coverage,
 }
@@ -95,7 +88,7 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::Demo { report } => return Ok(demo::run(&workspace, report)?),
         Command::Test => return Ok(test::run(&workspace)?),
         Command::Vm { kernels, filters } => return Ok(vm::run(&workspace, &kernels, &filters)?),
-        Command::Bench { json, rounds } => return Ok(bench::run(&workspace, json, rounds)?),
+        Command::Bench(options) => return Ok(bench::run(&workspace, &options)?),
         Command::Coverage => return Ok(coverage::run(&workspace)?),
     }
     Ok(ExitCode::SUCCESS)

@@ -8,26 +8,33 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tempfile::TempDir;
 use whodunit_containers::Cgroup;
 use whodunit_containers::condition::wait_until;
 
+use super::files::PEERS;
+use super::measure::{Bench, PATIENCE, Truth, in_cgroup, progress};
+use super::table::Row;
 use super::{BenchError, io_error};
 use crate::setup::packages_of;
 
-/// How long a server may take until it answers.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// How long each client puts a server under load.
 const LOAD_SECONDS: &str = "5";
 const REDIS_REQUESTS: &str = "200000";
+/// How many crates are built.
+const CRATES: u32 = 8;
+/// At most so many times as slow as untraced.
+const TARGET: f64 = 1.03;
 /// A folder with many small files that every Debian has.
 const SEARCHED: &str = "/usr/share/doc";
 
 /// The real work that is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RealWork {
+enum RealWork {
+    /// `cargo build` of a project of some crates, from nothing.
+    CargoBuild,
     /// `find` with `grep` over the documentation of this machine.
     FindAndGrep,
     /// nginx, under wrk.
@@ -37,30 +44,44 @@ pub(super) enum RealWork {
 }
 
 impl RealWork {
-    pub(super) const ALL: [RealWork; 3] = [RealWork::FindAndGrep, RealWork::Nginx, RealWork::Redis];
+    const ALL: [RealWork; 4] =
+        [RealWork::CargoBuild, RealWork::FindAndGrep, RealWork::Nginx, RealWork::Redis];
 
-    pub(super) fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
+            RealWork::CargoBuild => "cargo build",
             RealWork::FindAndGrep => "find with grep",
             RealWork::Nginx => "nginx under wrk",
             RealWork::Redis => "redis-benchmark",
         }
     }
+}
 
-    /// At most so many times as slow as untraced.
-    pub(super) fn target(self) -> f64 {
-        1.03
+impl Bench {
+    /// Programs that people run.
+    pub(super) fn real_work(&self) -> Result<Vec<Row>, BenchError> {
+        progress("real work: unpacking");
+        let programs = RealPrograms::unpack()?;
+        let mut rows = Vec::new();
+        for work in RealWork::ALL {
+            let run = || programs.measure(work, &self.traced);
+            let measured = self.measure_with(work.name(), &PEERS, &run, Truth::NothingLost)?;
+            let mut row = measured.times_untraced(work.name(), TARGET);
+            row.remark += " a turn; 0 lost";
+            rows.push(row);
+        }
+        Ok(rows)
     }
 }
 
 /// The root that servers run in.
-pub(super) struct RealPrograms {
+struct RealPrograms {
     root: TempDir,
 }
 
 impl RealPrograms {
     /// Unpacks what `setup` fetched.
-    pub(super) fn unpack() -> Result<RealPrograms, BenchError> {
+    fn unpack() -> Result<RealPrograms, BenchError> {
         let root = tempfile::Builder::new()
             .prefix("whodunit-bench-root-")
             .tempdir()
@@ -93,12 +114,47 @@ impl RealPrograms {
     }
 
     /// Does the work once, in the cgroup, and gives the nanoseconds of one turn.
-    pub(super) fn measure(&self, work: RealWork, cgroup: &Cgroup) -> Result<f64, BenchError> {
+    fn measure(&self, work: RealWork, cgroup: &Cgroup) -> Result<f64, BenchError> {
         match work {
+            RealWork::CargoBuild => self.cargo_build(cgroup),
             RealWork::FindAndGrep => find_and_grep(cgroup),
             RealWork::Nginx => self.nginx(cgroup),
             RealWork::Redis => self.redis(cgroup),
         }
+    }
+
+    /// A project without dependencies, in a folder that has never been built in. One turn is one crate.
+    fn cargo_build(&self, cgroup: &Cgroup) -> Result<f64, BenchError> {
+        let project = tempfile::Builder::new()
+            .prefix("whodunit-bench-cargo-")
+            .tempdir()
+            .map_err(io_error("make a folder"))?;
+        let path = project.path();
+        write(
+            &path.join("Cargo.toml"),
+            "[workspace]\nresolver = \"3\"\nmembers = [\"crates/*\"]\n",
+        )?;
+        for number in 0..CRATES {
+            let folder = path.join(format!("crates/part{number}"));
+            let manifest = format!(
+                "[package]\nname = \"part{number}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n"
+            );
+            write(&folder.join("Cargo.toml"), &manifest)?;
+            let functions = (0..100).map(|function| {
+                format!(
+                    "pub fn f{function}(text: &str) -> Vec<String> {{ text.lines().map(|line| \
+                     format!(\"{function} {{line:?}}\")).collect() }}\n"
+                )
+            });
+            write(&folder.join("src/lib.rs"), &functions.collect::<String>())?;
+        }
+        let start = Instant::now();
+        let mut cargo = in_cgroup(cgroup);
+        cargo.args(["cargo", "build", "--quiet", "--offline"]).current_dir(path);
+        // As a project of its own, not as part of what runs this.
+        cargo.env("CARGO_TARGET_DIR", path.join("target"));
+        succeed(&mut cargo)?;
+        Ok(start.elapsed().as_nanos() as f64 / f64::from(CRATES))
     }
 
     fn nginx(&self, cgroup: &Cgroup) -> Result<f64, BenchError> {
@@ -174,14 +230,6 @@ fn find_and_grep(cgroup: &Cgroup) -> Result<f64, BenchError> {
     let files = files
         .ok_or_else(|| BenchError::Wrong(format!("there are no files in {SEARCHED}: {said}")))?;
     Ok(elapsed.as_nanos() as f64 / files)
-}
-
-/// A shell that moves itself into the cgroup and becomes what its arguments say.
-fn in_cgroup(cgroup: &Cgroup) -> Command {
-    let script = format!("echo $$ > {}/cgroup.procs && exec \"$@\"", cgroup.folder().display());
-    let mut command = Command::new("/bin/sh");
-    command.args(["-c", &script, "sh"]);
-    command
 }
 
 fn succeed(command: &mut Command) -> Result<String, BenchError> {

@@ -5,16 +5,27 @@ use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
 use whodunit_ebpf::{CgroupCounters, counter, operation};
 
-use crate::maps::{Scratch, keep, occupy, offset, vacate};
+use crate::maps::{Scratch, keep, occupy, offset, recall, vacate};
 use crate::read::{Address, Place, current_task, mount_namespace, read_or_zero};
 use crate::record::{Access, Requested, count, in_setup, record, traced_counters};
 use crate::setup;
 use crate::syscall::AT_FDCWD;
-use crate::walk;
+use crate::walk::{self, Helper, Looping, Unrolled};
 
 /// `sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`, Linux 3.4.
 #[raw_tracepoint]
 pub fn executed(ctx: RawTracePointContext) -> i32 {
+    execution::<Helper>(&ctx)
+}
+
+/// The same before Linux 5.17.
+#[raw_tracepoint]
+pub fn executed_unrolled(ctx: RawTracePointContext) -> i32 {
+    execution::<Unrolled>(&ctx)
+}
+
+#[inline(always)]
+fn execution<L: Looping>(ctx: &RawTracePointContext) -> i32 {
     let Some((cgroup, counters)) = traced_counters() else { return 0 };
     let program: Address = ctx.arg(2);
     let file: Address = read_or_zero(program + offset!(binprm_file) as u64);
@@ -37,24 +48,28 @@ pub fn executed(ctx: RawTracePointContext) -> i32 {
         count(counters, counter::BUSY);
         return 0;
     };
-    let script = interpreter != filename;
+    // In memory: in registers the verifier would follow each combination through the rest on its own.
+    let loops = Scratch::loops(scratch);
+    keep!(loops.in_setup, u64::from(setup));
+    keep!(loops.path, filename);
+    keep!(loops.is_script, u64::from(interpreter != filename));
     // A `#!` script: the file is its interpreter. Which file the script's path led to is no longer
     // known here.
-    let operation = if script { operation::LOAD } else { operation::EXEC };
-    executed_by(scratch, cgroup, counters, setup, operation, file, interpreter);
-    if script {
-        executed_by(scratch, cgroup, counters, setup, operation::EXEC, 0, filename);
+    let is_script = recall!(loops.is_script) != 0;
+    let operation = if is_script { operation::LOAD } else { operation::EXEC };
+    executed_by::<L>(scratch, cgroup, counters, operation, file, interpreter);
+    if recall!(loops.is_script) != 0 {
+        executed_by::<L>(scratch, cgroup, counters, operation::EXEC, 0, recall!(loops.path));
     }
     vacate(scratch);
     0
 }
 
 #[inline(always)]
-fn executed_by(
+fn executed_by<L: Looping>(
     scratch: *mut Scratch,
     cgroup: u64,
     counters: *mut CgroupCounters,
-    setup: bool,
     operation: u16,
     file: Address,
     path: Address,
@@ -67,5 +82,5 @@ fn executed_by(
     keep!(loops.flags, 0);
     keep!(loops.number, 0);
     let access = Access { operation, outcome: 0, requested: Requested::Kernel(path) };
-    record(scratch, cgroup, counters, setup, access);
+    record::<L>(scratch, cgroup, counters, access);
 }

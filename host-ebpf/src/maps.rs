@@ -165,7 +165,7 @@ static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 /// Takes this CPU's room. None if it is in use by a program that was interrupted.
 #[inline(always)]
 pub(crate) fn occupy() -> Option<*mut Scratch> {
-    let scratch = SCRATCH.get_ptr_mut(0)?;
+    let scratch = Scratch::of_this_cpu()?;
     let loops = Scratch::loops(scratch);
     if recall!(loops.busy) != 0 {
         return None;
@@ -234,8 +234,9 @@ pub(crate) struct Scratch {
 pub(crate) struct Loops {
     /// Length of the requested path, without a NUL.
     pub(crate) requested_length: u64,
-    /// How many bytes of it are hashed.
+    /// How many bytes of it are hashed, and the hash so far.
     pub(crate) hashed: u64,
+    pub(crate) hash: u64,
     /// How many bytes of components there are.
     pub(crate) used: u64,
     /// Where the walk is: the dentry, its mount, the root of that mount.
@@ -258,12 +259,19 @@ pub(crate) struct Loops {
     /// The inode that was reached, or 0, and how it was opened.
     pub(crate) inode: u64,
     pub(crate) file_mode: u64,
+    /// 1 if what is executed is a `#!` script.
+    pub(crate) is_script: u64,
     /// 1 in setup.
     pub(crate) in_setup: u64,
+    /// What was done, and what came of it.
+    pub(crate) operation: u64,
+    pub(crate) outcome: u64,
     /// 1 while a program is at work in this room.
     pub(crate) busy: u64,
     /// Bytes of the components of what was reached; the root's follow them.
     pub(crate) components: u64,
+    /// Not 0 if the walk is about the process's root, too.
+    pub(crate) with_root: u64,
     /// 1 while the walk is about the root.
     pub(crate) at_root: u64,
     /// The arguments of the system call, by index, and what `argument` says.
@@ -283,6 +291,12 @@ pub(crate) struct Loops {
 }
 
 impl Scratch {
+    /// This CPU's room, in use or not.
+    #[inline(always)]
+    pub(crate) fn of_this_cpu() -> Option<*mut Scratch> {
+        SCRATCH.get_ptr_mut(0)
+    }
+
     /// The loops' numbers of a scratch room, which must be a map value of this CPU.
     #[inline(always)]
     pub(crate) fn loops(room: *mut Scratch) -> *mut Loops {

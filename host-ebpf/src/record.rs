@@ -20,7 +20,7 @@ use crate::read::{
 };
 use crate::setup;
 use crate::syscall::AT_FDCWD;
-use crate::walk;
+use crate::walk::{self, Looping};
 
 const ENAMETOOLONG: i32 = 36;
 
@@ -67,16 +67,16 @@ fn add(counters: *mut CgroupCounters, index: usize, value: u64) {
 
 /// Records an access of the running task.
 #[inline(always)]
-pub(crate) fn record(
+pub(crate) fn record<L: Looping>(
     scratch: *mut Scratch,
     cgroup: u64,
     counters: *mut CgroupCounters,
-    in_setup: bool,
     access: Access,
 ) {
     let task = current_task();
     let loops = Scratch::loops(scratch);
     let mut flags = recall!(loops.flags) as u32;
+    let in_setup = recall!(loops.in_setup) != 0;
     if in_setup {
         flags |= file_flag::SETUP;
     }
@@ -146,24 +146,27 @@ pub(crate) fn record(
     keep!(loops.mount, place.mount);
     keep!(loops.reached_mount, place.mount);
     keep!(loops.starts_in, starts_in);
-    keep!(loops.in_setup, u64::from(in_setup));
+    keep!(loops.operation, u64::from(access.operation));
+    keep!(loops.outcome, access.outcome as u64);
 
     let requested = hash(scratch);
 
     // Read back from memory: the verifier must not follow each way of before through the rest.
-    let mut flags = recall!(loops.flags) as u32;
+    let flags = recall!(loops.flags) as u32;
+    let operation = recall!(loops.operation) as u16;
+    let outcome = recall!(loops.outcome) as i32;
     let inode = recall!(loops.inode);
     let file_mode = recall!(loops.file_mode) as u32;
-    let with_root = flags & file_flag::BASE != 0;
+    keep!(loops.with_root, u64::from(flags & file_flag::BASE));
     let key = RepeatKey {
         cgroup,
         requested,
         dentry: recall!(loops.dentry),
         inode: inode | recall!(loops.starts_in),
-        detail: u64::from(access.operation)
+        detail: u64::from(operation)
             | (u64::from(flags & 0x0fff) << 8)
             | (u64::from(file_mode & FMODE_WRITE) << 20)
-            | (u64::from(access.outcome as u32) << 32),
+            | (u64::from(outcome as u32) << 32),
         epoch: epoch_of(cgroup),
     };
     if REPEATS.get_ptr(&key).is_some() {
@@ -181,14 +184,15 @@ pub(crate) fn record(
     keep!(loops.namespace, mount_namespace(task));
     let namespace = recall!(loops.namespace);
     let requested_length = recall!(loops.requested_length) as u32 & (PATH_MAX as u32 - 1);
-    flags |= walk::components(scratch, namespace, with_root);
+    walk::components::<L>(scratch);
+    let flags = recall!(loops.flags) as u32 | recall!(loops.walked) as u32;
     let used = recall!(loops.used) as u32;
     let components_length = recall!(loops.components) as u32;
 
     let mut file = RawFile {
         kind: record_kind::FILE,
-        operation: access.operation,
-        outcome: access.outcome,
+        operation: recall!(loops.operation) as u16,
+        outcome: recall!(loops.outcome) as i32,
         time_ns: now,
         cgroup,
         started_ns: process_start_ns(task),
@@ -298,33 +302,44 @@ fn send(scratch: *mut Scratch, length: u64) -> bool {
     unsafe { bpf_ringbuf_output(file_ring(), scratch.cast(), length, u64::from(wake)) == 0 }
 }
 
-/// Hash of the requested path: seeded at start, eight bytes at a time.
+/// Hash of the requested path: seeded at start, four words at a time.
 #[inline(always)]
 fn hash(scratch: *mut Scratch) -> u64 {
     // An odd constant with well spread bits: the golden ratio in 64 bits.
     const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
+    const WORDS: usize = 4;
+    const BLOCK: usize = WORDS * size_of::<u64>();
     // SAFETY: a map value of this CPU.
-    let text = unsafe { core::ptr::addr_of!((*scratch).text) }.cast::<u8>();
+    let text = unsafe { core::ptr::addr_of_mut!((*scratch).text) }.cast::<u8>();
     let loops = Scratch::loops(scratch);
     keep!(loops.hashed, 0);
-    let mut state = setting!(seed) ^ recall!(loops.requested_length);
-    for _ in 0..PATH_MAX / 8 {
-        let length = recall!(loops.requested_length);
+    // Behind the path stand the bytes of a path before it.
+    let end = recall!(loops.requested_length) as usize & (PATH_MAX - 1);
+    let bits = 8 * (end % size_of::<u64>()) as u64;
+    // SAFETY: aligned, and below PATH_MAX and a block, which is below the end of the text.
+    unsafe {
+        let last = text.add(end & !(size_of::<u64>() - 1)).cast::<u64>();
+        *last &= (1 << bits) - 1;
+        for word in 1..WORDS {
+            *last.add(word) = 0;
+        }
+    }
+    keep!(loops.hash, setting!(seed) ^ recall!(loops.requested_length));
+    for _ in 0..PATH_MAX / BLOCK {
         let hashed = recall!(loops.hashed);
-        if hashed >= length {
+        if hashed >= recall!(loops.requested_length) {
             break;
         }
-        let at = hashed as usize & (PATH_MAX - 8);
-        // SAFETY: `at` is a multiple of eight below PATH_MAX, and the text begins at one.
-        let mut word = unsafe { core::ptr::read_volatile(text.add(at).cast::<u64>()) };
-        let rest = length - hashed;
-        if rest < 8 {
-            // Behind the path stand the bytes of a path before it.
-            word &= u64::MAX >> ((64 - 8 * rest) & 63);
+        let at = hashed as usize & (PATH_MAX - BLOCK);
+        let mut state = recall!(loops.hash);
+        for word in 0..WORDS {
+            // SAFETY: `at` is a multiple of a block below PATH_MAX, and the text begins at one.
+            let word = unsafe { core::ptr::read_volatile(text.add(at).cast::<u64>().add(word)) };
+            state = (state ^ word).wrapping_mul(MIX);
+            state ^= state >> 29;
         }
-        state = (state ^ word).wrapping_mul(MIX);
-        state ^= state >> 29;
-        keep!(loops.hashed, hashed + 8);
+        keep!(loops.hash, state);
+        keep!(loops.hashed, hashed + BLOCK as u64);
     }
-    state
+    recall!(loops.hash)
 }

@@ -15,6 +15,7 @@ use crate::read::{
     working_directory,
 };
 use crate::record::{Access, Requested, count, in_setup, record, traced_counters};
+use crate::walk::{Helper, Looping, Unrolled};
 
 /// `ENOENT` and its like are negative results: errno goes up to this.
 const ERRNO_MAX: i64 = 4095;
@@ -37,6 +38,17 @@ const MAP_ANONYMOUS: u64 = 0x20;
 
 #[btf_tracepoint(function = "sys_exit")]
 pub fn syscall_exit(ctx: BtfTracePointContext) -> i32 {
+    exit::<Helper>(&ctx)
+}
+
+/// The same before Linux 5.17.
+#[btf_tracepoint(function = "sys_exit")]
+pub fn syscall_exit_unrolled(ctx: BtfTracePointContext) -> i32 {
+    exit::<Unrolled>(&ctx)
+}
+
+#[inline(always)]
+fn exit<L: Looping>(ctx: &BtfTracePointContext) -> i32 {
     let registers: Address = ctx.arg(0);
     let number = load(registers, setting!(call_number)) as u32;
     if number as usize >= CALLS {
@@ -68,7 +80,7 @@ pub fn syscall_exit(ctx: BtfTracePointContext) -> i32 {
         keep_arguments(scratch, registers);
         keep!(loops.call_flags, u64::from(file_flag::SYSCALL));
     }
-    returned(scratch, cgroup, counters);
+    returned::<L>(scratch, cgroup, counters);
     vacate(scratch);
     0
 }
@@ -141,9 +153,9 @@ fn byte(road: u64, field: u32) -> u8 {
 }
 
 #[inline(always)]
-fn returned(scratch: *mut Scratch, cgroup: u64, counters: *mut CgroupCounters) {
+fn returned<L: Looping>(scratch: *mut Scratch, cgroup: u64, counters: *mut CgroupCounters) {
     let loops = Scratch::loops(scratch);
-    let setup = in_setup();
+    keep!(loops.in_setup, u64::from(in_setup()));
     for turn in 0..2u32 {
         let road = recall!(loops.road);
         let result = recall!(loops.result) as i64;
@@ -189,7 +201,7 @@ fn returned(scratch: *mut Scratch, cgroup: u64, counters: *mut CgroupCounters) {
             outcome: if failed { result as i32 } else { 0 },
             requested: Requested::User(path),
         };
-        record(scratch, cgroup, counters, setup, access);
+        record::<L>(scratch, cgroup, counters, access);
         if byte(recall!(loops.road), field::SECOND_PATH) == argument::NONE {
             return;
         }

@@ -39,17 +39,20 @@ struct Probe {
 
 enum Hook {
     /// A raw tracepoint. It must exist.
-    Raw { program: &'static str, tracepoint: &'static str },
+    Raw { programs: Programs, tracepoint: &'static str },
     /// A tracepoint whose arguments come with their types (`tp_btf`, Linux 5.5).
-    Typed { program: &'static str, tracepoint: &'static str },
+    Typed { programs: Programs, tracepoint: &'static str },
 }
 
-const fn raw(program: &'static str, tracepoint: &'static str) -> Hook {
-    Hook::Raw { program, tracepoint }
+/// Programs that do the same, by name: the first that the kernel takes is the one.
+type Programs = &'static [&'static str];
+
+const fn raw(programs: Programs, tracepoint: &'static str) -> Hook {
+    Hook::Raw { programs, tracepoint }
 }
 
-const fn typed(program: &'static str, tracepoint: &'static str) -> Hook {
-    Hook::Typed { program, tracepoint }
+const fn typed(programs: Programs, tracepoint: &'static str) -> Hook {
+    Hook::Typed { programs, tracepoint }
 }
 
 /// What every file access is made of.
@@ -101,7 +104,7 @@ const PROBES: &[Probe] = &[
     Probe {
         name: "cgroup",
         sees: "containers made and removed",
-        hooks: &[raw("cgroup_made", "cgroup_mkdir"), raw("cgroup_gone", "cgroup_rmdir")],
+        hooks: &[raw(&["cgroup_made"], "cgroup_mkdir"), raw(&["cgroup_gone"], "cgroup_rmdir")],
         structures: CGROUP_STRUCTURES,
     },
     // Before those of `setup`, which take a process off the entering ones when it executes a program and when it ends.
@@ -109,9 +112,9 @@ const PROBES: &[Probe] = &[
         name: "process",
         sees: "processes made, executing a program, and ended",
         hooks: &[
-            raw("process_forked", "sched_process_fork"),
-            raw("process_executed", "sched_process_exec"),
-            raw("process_exited", "sched_process_exit"),
+            raw(&["process_forked"], "sched_process_fork"),
+            raw(&["process_executed"], "sched_process_exec"),
+            raw(&["process_exited"], "sched_process_exit"),
         ],
         structures: PROCESS_STRUCTURES,
     },
@@ -119,8 +122,8 @@ const PROBES: &[Probe] = &[
         name: "signal",
         sees: "signals, who sent them, and what became of them",
         hooks: &[
-            raw("signal_generated", "signal_generate"),
-            raw("signal_delivered", "signal_deliver"),
+            raw(&["signal_generated"], "signal_generate"),
+            raw(&["signal_delivered"], "signal_deliver"),
         ],
         structures: &[
             "task_struct",
@@ -140,7 +143,7 @@ const PROBES: &[Probe] = &[
     Probe {
         name: "oom",
         sees: "processes that the kernel kills for want of memory",
-        hooks: &[raw("oom_victim", "mark_victim")],
+        hooks: &[raw(&["oom_victim"], "mark_victim")],
         structures: &[
             "task_struct",
             "cred",
@@ -159,22 +162,22 @@ const PROBES: &[Probe] = &[
         name: "setup",
         sees: "what a container runtime does before it executes the container's program",
         hooks: &[
-            raw("forked", "sched_process_fork"),
-            raw("attached", "cgroup_attach_task"),
-            raw("exited", "sched_process_exit"),
+            raw(&["forked"], "sched_process_fork"),
+            raw(&["attached"], "cgroup_attach_task"),
+            raw(&["exited"], "sched_process_exit"),
         ],
         structures: CGROUP_STRUCTURES,
     },
     Probe {
         name: "exec",
         sees: "programs executed",
-        hooks: &[raw("executed", "sched_process_exec")],
+        hooks: &[raw(&["executed", "executed_unrolled"], "sched_process_exec")],
         structures: FILE_STRUCTURES,
     },
     Probe {
         name: "files",
         sees: "every system call that names a file, 32-bit ones included",
-        hooks: &[typed("syscall_exit", "sys_exit")],
+        hooks: &[typed(&["syscall_exit", "syscall_exit_unrolled"], "sys_exit")],
         structures: FILE_STRUCTURES,
     },
 ];
@@ -211,14 +214,24 @@ impl Probe {
 }
 
 impl Hook {
-    fn program(&self) -> &'static str {
+    fn programs(&self) -> Programs {
         match self {
-            Hook::Raw { program, .. } | Hook::Typed { program, .. } => program,
+            Hook::Raw { programs, .. } | Hook::Typed { programs, .. } => programs,
         }
     }
 
     fn attach(&self, programs: &mut Ebpf, types: &Types) -> Result<(), String> {
-        let name = self.program();
+        let mut reasons = Vec::new();
+        for name in self.programs() {
+            match self.attach_program(name, programs, types) {
+                Ok(()) => return Ok(()),
+                Err(reason) => reasons.push(reason),
+            }
+        }
+        Err(reasons.join("; "))
+    }
+
+    fn attach_program(&self, name: &str, programs: &mut Ebpf, types: &Types) -> Result<(), String> {
         let program = programs
             .program_mut(name)
             .ok_or_else(|| format!("the kernel programs of this build have no {name}"))?;
@@ -240,13 +253,15 @@ impl Hook {
     }
 
     fn detach(&self, programs: &mut Ebpf) {
-        let Some(program) = programs.program_mut(self.program()) else { return };
-        // One that was never loaded has nothing to take off.
-        let _ = match program {
-            Program::RawTracePoint(program) => program.unload(),
-            Program::BtfTracePoint(program) => program.unload(),
-            _ => Ok(()),
-        };
+        for name in self.programs() {
+            let Some(program) = programs.program_mut(name) else { continue };
+            // One that was never loaded has nothing to take off.
+            let _ = match program {
+                Program::RawTracePoint(program) => program.unload(),
+                Program::BtfTracePoint(program) => program.unload(),
+                _ => Ok(()),
+            };
+        }
     }
 }
 

@@ -132,9 +132,19 @@ impl Roots {
         process: Process,
         now: Instant,
     ) -> Option<Namespace> {
-        if lives(process) && namespace_of(process.pid) == Some(id) {
-            return Namespace::of(process, now);
-        }
+        let own = (lives(process) && namespace_of(process.pid) == Some(id))
+            .then(|| Namespace::of(process, now))
+            .flatten();
+        // It may have ended on the way: another one of the container may live on.
+        own.or_else(|| self.find_other(container, id, now))
+    }
+
+    fn find_other(
+        &self,
+        container: ContainerId,
+        id: NamespaceId,
+        now: Instant,
+    ) -> Option<Namespace> {
         self.processes(container)
             .filter(|pid| namespace_of(*pid) == Some(id))
             .filter_map(|pid| Some(Process { pid, started_ns: started_ns(pid)? }))

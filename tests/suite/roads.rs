@@ -4,16 +4,15 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use libtest_mimic::{Completion, Failed, Trial};
 use serde_json::Value;
-use whodunit_containers::{ContainerBuilder, DaemonConfig, Pod};
+use whodunit_containers::{ContainerBuilder, DaemonConfig, Pod, program};
 
 use crate::discovery::{let_work, worker};
-use crate::report::{Report, expect, expect_eq, repository};
+use crate::report::{Report, expect, expect_eq};
 use crate::{Outcome, about_capture, machine};
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -59,32 +58,14 @@ impl Kind {
     /// The program of this kind, compiled once. An error says why there is none.
     fn program(self) -> Result<&'static Path, &'static str> {
         static PROGRAMS: [OnceLock<Result<PathBuf, String>>; 3] = [const { OnceLock::new() }; 3];
-        let program = PROGRAMS[self as usize].get_or_init(|| self.compile());
-        program.as_deref().map_err(String::as_str)
-    }
-
-    fn compile(self) -> Result<PathBuf, String> {
-        let (compiler, flags): (_, &[&str]) = match self {
-            Kind::Glibc => ("gcc", &[]),
-            Kind::Musl => ("musl-gcc", &["-static"]),
-            Kind::Compat => ("gcc", &["-m32", "-static"]),
+        let program = match self {
+            Kind::Glibc => program::ROADS_GLIBC,
+            Kind::Musl => program::ROADS_MUSL,
+            Kind::Compat => program::ROADS_COMPAT,
         };
-        // Beside the other programs of the tests, where the next run makes it anew.
-        let witness = Path::new(env!("CARGO_BIN_EXE_witness"));
-        let program = witness.with_file_name(format!("roads-{}", self.name()));
-        let output = Command::new(compiler)
-            .args(["-O1", "-Wall", "-Werror", "-o"])
-            .arg(&program)
-            .args(flags)
-            .arg(repository().join("tests/programs/roads.c"))
-            .output()
-            .map_err(|error| format!("there is no {compiler} ({error}); `cargo xtask setup`"))?;
-        if output.status.success() {
-            return Ok(program);
-        }
-        let why = String::from_utf8_lossy(&output.stderr);
-        let why = why.lines().find(|line| line.contains("error")).unwrap_or("it does not say why");
-        Err(format!("{compiler} makes no {} program: {why}", self.name()))
+        let made = PROGRAMS[self as usize]
+            .get_or_init(|| program.make().map_err(|error| error.to_string()));
+        made.as_deref().map_err(String::as_str)
     }
 
     fn describe(self, container: ContainerBuilder, program: &Path) -> ContainerBuilder {

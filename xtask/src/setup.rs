@@ -32,6 +32,8 @@ pub(crate) enum Purpose {
     Containers,
     /// The checks of `cargo xtask test`
     Test,
+    /// Compiling the programs that tests run in containers
+    Programs,
     /// Running other kernels in virtual machines
     Vm,
     /// Measuring line coverage
@@ -42,8 +44,18 @@ pub(crate) enum Purpose {
 
 impl Purpose {
     /// What most people want.
-    pub(crate) const USUAL: [Purpose; 5] =
-        [Purpose::Build, Purpose::Containers, Purpose::Test, Purpose::Vm, Purpose::Coverage];
+    pub(crate) const USUAL: [Purpose; 6] = [
+        Purpose::Build,
+        Purpose::Containers,
+        Purpose::Test,
+        Purpose::Programs,
+        Purpose::Vm,
+        Purpose::Coverage,
+    ];
+
+    /// What every check and test needs.
+    pub(crate) const TESTED: [Purpose; 5] =
+        [Purpose::Build, Purpose::Containers, Purpose::Test, Purpose::Programs, Purpose::Vm];
 }
 
 /// Why something that is missing stays missing.
@@ -188,14 +200,14 @@ const NEEDS: &[Need] = &[
     },
     Need {
         what: "a compiler for musl",
-        purpose: Purpose::Test,
+        purpose: Purpose::Programs,
         probe: "there is no musl-gcc",
         is_met: || program("musl-gcc").is_some(),
         install: |installer| installer.apt(&["musl-tools"]),
     },
     Need {
         what: "a C library for 32-bit programs",
-        purpose: Purpose::Test,
+        purpose: Purpose::Programs,
         probe: "there is no /usr/lib32/libc.a",
         is_met: || cfg!(not(target_arch = "x86_64")) || Path::new("/usr/lib32/libc.a").exists(),
         install: |installer| installer.apt(&["gcc-multilib"]),

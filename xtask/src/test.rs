@@ -15,9 +15,7 @@ use crate::workspace::{CargoError, INTEGRATION_TESTS, Workspace, daemon_of};
 pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode, SetupError> {
     let mut steps = Steps::default();
     // What cannot be installed shows in the steps that need it; the others still run.
-    steps.own_check("setup", || {
-        setup::run(&[Purpose::Build, Purpose::Containers, Purpose::Test, Purpose::Vm])
-    });
+    steps.own_check("setup", || setup::run(&Purpose::TESTED));
 
     // Quick ones first: they need no build.
     steps.check("format", workspace.cargo().args(["fmt", "--all", "--check"]));

@@ -13,12 +13,14 @@ pub mod container;
 pub mod daemon;
 pub mod mount;
 pub mod pod;
+pub mod program;
 
 pub use cgroup::{Cgroup, CgroupError, Hierarchies};
 pub use container::{Container, ContainerBuilder, ContainerError, Finished};
 pub use daemon::{Daemon, DaemonConfig, DaemonError, Exit, Placement};
 pub use mount::{MountError, Tmpfs};
 pub use pod::Pod;
+pub use program::{Program, ProgramError};
 
 use std::path::{Path, PathBuf};
 

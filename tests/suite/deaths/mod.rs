@@ -9,13 +9,13 @@ mod by_others;
 mod many;
 mod verdicts;
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 use whodunit_containers::condition::{PATIENCE, wait_for};
+use whodunit_containers::program::MORTAL;
 use whodunit_containers::{Container, ContainerBuilder, DaemonConfig, Pod};
 
 use crate::report::{expect, expect_eq};
@@ -43,29 +43,10 @@ fn lacks_for_dying() -> Option<&'static str> {
     program().as_ref().err().map(String::as_str)
 }
 
-/// The program that dies: compiled once, gone with this process' temporary folder.
+/// The program that dies, compiled once.
 fn program() -> &'static Result<PathBuf, String> {
-    static PROGRAM: OnceLock<(tempfile::TempDir, Result<PathBuf, String>)> = OnceLock::new();
-    let (_, program) = PROGRAM.get_or_init(|| {
-        let folder = tempfile::tempdir().expect("there is room for a temporary folder");
-        let program = folder.path().join("mortal");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs/mortal.c");
-        let compiled = Command::new("cc")
-            .args(["-static", "-O1", "-o"])
-            .arg(&program)
-            .arg(&source)
-            .arg("-lpthread")
-            .output();
-        let made = match compiled {
-            Ok(output) if output.status.success() => Ok(program),
-            Ok(output) => {
-                Err(format!("cc fails: {}", String::from_utf8_lossy(&output.stderr).trim()))
-            }
-            Err(error) => Err(format!("there is no C compiler `cc` ({error})")),
-        };
-        (folder, made)
-    });
-    program
+    static PROGRAM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    PROGRAM.get_or_init(|| MORTAL.make().map_err(|error| error.to_string()))
 }
 
 /// A container whose first process dies so.

@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
-use whodunit_containers::find_program;
+use whodunit_containers::program::PROGRAMS as COMPILED;
+use whodunit_containers::{ProgramError, find_program};
 
 use crate::setup::{self, Purpose, SetupError};
 use crate::steps::Steps;
@@ -60,6 +61,9 @@ pub(crate) enum VmError {
     /// Guests have the processor that the programs are built for.
     #[error("guests are x86_64 machines, and this is none: run this on an x86_64 machine")]
     Architecture,
+    /// A program that trials run could not be compiled.
+    #[error(transparent)]
+    Compiled(#[from] ProgramError),
     /// A program that trials run.
     #[error("there is no `{0}` on this machine")]
     Missing(&'static str),
@@ -98,7 +102,7 @@ pub(crate) fn run(
         [] => KERNELS.into(),
         asked => asked.iter().map(|version| Kernel::find(version)).collect::<Result<_, _>>()?,
     };
-    setup::run(&[Purpose::Build, Purpose::Containers, Purpose::Vm])?;
+    setup::run(&[Purpose::Build, Purpose::Containers, Purpose::Programs, Purpose::Vm])?;
     let built = workspace.build(&["build", "--release", "--workspace", "--all-targets"], &[])?;
     let guests = Guests::prepare(workspace, &built)?;
     let mut steps = Steps::default();
@@ -208,6 +212,9 @@ impl Guests {
         image.copy(busybox, "/bin/busybox");
         for program in PROGRAMS {
             image.program(&find_program(program).ok_or(VmError::Missing(program))?)?;
+        }
+        for program in COMPILED {
+            image.program(&program.make()?)?;
         }
         for (place, small) in &self.executables {
             image.copy(small, place);

@@ -176,6 +176,8 @@ impl Kernel {
         };
         let roads = roads::roads();
         let mut programs = EbpfLoader::new()
+            // Nothing in them is relocated by types, which are some megabytes to read.
+            .btf(None)
             .override_global("LAYOUT", layout.kernel.as_bytes(), true)
             .override_global("SETTINGS", settings.as_bytes(), true)
             .override_global("FATE", layout.fate.as_bytes(), true)

@@ -19,6 +19,8 @@ use crate::walk::{Helper, Looping, Unrolled};
 
 /// `ENOENT` and its like are negative results: errno goes up to this.
 const ERRNO_MAX: i64 = 4095;
+/// The kernel has no such call, or somebody behaves as if it had none: no file was looked for.
+const ENOSYS: i64 = 38;
 /// `TS_COMPAT` of `arch/x86/include/asm/thread_info.h`: this system call is a 32-bit one, by whichever
 /// way and from whichever code it came.
 const TS_COMPAT: u32 = 2;
@@ -62,6 +64,9 @@ fn exit<L: Looping>(ctx: &BtfTracePointContext) -> i32 {
     let is_compat = status != 0 && task_half(current_task(), status) & TS_COMPAT != 0;
     let road = if is_compat { compat } else { native };
     if road == 0 {
+        return 0;
+    }
+    if ctx.arg::<i64>(1) == -ENOSYS {
         return 0;
     }
     let Some((cgroup, counters)) = traced_counters() else { return 0 };

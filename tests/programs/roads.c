@@ -5,6 +5,8 @@
  * seen as: kind, outcome (`used`, `missing`, or the errno), the request, the path that it must have, and
  * `destination` for a second path; tabs in between, and bytes that are no letters as `\xNN`.
  *
+ * A line `call NAME` tells that the system call of this name was made, by its own number.
+ *
  * `roads` makes what it needs, opens `/begin`, goes the roads, opens `/end`, and says `done`.
  */
 #define _GNU_SOURCE
@@ -20,6 +22,38 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+/* Calls that are younger than the headers may be. They have one number everywhere. */
+#ifndef SYS_open_tree
+#define SYS_open_tree 428
+#define SYS_move_mount 429
+#define SYS_fspick 433
+#endif
+#ifndef SYS_openat2
+#define SYS_openat2 437
+#endif
+#ifndef SYS_faccessat2
+#define SYS_faccessat2 439
+#endif
+#ifndef SYS_mount_setattr
+#define SYS_mount_setattr 442
+#endif
+#ifndef SYS_fchmodat2
+#define SYS_fchmodat2 452
+#endif
+#ifndef SYS_setxattrat
+#define SYS_setxattrat 463
+#define SYS_getxattrat 464
+#define SYS_listxattrat 465
+#define SYS_removexattrat 466
+#endif
+#ifndef SYS_open_tree_attr
+#define SYS_open_tree_attr 467
+#endif
+#ifndef SYS_file_getattr
+#define SYS_file_getattr 468
+#define SYS_file_setattr 469
+#endif
 
 #define WORK "/w"
 
@@ -74,6 +108,9 @@ static void told_both(const char *kind, long result, const char *from, const cha
 	}
 }
 
+/* A system call of a row of the table. */
+#define CALL(name, ...) (printf("call %s\n", #name), syscall(SYS_##name, __VA_ARGS__))
+
 static void must(const char *what, long result)
 {
 	if (result < 0) {
@@ -110,94 +147,127 @@ static void every_call(int made, int folder)
 {
 	struct how how = { O_RDONLY, 0, 0 };
 	char statx_buffer[256];
+	/* `struct xattr_args`, `struct file_attr`, `struct mount_attr` of the kernel's headers. */
+	struct { unsigned long long value; unsigned size, flags; } value = { (unsigned long)"v", 1, 0 };
+	static unsigned long long file_attr[3], mount_attr[4];
 #ifdef SYS_open
-	GO("open", open, syscall(SYS_open, p, O_RDONLY));
+	GO("open", open, CALL(open, p, O_RDONLY));
 #endif
 #ifdef SYS_creat
-	GO("open", creat, syscall(SYS_creat, p, 0644));
+	GO("open", creat, CALL(creat, p, 0644));
 #endif
-	GO("open", openat, syscall(SYS_openat, AT_FDCWD, p, O_RDONLY));
-	GO("open", openat2, syscall(437, AT_FDCWD, p, &how, sizeof how));
+	GO("open", openat, CALL(openat, AT_FDCWD, p, O_RDONLY));
+	GO("open", openat2, CALL(openat2, AT_FDCWD, p, &how, sizeof how));
 #ifdef SYS_stat
-	GO("stat", stat, syscall(SYS_stat, p, buffer));
+	GO("stat", stat, CALL(stat, p, buffer));
 #endif
 #ifdef SYS_lstat
-	GO("stat", lstat, syscall(SYS_lstat, p, buffer));
+	GO("stat", lstat, CALL(lstat, p, buffer));
 #endif
 #ifdef SYS_stat64
-	GO("stat", stat64, syscall(SYS_stat64, p, buffer));
+	GO("stat", stat64, CALL(stat64, p, buffer));
 #endif
 #ifdef SYS_lstat64
-	GO("stat", lstat64, syscall(SYS_lstat64, p, buffer));
+	GO("stat", lstat64, CALL(lstat64, p, buffer));
 #endif
 #ifdef SYS_newfstatat
-	GO("stat", newfstatat, syscall(SYS_newfstatat, AT_FDCWD, p, buffer, 0));
+	GO("stat", newfstatat, CALL(newfstatat, AT_FDCWD, p, buffer, 0));
 #endif
 #ifdef SYS_fstatat64
-	GO("stat", fstatat64, syscall(SYS_fstatat64, AT_FDCWD, p, buffer, 0));
+	GO("stat", fstatat64, CALL(fstatat64, AT_FDCWD, p, buffer, 0));
 #endif
-	GO("stat", statx, syscall(SYS_statx, AT_FDCWD, p, 0, 0x7ff, statx_buffer));
+	GO("stat", statx, CALL(statx, AT_FDCWD, p, 0, 0x7ff, statx_buffer));
 #ifdef SYS_access
-	GO("access", access, syscall(SYS_access, p, R_OK));
+	GO("access", access, CALL(access, p, R_OK));
 #endif
-	GO("access", faccessat, syscall(SYS_faccessat, AT_FDCWD, p, R_OK));
-	GO("access", faccessat2, syscall(439, AT_FDCWD, p, R_OK, 0));
-	GO("truncate", truncate, syscall(SYS_truncate, p, 0));
+	GO("access", faccessat, CALL(faccessat, AT_FDCWD, p, R_OK));
+	GO("access", faccessat2, CALL(faccessat2, AT_FDCWD, p, R_OK, 0));
+	GO("truncate", truncate, CALL(truncate, p, 0));
 #ifdef SYS_truncate64
-	GO("truncate", truncate64, syscall(SYS_truncate64, p, 0, 0));
+	GO("truncate", truncate64, CALL(truncate64, p, 0, 0));
 #endif
 #ifdef SYS_chmod
-	GO("attributes", chmod, syscall(SYS_chmod, p, 0644));
+	GO("attributes", chmod, CALL(chmod, p, 0644));
 #endif
-	GO("attributes", fchmodat, syscall(SYS_fchmodat, AT_FDCWD, p, 0644));
-	GO("attributes", fchmodat2, syscall(452, AT_FDCWD, p, 0644, 0));
+	GO("attributes", fchmodat, CALL(fchmodat, AT_FDCWD, p, 0644));
+	GO("attributes", fchmodat2, CALL(fchmodat2, AT_FDCWD, p, 0644, 0));
 #ifdef SYS_chown
-	GO("attributes", chown, syscall(SYS_chown, p, 0, 0));
+	GO("attributes", chown, CALL(chown, p, 0, 0));
 #endif
 #ifdef SYS_chown32
-	GO("attributes", chown32, syscall(SYS_chown32, p, 0, 0));
+	GO("attributes", chown32, CALL(chown32, p, 0, 0));
 #endif
 #ifdef SYS_lchown
-	GO("attributes", lchown, syscall(SYS_lchown, p, 0, 0));
+	GO("attributes", lchown, CALL(lchown, p, 0, 0));
 #endif
 #ifdef SYS_lchown32
-	GO("attributes", lchown32, syscall(SYS_lchown32, p, 0, 0));
+	GO("attributes", lchown32, CALL(lchown32, p, 0, 0));
 #endif
-	GO("attributes", fchownat, syscall(SYS_fchownat, AT_FDCWD, p, 0, 0, 0));
+	GO("attributes", fchownat, CALL(fchownat, AT_FDCWD, p, 0, 0, 0));
 #ifdef SYS_utime
-	GO("attributes", utime, syscall(SYS_utime, p, 0));
+	GO("attributes", utime, CALL(utime, p, 0));
 #endif
 #ifdef SYS_utimes
-	GO("attributes", utimes, syscall(SYS_utimes, p, 0));
+	GO("attributes", utimes, CALL(utimes, p, 0));
 #endif
 #ifdef SYS_futimesat
-	GO("attributes", futimesat, syscall(SYS_futimesat, AT_FDCWD, p, 0));
+	GO("attributes", futimesat, CALL(futimesat, AT_FDCWD, p, 0));
 #endif
 #ifdef SYS_utimensat
-	GO("attributes", utimensat, syscall(SYS_utimensat, AT_FDCWD, p, 0, 0));
+	GO("attributes", utimensat, CALL(utimensat, AT_FDCWD, p, 0, 0));
 #endif
 #ifdef SYS_utimensat_time64
-	GO("attributes", utimensat_time64, syscall(SYS_utimensat_time64, AT_FDCWD, p, 0, 0));
+	GO("attributes", utimensat_time64, CALL(utimensat_time64, AT_FDCWD, p, 0, 0));
 #endif
-	GO("attributes", setxattr, syscall(SYS_setxattr, p, "user.a", "v", 1, 0));
-	GO("attributes", lsetxattr, syscall(SYS_lsetxattr, p, "user.a", "v", 1, 0));
-	GO("attributes", removexattr, syscall(SYS_removexattr, p, "user.b"));
-	GO("attributes", lremovexattr, syscall(SYS_lremovexattr, p, "user.b"));
-	GO("other-use", getxattr, syscall(SYS_getxattr, p, "user.b", buffer, 9));
-	GO("other-use", lgetxattr, syscall(SYS_lgetxattr, p, "user.b", buffer, 9));
-	GO("other-use", listxattr, syscall(SYS_listxattr, p, buffer, 99));
-	GO("other-use", llistxattr, syscall(SYS_llistxattr, p, buffer, 99));
+	GO("attributes", setxattr, CALL(setxattr, p, "user.a", "v", 1, 0));
+	GO("attributes", lsetxattr, CALL(lsetxattr, p, "user.a", "v", 1, 0));
+	GO("attributes", removexattr, CALL(removexattr, p, "user.b"));
+	GO("attributes", lremovexattr, CALL(lremovexattr, p, "user.b"));
+	GO("other-use", getxattr, CALL(getxattr, p, "user.b", buffer, 9));
+	GO("other-use", lgetxattr, CALL(lgetxattr, p, "user.b", buffer, 9));
+	GO("other-use", listxattr, CALL(listxattr, p, buffer, 99));
+	GO("other-use", llistxattr, CALL(llistxattr, p, buffer, 99));
 #ifdef SYS_statfs64
-	GO("other-use", statfs64, syscall(SYS_statfs64, p, 84, buffer));
+	GO("other-use", statfs64, CALL(statfs64, p, 84, buffer));
 #endif
-	GO("other-use", statfs, syscall(SYS_statfs, p, buffer));
+	GO("other-use", statfs, CALL(statfs, p, buffer));
 	static int inotify = -1;
 	if (!made)
 		inotify = syscall(SYS_inotify_init1, 0);
-	GO("other-use", inotify_add_watch, syscall(SYS_inotify_add_watch, inotify, p, 2));
-	GO("unlink", unlinkat, syscall(SYS_unlinkat, AT_FDCWD, p, 0));
+	GO("other-use", inotify_add_watch, CALL(inotify_add_watch, inotify, p, 2));
+	GO("attributes", setxattrat, CALL(setxattrat, AT_FDCWD, p, 0, "user.a", &value, sizeof value));
+	GO("attributes", removexattrat, CALL(removexattrat, AT_FDCWD, p, 0, "user.b"));
+	GO("other-use", getxattrat, CALL(getxattrat, AT_FDCWD, p, 0, "user.b", &value, sizeof value));
+	GO("other-use", listxattrat, CALL(listxattrat, AT_FDCWD, p, 0, buffer, 99));
+	GO("other-use", file_getattr, CALL(file_getattr, AT_FDCWD, p, buffer, sizeof file_attr, 0));
+	GO("attributes", file_setattr, CALL(file_setattr, AT_FDCWD, p, file_attr, sizeof file_attr, 0));
+#ifdef SYS_oldstat
+	GO("stat", oldstat, CALL(oldstat, p, buffer));
+	GO("stat", oldlstat, CALL(oldlstat, p, buffer));
+#endif
+	/* About mounts. Most are refused: nothing here is a mount, nor a swap file. */
+	GO("other-use", open_tree, CALL(open_tree, AT_FDCWD, p, 0));
+	GO("other-use", open_tree_attr, CALL(open_tree_attr, AT_FDCWD, p, 0, 0, 0));
+	GO("other-use", fspick, CALL(fspick, AT_FDCWD, p, 0));
+	GO("other-use", mount_setattr, CALL(mount_setattr, AT_FDCWD, p, 0, mount_attr, sizeof mount_attr));
+#ifdef SYS_umount
+	GO("other-use", umount, CALL(umount, p));
+#endif
+	GO("other-use", umount2, CALL(umount2, p, 0));
+	GO("other-use", swapon, CALL(swapon, p, 0));
+	GO("other-use", swapoff, CALL(swapoff, p));
+	static int fanotify = -1;
+	if (!made)
+		fanotify = syscall(SYS_fanotify_init, 0, O_RDONLY);
+	/* FAN_MARK_ADD, FAN_OPEN. The mask has 64 bits. */
+#ifdef __i386__
+	GO("other-use", fanotify_mark, CALL(fanotify_mark, fanotify, 1, 0x20, 0, AT_FDCWD, p));
+#else
+	GO("other-use", fanotify_mark, CALL(fanotify_mark, fanotify, 1, 0x20, AT_FDCWD, p));
+#endif
+	GO("unlink", unlinkat, CALL(unlinkat, AT_FDCWD, p, 0));
 #ifdef SYS_unlink
-	GO("unlink", unlink, syscall(SYS_unlink, p));
+	GO("unlink", unlink, CALL(unlink, p));
 #endif
 	/* By a descriptor of the folder, and by the working directory. */
 	if (!made) {
@@ -215,57 +285,77 @@ static void every_call(int made, int folder)
 		make(ROAD(linkat));
 		must("mkdir", mkdir(ROAD(rmdir), 0755));
 		must("mkdir", mkdir(ROAD(list), 0755));
+		must("mkdir", mkdir(ROAD(list-old), 0755));
+		must("mkdir", mkdir(ROAD(list-oldest), 0755));
 		must("mkdir", mkdir(ROAD(dots), 0755));
+		make(ROAD(move_mount));
+		make(ROAD(pivot_root));
 		make(ROAD(map));
 		must("truncate", truncate(ROAD(map), 5));
 		return;
 	}
-	told("open", syscall(SYS_openat, folder, "below-openat", O_RDONLY), "below-openat", ROAD(below-openat));
-	told("stat", syscall(SYS_statx, folder, "below-stat", 0x100, 0x7ff, buffer), "below-stat", ROAD(below-stat));
-	told("access", syscall(SYS_faccessat, folder, "./below-access", R_OK), "./below-access", ROAD(below-access));
-	told("open", syscall(SYS_openat, AT_FDCWD, "here-openat", O_RDONLY), "here-openat", ROAD(here-openat));
-	told("stat", syscall(SYS_statx, AT_FDCWD, "here-statx", 0, 0x7ff, buffer), "here-statx", ROAD(here-statx));
+	told("open", CALL(openat, folder, "below-openat", O_RDONLY), "below-openat", ROAD(below-openat));
+	told("stat", CALL(statx, folder, "below-stat", 0x100, 0x7ff, buffer), "below-stat", ROAD(below-stat));
+	told("access", CALL(faccessat, folder, "./below-access", R_OK), "./below-access", ROAD(below-access));
+	told("open", CALL(openat, AT_FDCWD, "here-openat", O_RDONLY), "here-openat", ROAD(here-openat));
+	told("stat", CALL(statx, AT_FDCWD, "here-statx", 0, 0x7ff, buffer), "here-statx", ROAD(here-statx));
 #ifdef SYS_readlink
-	told("readlink", syscall(SYS_readlink, ROAD(readlink), buffer, 99), ROAD(readlink), ROAD(readlink));
+	told("readlink", CALL(readlink, ROAD(readlink), buffer, 99), ROAD(readlink), ROAD(readlink));
 #endif
-	told("readlink", syscall(SYS_readlinkat, AT_FDCWD, ROAD(readlinkat), buffer, 99), ROAD(readlinkat), ROAD(readlinkat));
+	told("readlink", CALL(readlinkat, AT_FDCWD, ROAD(readlinkat), buffer, 99), ROAD(readlinkat), ROAD(readlinkat));
 #ifdef SYS_rename
-	told_both("rename", syscall(SYS_rename, ROAD(rename), ROAD(renamed)), ROAD(rename), ROAD(rename), ROAD(renamed), ROAD(renamed));
+	told_both("rename", CALL(rename, ROAD(rename), ROAD(renamed)), ROAD(rename), ROAD(rename), ROAD(renamed), ROAD(renamed));
 #endif
 #ifdef SYS_renameat
-	told_both("rename", syscall(SYS_renameat, folder, "renameat", AT_FDCWD, ROAD(renamedat)), "renameat", ROAD(renameat), ROAD(renamedat), ROAD(renamedat));
+	told_both("rename", CALL(renameat, folder, "renameat", AT_FDCWD, ROAD(renamedat)), "renameat", ROAD(renameat), ROAD(renamedat), ROAD(renamedat));
 #endif
-	told_both("rename", syscall(SYS_renameat2, AT_FDCWD, ROAD(renameat2), folder, "renamedat2", 0), ROAD(renameat2), ROAD(renameat2), "renamedat2", ROAD(renamedat2));
+	told_both("rename", CALL(renameat2, AT_FDCWD, ROAD(renameat2), folder, "renamedat2", 0), ROAD(renameat2), ROAD(renameat2), "renamedat2", ROAD(renamedat2));
 #ifdef SYS_link
-	told_both("link", syscall(SYS_link, ROAD(link), ROAD(linked)), ROAD(link), ROAD(link), ROAD(linked), ROAD(linked));
+	told_both("link", CALL(link, ROAD(link), ROAD(linked)), ROAD(link), ROAD(link), ROAD(linked), ROAD(linked));
 #endif
-	told_both("link", syscall(SYS_linkat, folder, "linkat", AT_FDCWD, ROAD(linkedat), 0), "linkat", ROAD(linkat), ROAD(linkedat), ROAD(linkedat));
+	told_both("link", CALL(linkat, folder, "linkat", AT_FDCWD, ROAD(linkedat), 0), "linkat", ROAD(linkat), ROAD(linkedat), ROAD(linkedat));
 #ifdef SYS_symlink
-	told("make", syscall(SYS_symlink, "anything", ROAD(symlink)), ROAD(symlink), ROAD(symlink));
+	told("make", CALL(symlink, "anything", ROAD(symlink)), ROAD(symlink), ROAD(symlink));
 #endif
-	told("make", syscall(SYS_symlinkat, "anything", folder, "symlinkat"), "symlinkat", ROAD(symlinkat));
+	told("make", CALL(symlinkat, "anything", folder, "symlinkat"), "symlinkat", ROAD(symlinkat));
 #ifdef SYS_mkdir
-	told("make", syscall(SYS_mkdir, ROAD(mkdir), 0755), ROAD(mkdir), ROAD(mkdir));
+	told("make", CALL(mkdir, ROAD(mkdir), 0755), ROAD(mkdir), ROAD(mkdir));
 #endif
-	told("make", syscall(SYS_mkdirat, AT_FDCWD, ROAD(mkdirat), 0755), ROAD(mkdirat), ROAD(mkdirat));
+	told("make", CALL(mkdirat, AT_FDCWD, ROAD(mkdirat), 0755), ROAD(mkdirat), ROAD(mkdirat));
 #ifdef SYS_mknod
-	told("make", syscall(SYS_mknod, ROAD(mknod), S_IFIFO | 0644, 0), ROAD(mknod), ROAD(mknod));
+	told("make", CALL(mknod, ROAD(mknod), S_IFIFO | 0644, 0), ROAD(mknod), ROAD(mknod));
 #endif
-	told("make", syscall(SYS_mknodat, AT_FDCWD, ROAD(mknodat), S_IFIFO | 0644, 0), ROAD(mknodat), ROAD(mknodat));
+	told("make", CALL(mknodat, AT_FDCWD, ROAD(mknodat), S_IFIFO | 0644, 0), ROAD(mknodat), ROAD(mknodat));
 #ifdef SYS_rmdir
-	told("unlink", syscall(SYS_rmdir, ROAD(rmdir)), ROAD(rmdir), ROAD(rmdir));
+	told("unlink", CALL(rmdir, ROAD(rmdir)), ROAD(rmdir), ROAD(rmdir));
 #endif
+	told_both("other-use", CALL(move_mount, folder, "move_mount", AT_FDCWD, ROAD(moved_mount), 0), "move_mount", ROAD(move_mount), ROAD(moved_mount), ROAD(moved_mount));
+	told_both("other-use", CALL(pivot_root, ROAD(pivot_root), ROAD(pivoted)), ROAD(pivot_root), ROAD(pivot_root), ROAD(pivoted), ROAD(pivoted));
 	/* What is reached by a descriptor only. */
-	int list = syscall(SYS_openat, AT_FDCWD, ROAD(list), O_RDONLY | O_DIRECTORY);
+	int list = CALL(openat, AT_FDCWD, ROAD(list), O_RDONLY | O_DIRECTORY);
 	told("open", list, ROAD(list), ROAD(list));
-	told("list", syscall(SYS_getdents64, list, buffer, sizeof buffer), "", ROAD(list));
-	told("chdir", syscall(SYS_fchdir, list), "", ROAD(list));
-	told("chdir", syscall(SYS_chdir, "../dots/."), "../dots/.", ROAD(dots));
-	must("chdir", syscall(SYS_chdir, WORK));
-	int map = syscall(SYS_openat, AT_FDCWD, ROAD(map), O_RDONLY);
+	told("list", CALL(getdents64, list, buffer, sizeof buffer), "", ROAD(list));
+#ifdef SYS_getdents
+	int old = CALL(openat, AT_FDCWD, ROAD(list-old), O_RDONLY | O_DIRECTORY);
+	told("open", old, ROAD(list-old), ROAD(list-old));
+	told("list", CALL(getdents, old, buffer, sizeof buffer), "", ROAD(list-old));
+#endif
+#ifdef SYS_readdir
+	int oldest = CALL(openat, AT_FDCWD, ROAD(list-oldest), O_RDONLY | O_DIRECTORY);
+	told("open", oldest, ROAD(list-oldest), ROAD(list-oldest));
+	told("list", CALL(readdir, oldest, buffer, 1), "", ROAD(list-oldest));
+#endif
+	told("chdir", CALL(fchdir, list), "", ROAD(list));
+	told("chdir", CALL(chdir, "../dots/."), "../dots/.", ROAD(dots));
+	must("chdir", CALL(chdir, WORK));
+	int map = CALL(openat, AT_FDCWD, ROAD(map), O_RDONLY);
 	told("open", map, ROAD(map), ROAD(map));
-	void *mapped = mmap(0, 4096, PROT_READ, MAP_PRIVATE, map, 0);
-	told("map", mapped == MAP_FAILED ? -1 : 0, "", ROAD(map));
+#ifdef SYS_mmap2
+	long mapped = CALL(mmap2, 0, 4096, PROT_READ, MAP_PRIVATE, map, 0L);
+#else
+	long mapped = CALL(mmap, 0, 4096, PROT_READ, MAP_PRIVATE, map, 0L);
+#endif
+	told("map", mapped == -1 ? -1 : 0, "", ROAD(map));
 	mmap(0, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, map, 0);
 }
 
@@ -283,13 +373,13 @@ static void handles(int made)
 		unsigned char data[128];
 	} handle = { .bytes = 128 };
 	int mount;
-	long named = syscall(SYS_name_to_handle_at, AT_FDCWD, path, &handle, &mount, 0);
+	long named = CALL(name_to_handle_at, AT_FDCWD, path, &handle, &mount, 0);
 	told("other-use", named, path, path);
 	if (named < 0)
 		return;
-	int root = syscall(SYS_openat, AT_FDCWD, "/handles", O_RDONLY | O_DIRECTORY);
+	int root = CALL(openat, AT_FDCWD, "/handles", O_RDONLY | O_DIRECTORY);
 	told("open", root, "/handles", "/handles");
-	long opened = syscall(SYS_open_by_handle_at, root, &handle, O_RDONLY);
+	long opened = CALL(open_by_handle_at, root, &handle, O_RDONLY);
 	if (opened >= 0)
 		told("open", opened, "", path);
 }
@@ -297,28 +387,28 @@ static void handles(int made)
 /* What fails, and how. */
 static void outcomes(void)
 {
-	told("open", syscall(SYS_openat, AT_FDCWD, "/w/no/such", O_RDONLY), "/w/no/such", "/w/no/such");
-	told("open", syscall(SYS_openat, AT_FDCWD, "/w/map/below", O_RDONLY), "/w/map/below", "/w/map/below");
-	told("stat", syscall(SYS_statx, AT_FDCWD, "/w/none", 0, 0x7ff, buffer), "/w/none", "/w/none");
-	told("access", syscall(SYS_faccessat, AT_FDCWD, "/w/none", R_OK), "/w/none", "/w/none");
-	told("readlink", syscall(SYS_readlinkat, AT_FDCWD, "/w/map", buffer, 9), "/w/map", "/w/map");
-	told("chdir", syscall(SYS_chdir, "/w/none"), "/w/none", "/w/none");
-	told("unlink", syscall(SYS_unlinkat, AT_FDCWD, "/w/none", 0), "/w/none", "/w/none");
-	told("make", syscall(SYS_mkdirat, AT_FDCWD, "/w/list", 0755), "/w/list", "/w/list");
-	told("truncate", syscall(SYS_truncate, "/w/list", 0), "/w/list", "/w/list");
-	told_both("rename", syscall(SYS_renameat2, AT_FDCWD, "/w/none", AT_FDCWD, "/w/other", 0), "/w/none", "/w/none", "/w/other", "/w/other");
+	told("open", CALL(openat, AT_FDCWD, "/w/no/such", O_RDONLY), "/w/no/such", "/w/no/such");
+	told("open", CALL(openat, AT_FDCWD, "/w/map/below", O_RDONLY), "/w/map/below", "/w/map/below");
+	told("stat", CALL(statx, AT_FDCWD, "/w/none", 0, 0x7ff, buffer), "/w/none", "/w/none");
+	told("access", CALL(faccessat, AT_FDCWD, "/w/none", R_OK), "/w/none", "/w/none");
+	told("readlink", CALL(readlinkat, AT_FDCWD, "/w/map", buffer, 9), "/w/map", "/w/map");
+	told("chdir", CALL(chdir, "/w/none"), "/w/none", "/w/none");
+	told("unlink", CALL(unlinkat, AT_FDCWD, "/w/none", 0), "/w/none", "/w/none");
+	told("make", CALL(mkdirat, AT_FDCWD, "/w/list", 0755), "/w/list", "/w/list");
+	told("truncate", CALL(truncate, "/w/list", 0), "/w/list", "/w/list");
+	told_both("rename", CALL(renameat2, AT_FDCWD, "/w/none", AT_FDCWD, "/w/other", 0), "/w/none", "/w/none", "/w/other", "/w/other");
 	char *arguments[] = { "none", 0 };
-	told("exec", syscall(SYS_execve, "/w/none", arguments, arguments + 1), "/w/none", "/w/none");
-	told("exec", syscall(SYS_execve, "/w/map", arguments, arguments + 1), "/w/map", "/w/map");
-	told("exec", syscall(SYS_execveat, AT_FDCWD, "/w/none-at", arguments, arguments + 1, 0), "/w/none-at", "/w/none-at");
+	told("exec", CALL(execve, "/w/none", arguments, arguments + 1), "/w/none", "/w/none");
+	told("exec", CALL(execve, "/w/map", arguments, arguments + 1), "/w/map", "/w/map");
+	told("exec", CALL(execveat, AT_FDCWD, "/w/none-at", arguments, arguments + 1, 0), "/w/none-at", "/w/none-at");
 	/* Refused to somebody who may not; the same calls as above by nobody. */
 	pid_t child = fork();
 	must("fork", child);
 	if (child == 0) {
 		must("setuid", syscall(SYS_setuid, 65534));
-		told("open", syscall(SYS_openat, AT_FDCWD, "/w/private", O_RDONLY), "/w/private", "/w/private");
-		told("access", syscall(SYS_faccessat, AT_FDCWD, "/w/private", R_OK), "/w/private", "/w/private");
-		told("unlink", syscall(SYS_unlinkat, AT_FDCWD, "/w/private", 0), "/w/private", "/w/private");
+		told("open", CALL(openat, AT_FDCWD, "/w/private", O_RDONLY), "/w/private", "/w/private");
+		told("access", CALL(faccessat, AT_FDCWD, "/w/private", R_OK), "/w/private", "/w/private");
+		told("unlink", CALL(unlinkat, AT_FDCWD, "/w/private", 0), "/w/private", "/w/private");
 		fflush(stdout);
 		_exit(0);
 	}
@@ -334,8 +424,8 @@ static void names(int made)
 			make(plain[i]);
 			continue;
 		}
-		told("open", syscall(SYS_openat, AT_FDCWD, plain[i], O_RDONLY), plain[i], plain[i]);
-		told("stat", syscall(SYS_statx, AT_FDCWD, plain[i], 0, 0x7ff, buffer), plain[i], plain[i]);
+		told("open", CALL(openat, AT_FDCWD, plain[i], O_RDONLY), plain[i], plain[i]);
+		told("stat", CALL(statx, AT_FDCWD, plain[i], 0, 0x7ff, buffer), plain[i], plain[i]);
 	}
 	/* A name of 255 bytes. */
 	char longest[3 + 255 + 1] = WORK "/";
@@ -343,7 +433,7 @@ static void names(int made)
 	if (!made)
 		make(longest);
 	else
-		told("open", syscall(SYS_openat, AT_FDCWD, longest, O_RDONLY), longest, longest);
+		told("open", CALL(openat, AT_FDCWD, longest, O_RDONLY), longest, longest);
 	/* A path of 4,095 bytes: the longest that a call takes. */
 	static char path[4096] = WORK;
 	int at = 2, level = 0;
@@ -357,13 +447,13 @@ static void names(int made)
 	if (!made)
 		make(path);
 	else
-		told("open", syscall(SYS_openat, AT_FDCWD, path, O_RDONLY), path, path);
+		told("open", CALL(openat, AT_FDCWD, path, O_RDONLY), path, path);
 	/* One byte more. */
 	if (made) {
 		static char more[4097];
 		sprintf(more, "%sl", path);
 		/* The kernel takes no such request. What it would have read of it is told. */
-		told("open", syscall(SYS_openat, AT_FDCWD, more, O_RDONLY), path, path);
+		told("open", CALL(openat, AT_FDCWD, more, O_RDONLY), path, path);
 	}
 	/* And deeper, by relative steps. */
 	static char deep[16000];
@@ -388,8 +478,8 @@ static void names(int made)
 		make("bottom");
 	} else {
 		strcat(deep, "/bottom");
-		told("open", syscall(SYS_openat, AT_FDCWD, "bottom", O_RDONLY), "bottom", deep);
-		told("stat", syscall(SYS_statx, AT_FDCWD, "bottom", 0, 0x7ff, buffer), "bottom", deep);
+		told("open", CALL(openat, AT_FDCWD, "bottom", O_RDONLY), "bottom", deep);
+		told("stat", CALL(statx, AT_FDCWD, "bottom", 0, 0x7ff, buffer), "bottom", deep);
 	}
 	must("chdir", chdir(WORK));
 	if (made)
@@ -415,59 +505,59 @@ static void situation(void (*of)(void))
 
 static void after_chdir(void)
 {
-	must("chdir", syscall(SYS_chdir, "/s/cwd"));
+	must("chdir", CALL(chdir, "/s/cwd"));
 	told("chdir", 0, "/s/cwd", "/s/cwd");
-	told("open", syscall(SYS_openat, AT_FDCWD, "file", O_RDONLY), "file", "/s/cwd/file");
-	told("stat", syscall(SYS_statx, AT_FDCWD, "file", 0, 0x7ff, buffer), "file", "/s/cwd/file");
-	told("open", syscall(SYS_openat, AT_FDCWD, "none", O_RDONLY), "none", "/s/cwd/none");
-	told("open", syscall(SYS_openat, AT_FDCWD, "./../cwd//./other", O_RDONLY), "./../cwd//./other", "/s/cwd/other");
+	told("open", CALL(openat, AT_FDCWD, "file", O_RDONLY), "file", "/s/cwd/file");
+	told("stat", CALL(statx, AT_FDCWD, "file", 0, 0x7ff, buffer), "file", "/s/cwd/file");
+	told("open", CALL(openat, AT_FDCWD, "none", O_RDONLY), "none", "/s/cwd/none");
+	told("open", CALL(openat, AT_FDCWD, "./../cwd//./other", O_RDONLY), "./../cwd//./other", "/s/cwd/other");
 }
 
 static void in_chroot(void)
 {
-	must("chroot", syscall(SYS_chroot, "/s/jail"));
+	must("chroot", CALL(chroot, "/s/jail"));
 	told("chdir", 0, "/s/jail", "/s/jail");
 	/* The same folder, asked for in another way. */
-	must("chdir", syscall(SYS_chdir, "/"));
+	must("chdir", CALL(chdir, "/"));
 	told("chdir", 0, "/", "/s/jail");
-	told("open", syscall(SYS_openat, AT_FDCWD, "/file", O_RDONLY), "/file", "/s/jail/file");
-	told("open", syscall(SYS_openat, AT_FDCWD, "/../../file2", O_RDONLY), "/../../file2", "/s/jail/file2");
-	told("stat", syscall(SYS_statx, AT_FDCWD, "/file", 0, 0x7ff, buffer), "/file", "/s/jail/file");
-	told("stat", syscall(SYS_statx, AT_FDCWD, "file2", 0, 0x7ff, buffer), "file2", "/s/jail/file2");
-	told("open", syscall(SYS_openat, AT_FDCWD, "/none", O_RDONLY), "/none", "/s/jail/none");
+	told("open", CALL(openat, AT_FDCWD, "/file", O_RDONLY), "/file", "/s/jail/file");
+	told("open", CALL(openat, AT_FDCWD, "/../../file2", O_RDONLY), "/../../file2", "/s/jail/file2");
+	told("stat", CALL(statx, AT_FDCWD, "/file", 0, 0x7ff, buffer), "/file", "/s/jail/file");
+	told("stat", CALL(statx, AT_FDCWD, "file2", 0, 0x7ff, buffer), "file2", "/s/jail/file2");
+	told("open", CALL(openat, AT_FDCWD, "/none", O_RDONLY), "/none", "/s/jail/none");
 }
 
 static void in_nested_namespace(void)
 {
 	must("unshare", unshare(CLONE_NEWNS));
-	must("mount", mount("none", "/", 0, MS_REC | MS_PRIVATE, 0));
+	must("mount", CALL(mount, "none", "/", 0, MS_REC | MS_PRIVATE, 0));
 	told("other-use", 0, "/", "/");
-	must("mount", mount("/s/over", "/s/under", 0, MS_BIND, 0));
+	must("mount", CALL(mount, "/s/over", "/s/under", 0, MS_BIND, 0));
 	told("other-use", 0, "/s/under", "/s/under");
-	told("open", syscall(SYS_openat, AT_FDCWD, "/s/under/file", O_RDONLY), "/s/under/file", "/s/under/file");
-	told("stat", syscall(SYS_statx, AT_FDCWD, "/s/under/file", 0, 0x7ff, buffer), "/s/under/file", "/s/under/file");
-	told("open", syscall(SYS_openat, AT_FDCWD, "/s/under/none", O_RDONLY), "/s/under/none", "/s/under/none");
+	told("open", CALL(openat, AT_FDCWD, "/s/under/file", O_RDONLY), "/s/under/file", "/s/under/file");
+	told("stat", CALL(statx, AT_FDCWD, "/s/under/file", 0, 0x7ff, buffer), "/s/under/file", "/s/under/file");
+	told("open", CALL(openat, AT_FDCWD, "/s/under/none", O_RDONLY), "/s/under/none", "/s/under/none");
 }
 
 static void in_removed_folder(void)
 {
-	must("chdir", syscall(SYS_chdir, "/s/removed"));
+	must("chdir", CALL(chdir, "/s/removed"));
 	told("chdir", 0, "/s/removed", "/s/removed");
-	must("rmdir", syscall(SYS_unlinkat, AT_FDCWD, "/s/removed", AT_REMOVEDIR));
+	must("rmdir", CALL(unlinkat, AT_FDCWD, "/s/removed", AT_REMOVEDIR));
 	told("unlink", 0, "/s/removed", "/s/removed");
 	/* The folder has no place any more; the path says where it was. */
-	told("open", syscall(SYS_openat, AT_FDCWD, "file", O_RDONLY), "file", "/s/removed/file");
+	told("open", CALL(openat, AT_FDCWD, "file", O_RDONLY), "file", "/s/removed/file");
 }
 
 static void through_proc(void)
 {
-	told("open", syscall(SYS_openat, AT_FDCWD, "/proc/self/root/s/cwd/by-root", O_RDONLY), "/proc/self/root/s/cwd/by-root", "/s/cwd/by-root");
-	must("chdir", syscall(SYS_chdir, "/s/jail"));
+	told("open", CALL(openat, AT_FDCWD, "/proc/self/root/s/cwd/by-root", O_RDONLY), "/proc/self/root/s/cwd/by-root", "/s/cwd/by-root");
+	must("chdir", CALL(chdir, "/s/jail"));
 	told("chdir", 0, "/s/jail", "/s/jail");
-	told("open", syscall(SYS_openat, AT_FDCWD, "/proc/self/cwd/by-cwd", O_RDONLY), "/proc/self/cwd/by-cwd", "/s/jail/by-cwd");
-	told("open", syscall(SYS_openat, AT_FDCWD, "/s/link/by-link", O_RDONLY), "/s/link/by-link", "/s/cwd/by-link");
+	told("open", CALL(openat, AT_FDCWD, "/proc/self/cwd/by-cwd", O_RDONLY), "/proc/self/cwd/by-cwd", "/s/jail/by-cwd");
+	told("open", CALL(openat, AT_FDCWD, "/s/link/by-link", O_RDONLY), "/s/link/by-link", "/s/cwd/by-link");
 	/* A link, and not what it leads to. */
-	told("open", syscall(SYS_openat, AT_FDCWD, "/s/link", O_PATH | O_NOFOLLOW), "/s/link", "/s/link");
+	told("open", CALL(openat, AT_FDCWD, "/s/link", O_PATH | O_NOFOLLOW), "/s/link", "/s/link");
 }
 
 static void situations(int made)
@@ -531,10 +621,10 @@ int main(int count, char **arguments)
 			fflush(stdout);
 			if (!fgets(go, sizeof go, stdin))
 				return 1;
-			syscall(SYS_openat, AT_FDCWD, "/begin", O_RDONLY);
-			folder = syscall(SYS_openat, AT_FDCWD, WORK, O_RDONLY | O_DIRECTORY);
+			CALL(openat, AT_FDCWD, "/begin", O_RDONLY);
+			folder = CALL(openat, AT_FDCWD, WORK, O_RDONLY | O_DIRECTORY);
 			told("open", folder, WORK, WORK);
-			must("chdir", syscall(SYS_chdir, WORK));
+			must("chdir", CALL(chdir, WORK));
 			told("chdir", 0, WORK, WORK);
 		}
 		every_call(made, folder);
@@ -545,7 +635,7 @@ int main(int count, char **arguments)
 		if (made)
 			outcomes();
 	}
-	syscall(SYS_openat, AT_FDCWD, "/end", O_RDONLY);
+	CALL(openat, AT_FDCWD, "/end", O_RDONLY);
 	puts("done");
 	fflush(stdout);
 	return 0;

@@ -12,8 +12,8 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks at a condition.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 
-/// How many times longer anything may take on this machine.
-fn slowness() -> u32 {
+/// How many times longer anything may take on this machine. A trial of many things may do with fewer there.
+pub fn slowness() -> u32 {
     static SLOWNESS: OnceLock<u32> = OnceLock::new();
     *SLOWNESS.get_or_init(|| {
         std::env::var(SLOWNESS_VARIABLE).ok().and_then(|text| text.parse().ok()).unwrap_or(1)

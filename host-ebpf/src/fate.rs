@@ -174,8 +174,8 @@ pub struct RawSignal {
     pub address: u64,
     /// `pid` of the first argument of the system call, as the caller wrote it. 0 where it is not known.
     pub aimed_at: i64,
-    /// Soft limit of the target for what the signal is about (SIGXCPU, SIGXFSZ).
-    pub soft_limit: u64,
+    /// Limit of the target for what the signal may be about: the soft one (SIGXCPU, SIGXFSZ), or the hard one of CPU (SIGKILL).
+    pub limit: u64,
     /// Whom it is for.
     pub target: RawProcess,
     /// The target's parent.

@@ -36,6 +36,7 @@ const RESULT_IGNORED: u32 = 1;
 /// SIGURG, SIGWINCH. The numbers are those of x86, ARM and most others (`signal(7)`).
 const HARMLESS: u64 = 1 << 17 | 1 << 18 | 1 << 19 | 1 << 20 | 1 << 21 | 1 << 22 | 1 << 23 | 1 << 28;
 
+const SIGKILL: u32 = 9;
 const SIGSYS: u32 = 31;
 const SIGXCPU: u32 = 24;
 const SIGXFSZ: u32 = 25;
@@ -113,7 +114,7 @@ pub fn signal_generated(ctx: RawTracePointContext) -> i32 {
         record.refused_syscall,
         if told && signal == SIGSYS { read_or_zero::<i32>(fields + 8) } else { -1 }
     );
-    put!(record.soft_limit, soft_limit(group, signal));
+    put!(record.limit, own_limit(group, signal));
     describe(part!(record.target), target);
     describe_ancestor(part!(record.target_parent), parent_of(leader_of(target)));
     let sender = current_task();
@@ -171,13 +172,14 @@ fn sender_flags(target: Address, signal: u32, so_far: u16) -> u16 {
     flags
 }
 
-/// The target's soft limit for what the signal is about; 0 for other signals.
+/// The target's limit that the signal may be about; 0 for other signals.
 #[inline(always)]
-fn soft_limit(group: Address, signal: u32) -> u64 {
+fn own_limit(group: Address, signal: u32) -> u64 {
     // `RLIMIT_CPU` 0 and `RLIMIT_FSIZE` 1 of `include/uapi/asm-generic/resource.h`; each is two numbers of which the
-    // soft one comes first.
+    // soft one comes first. Beyond the hard one of CPU the kernel kills (`check_process_timers`, Linux 2.6 to 7.3).
     let limit = match signal {
         SIGXCPU => 0,
+        SIGKILL => 8,
         SIGXFSZ => 16,
         _ => return 0,
     };

@@ -19,7 +19,9 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static void say(const char *text, long number) {
@@ -82,6 +84,30 @@ static void way_obey(char **arguments) {
     wait_for_ever();
 }
 
+/* ignore SIGNAL: has told the kernel to ignore it. */
+static void way_ignore(char **arguments) {
+    signal(number(arguments, 0), SIG_IGN);
+    say("ready", getpid());
+    wait_for_ever();
+}
+
+/* toil SIGNAL: has a handler that does nothing, and works all the time. */
+static void way_toil(char **arguments) {
+    volatile long work = 0;
+    signal(number(arguments, 0), nothing);
+    say("ready", getpid());
+    for (;;)
+        work++;
+}
+
+/* stop: stops itself, as SIGSTOP does. */
+static void way_stop(char **arguments) {
+    (void)arguments;
+    say("ready", getpid());
+    raise(SIGSTOP);
+    wait_for_ever();
+}
+
 /* outlive SIGNAL CODE: has a handler that does nothing; exits with CODE when it is told to. */
 static void way_outlive(char **arguments) {
     struct sigaction action = {.sa_handler = nothing, .sa_flags = SA_RESTART};
@@ -100,6 +126,12 @@ static void way_exit(char **arguments) {
 static void way_abort(char **arguments) {
     (void)arguments;
     abort();
+}
+
+/* self SIGNAL: sends it to itself. */
+static void way_self(char **arguments) {
+    kill(getpid(), number(arguments, 0));
+    wait_for_ever();
 }
 
 /* fault SIGNAL: a true fault of that kind. SIGSEGV touches the address 0xdead000. */
@@ -125,6 +157,13 @@ static void way_fault(char **arguments) {
     case SIGFPE:
         one = one / zero;
         break;
+    case SIGTRAP:
+#if defined(__x86_64__)
+        __asm__ volatile("int3");
+#else
+        __asm__ volatile("brk #0");
+#endif
+        break;
     }
     _exit(98);
 }
@@ -145,12 +184,15 @@ static void way_seccomp(char **arguments) {
     _exit(98);
 }
 
-/* limit SIGNAL: runs into a limit of its own, of a second of CPU or of 4096 bytes of a file. */
+/* limit SIGNAL: runs into a limit of its own, of a second of CPU or of 4096 bytes of a file. With SIGKILL it is the hard limit
+ * of CPU, as `ulimit -t 1` sets it. */
 static void way_limit(char **arguments) {
     struct rlimit limit = {1, 10};
     static char page[4096];
     int file;
-    if (number(arguments, 0) == SIGXCPU) {
+    if (number(arguments, 0) == SIGKILL)
+        limit.rlim_max = 1;
+    if (number(arguments, 0) != SIGXFSZ) {
         check(setrlimit(RLIMIT_CPU, &limit) == 0, "setrlimit");
         for (;;)
             page[0]++;
@@ -171,6 +213,33 @@ static void way_pipe(char **arguments) {
     close(ends[0]);
     (void)!write(ends[1], "x", 1);
     _exit(98);
+}
+
+/* timer SIGNAL: a timer of its own ends it. SIGALRM, SIGVTALRM and SIGPROF are those of `setitimer`, another signal is that of a
+ * `timer_create`. */
+static void way_timer(char **arguments) {
+    struct itimerval soon = {.it_value = {.tv_usec = 20000}};
+    struct itimerspec soon_too = {.it_value = {.tv_nsec = 20000000}};
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL};
+    timer_t timer;
+    event.sigev_signo = number(arguments, 0);
+    switch (event.sigev_signo) {
+    case SIGALRM:
+        check(setitimer(ITIMER_REAL, &soon, NULL) == 0, "setitimer");
+        break;
+    case SIGVTALRM:
+        check(setitimer(ITIMER_VIRTUAL, &soon, NULL) == 0, "setitimer");
+        break;
+    case SIGPROF:
+        check(setitimer(ITIMER_PROF, &soon, NULL) == 0, "setitimer");
+        break;
+    default:
+        check(timer_create(CLOCK_MONOTONIC, &event, &timer) == 0, "timer_create");
+        check(timer_settime(timer, 0, &soon_too, NULL) == 0, "timer_settime");
+    }
+    /* Two of them count the process's own time. */
+    for (;;)
+        check(event.sigev_signo != 0, "a signal");
 }
 
 /* Sends a signal to a process by a road. */
@@ -259,6 +328,46 @@ static void way_sibling(char **arguments) {
     bury(killer);
     check(kill(victim, SIGCONT) == 0, "kill");
     bury(victim);
+    hear();
+    _exit(0);
+}
+
+/* child SIGNAL: a child of it sends it the signal. */
+static void way_child(char **arguments) {
+    int signal = number(arguments, 0);
+    pid_t child = fork();
+    check(child >= 0, "fork");
+    if (child == 0) {
+        prctl(PR_SET_NAME, "child");
+        kill(getppid(), signal);
+        _exit(0);
+    }
+    wait_for_ever();
+}
+
+/* terminal SIGNAL: a child has a terminal, and the parent types Ctrl-C (SIGINT) or Ctrl-\ (SIGQUIT), or closes it (SIGHUP). */
+static void way_terminal(char **arguments) {
+    int ready[2], signal = number(arguments, 0), terminal = posix_openpt(O_RDWR | O_NOCTTY);
+    const char *key = signal == SIGINT ? "\003" : "\034";
+    pid_t child;
+    char byte;
+    check(terminal >= 0 && grantpt(terminal) == 0 && unlockpt(terminal) == 0, "posix_openpt");
+    check(pipe(ready) == 0, "pipe");
+    child = fork();
+    check(child >= 0, "fork");
+    if (child == 0) {
+        setsid();
+        check(open(ptsname(terminal), O_RDWR) >= 0, "the terminal");
+        close(terminal);
+        (void)!write(ready[1], "x", 1);
+        wait_for_ever();
+    }
+    check(read(ready[0], &byte, 1) == 1, "read");
+    if (signal == SIGHUP)
+        close(terminal);
+    else
+        check(write(terminal, key, 1) == 1, "write");
+    bury(child);
     hear();
     _exit(0);
 }
@@ -358,8 +467,8 @@ static void way_eat(char **arguments) {
     take(0);
 }
 
-/* starve MEBIBYTES: a child has so much memory and asks to be chosen; then the parent takes it until the child is killed, and
- * lives. */
+/* starve MEBIBYTES CODE: a child has so much memory and asks to be chosen; then the parent takes it until the child is killed, lives,
+ * and exits with CODE when it is told to. */
 static void way_starve(char **arguments) {
     int ready[2];
     pid_t victim;
@@ -381,7 +490,7 @@ static void way_starve(char **arguments) {
         take(1);
     say("survived", getpid());
     hear();
-    _exit(0);
+    _exit(number(arguments, 1));
 }
 
 /* storm COUNT: kills so many children, each with SIGKILL, as fast as it can; says how many ended so. */
@@ -485,6 +594,13 @@ static const struct {
     {"handle", way_handle},
     {"obey", way_obey},
     {"outlive", way_outlive},
+    {"ignore", way_ignore},
+    {"toil", way_toil},
+    {"stop", way_stop},
+    {"self", way_self},
+    {"timer", way_timer},
+    {"child", way_child},
+    {"terminal", way_terminal},
     {"exit", way_exit},
     {"abort", way_abort},
     {"fault", way_fault},

@@ -70,7 +70,7 @@ fn about_capture(name: &'static str, test: fn() -> Outcome) -> Trial {
 /// A trial that is ignored, with the reason, where the machine lacks something.
 fn needing(
     name: impl Into<String>,
-    lacks: fn() -> Option<&'static str>,
+    lacks: impl FnOnce() -> Option<&'static str> + Send + 'static,
     test: impl FnOnce() -> Outcome + Send + 'static,
 ) -> Trial {
     Trial::ignorable_test(name, move || match lacks() {

@@ -15,7 +15,8 @@ use super::record::{
 };
 use super::relation::{Home, Standing, relation};
 use super::signals::{
-    SIGSYS, SIGXCPU, SIGXFSZ, SYS_SECCOMP, deciding, disposition, is_fault, origin, result, way,
+    SIGKILL, SIGSYS, SIGXCPU, SIGXFSZ, SYS_SECCOMP, deciding, disposition, is_cut_off, is_fault,
+    origin, result, way,
 };
 use super::words::Words;
 use crate::directory::{self, Owner};
@@ -368,17 +369,12 @@ impl Joiner {
                 None => {}
             }
         }
-        if let SIGXCPU | SIGXFSZ = number
-            && let Some(seen) = from_kernel
+        if let Some(seen) = from_kernel
+            && let Some(resource) = limited(process, seen)
         {
-            let limit = seen.raw.soft_limit;
-            found.add(
-                seen.raw.time_ns,
-                Fact::ResourceLimit(ResourceLimit {
-                    resource: if number == SIGXCPU { "cpu" } else { "fsize" }.to_owned(),
-                    soft: (limit != NO_LIMIT).then_some(limit),
-                }),
-            );
+            let soft = (seen.raw.limit != NO_LIMIT).then_some(seen.raw.limit);
+            let fact = ResourceLimit { resource: resource.to_owned(), soft };
+            found.add(seen.raw.time_ns, Fact::ResourceLimit(fact));
         }
     }
 
@@ -451,6 +447,17 @@ impl Joiner {
             (ended.time_ns, ended.raw, ended.status, ended.exe.clone());
         let init = self.party(&raw, &[], exe);
         found.add(time_ns, Fact::InitDied(InitDeath { init, status }));
+    }
+}
+
+/// The resource whose limit the kernel's signal is about, if it is about one.
+fn limited(process: &Process, seen: &SeenSignal) -> Option<&'static str> {
+    match seen.raw.signal {
+        SIGXCPU => Some("cpu"),
+        SIGXFSZ => Some("fsize"),
+        // The clock's interrupt counts the time of whoever runs. Nothing else but the memory killer sends it so to the running process.
+        SIGKILL if is_cut_off(&seen.raw) && process.victim.is_none() && !seen.oom => Some("cpu"),
+        _ => None,
     }
 }
 

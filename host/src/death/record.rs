@@ -564,7 +564,8 @@ pub struct Seccomp {
 pub struct ResourceLimit {
     /// Name as in `setrlimit`, lower case: `cpu`, `fsize`, ...
     pub resource: String,
-    /// The soft limit, in the unit of that resource (seconds, bytes). None where it was not read.
+    /// The soft limit, or the hard one of CPU where SIGKILL came of that, in the unit of that resource (seconds, bytes). None where it
+    /// was not read.
     pub soft: Option<u64>,
 }
 

@@ -148,6 +148,14 @@ fn kernel_way(raw: &RawSignal) -> SignalWay {
     if own && !exits { SignalWay::Exception } else { SignalWay::Kernel }
 }
 
+/// Whether it looks like the SIGKILL by which the kernel ends a process that has used up its hard limit of CPU: in the process's
+/// own context, without details, where there is such a limit.
+pub(crate) fn is_cut_off(raw: &RawSignal) -> bool {
+    let own = ProcessKey::from(&raw.sender) == ProcessKey::from(&raw.target);
+    let is_limited = raw.limit != 0 && raw.limit != u64::MAX;
+    own && is_limited && has(raw, signal_flag::PRIVILEGED) && !has(raw, signal_flag::SENDER_EXITS)
+}
+
 /// What its target had told the kernel to do with it.
 pub(crate) fn disposition(raw: &RawSignal) -> Disposition {
     // A fault of a process that blocks or ignores it comes all the same: the kernel has put the default back by then.
@@ -262,6 +270,22 @@ mod tests {
         check(kernel(SignalWay::Exception), |raw| {
             (raw.signal, raw.code, raw.sender) = (SIGSEGV, 1, raw.target)
         });
+    }
+
+    #[test]
+    fn a_process_is_cut_off_in_its_own_time_at_a_limit_that_there_is() {
+        let check = |expected: bool, change: fn(&mut RawSignal)| {
+            let signal = seen(|raw| {
+                (raw.sender, raw.flags, raw.limit) = (raw.target, signal_flag::PRIVILEGED, 60);
+                change(raw);
+            });
+            assert_eq!(is_cut_off(&signal.raw), expected, "{:?}", signal.raw);
+        };
+        check(true, |_| {});
+        check(false, |raw| raw.limit = u64::MAX);
+        check(false, |raw| raw.sender = INIT);
+        check(false, |raw| raw.flags = signal_flag::NO_INFO);
+        check(false, |raw| raw.flags |= signal_flag::SENDER_EXITS);
     }
 
     #[test]

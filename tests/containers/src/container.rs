@@ -103,6 +103,8 @@ pub struct ContainerBuilder {
     private_cgroup_namespace: bool,
     pid_namespace: Option<PathBuf>,
     memory_bytes: Option<u64>,
+    cpu_percent: Option<u32>,
+    terminals: bool,
     capabilities: Vec<String>,
 }
 
@@ -128,6 +130,8 @@ impl ContainerBuilder {
             private_cgroup_namespace: false,
             pid_namespace: None,
             memory_bytes: None,
+            cpu_percent: None,
+            terminals: false,
             capabilities: DEFAULT_CAPABILITIES.map(str::to_owned).into(),
         }
     }
@@ -219,6 +223,18 @@ impl ContainerBuilder {
     /// Limits its memory to so many bytes.
     pub fn memory_bytes(mut self, bytes: u64) -> Self {
         self.memory_bytes = Some(bytes);
+        self
+    }
+
+    /// Limits its CPU to so many percent of one processor.
+    pub fn cpu_percent(mut self, percent: u32) -> Self {
+        self.cpu_percent = Some(percent);
+        self
+    }
+
+    /// Gives it a `/dev/pts` of its own, so that its programs can make terminals.
+    pub fn terminals(mut self) -> Self {
+        self.terminals = true;
         self
     }
 
@@ -336,6 +352,12 @@ impl ContainerBuilder {
                 "options": ["nosuid", "noexec", "nodev", "ro"],
             }),
         ];
+        if self.terminals {
+            mounts.push(json!({
+                "destination": "/dev/pts", "type": "devpts", "source": "devpts",
+                "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"],
+            }));
+        }
         mounts.extend(self.binds.iter().map(|bind| {
             json!({
                 "destination": bind.destination, "type": "bind", "source": bind.source,
@@ -352,10 +374,15 @@ impl ContainerBuilder {
             Some(path) => json!({ "type": "pid", "path": path }),
             None => json!({ "type": "pid" }),
         });
-        let resources = match self.memory_bytes {
-            Some(bytes) => json!({ "memory": { "limit": bytes } }),
-            None => json!({}),
-        };
+        let mut resources = json!({});
+        if let Some(bytes) = self.memory_bytes {
+            resources["memory"] = json!({ "limit": bytes });
+        }
+        if let Some(percent) = self.cpu_percent {
+            const PERIOD_US: u32 = 100_000;
+            let quota = i64::from(percent) * i64::from(PERIOD_US / 100);
+            resources["cpu"] = json!({ "quota": quota, "period": PERIOD_US });
+        }
         let root = self.root.as_deref().unwrap_or(Path::new("rootfs"));
         json!({
             "ociVersion": "1.0.2",

@@ -1,33 +1,63 @@
 //! Processes that end by their own doing.
 
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Failed;
 use serde_json::json;
 use whodunit_containers::{DaemonConfig, Pod};
 
-use super::{Death, about_deaths, container_death, die_each, hear_numbers, mortal, process_death};
+use super::claim::Claim;
+use super::{
+    Death, PLAIN, container_death, die_each, end, hear_numbers, in_children, mortal, play,
+    process_death,
+};
 use crate::Outcome;
 use crate::report::{expect, expect_eq};
 
-pub(super) fn trials() -> Vec<Trial> {
+pub(super) fn claims() -> Vec<Claim> {
     vec![
-        about_deaths("deaths::an_exit_code_is_the_process_s_own", exit_codes),
-        about_deaths("deaths::what_a_shell_could_not_execute_is_its_code", shell_codes),
-        about_deaths("deaths::abort_is_a_signal_of_its_own", aborts),
-        about_deaths("deaths::a_fault_has_its_address_and_no_sender", faults),
-        about_deaths("deaths::a_refused_system_call_has_its_number", seccomp),
-        about_deaths("deaths::a_limit_of_its_own_is_told", limits),
-        about_deaths("deaths::a_broken_pipe_is_nobody_s_kill", broken_pipe),
-        about_deaths("deaths::the_code_of_a_process_is_never_a_thread_s", threads),
-        about_deaths("deaths::a_thread_that_executes_becomes_the_process", thread_executes),
+        Claim::new(
+            "deaths::an_exit_code_is_the_process_s_own",
+            &["clean-exit", "application-error"],
+            exit_codes,
+        ),
+        Claim::new(
+            "deaths::what_a_shell_could_not_execute_is_its_code",
+            &["not-found", "cannot-execute"],
+            shell_codes,
+        ),
+        Claim::new("deaths::abort_is_a_signal_of_its_own", &["aborted"], aborts),
+        Claim::new("deaths::an_init_that_aborts_did_not_crash", &["aborted"], init_aborts),
+        Claim::new("deaths::a_signal_to_oneself_is_one_s_own", &["killed-by-self"], by_self),
+        Claim::new(
+            "deaths::a_code_that_stands_for_a_signal_is_no_kill",
+            &["exited-like-signal"],
+            codes_like_signals,
+        ),
+        Claim::new(
+            "deaths::a_shell_passes_on_what_ended_its_child",
+            &["child-killed", "killed-by-exec"],
+            passed_on,
+        ),
+        Claim::new(
+            "deaths::the_code_of_a_process_is_never_a_thread_s",
+            &["application-error"],
+            threads,
+        ),
+        Claim::new(
+            "deaths::a_thread_that_executes_becomes_the_process",
+            &["killed-by-runtime"],
+            thread_executes,
+        ),
     ]
 }
 
 fn exit_codes() -> Outcome {
     let dead = die_each(&[&["exit", "0"], &["exit", "7"]])?;
-    for ((death, told), code) in dead.into_iter().zip([0_u8, 7]) {
+    let verdicts = ["clean-exit", "application-error"];
+    for (((death, told), code), verdict) in dead.into_iter().zip([0_u8, 7]).zip(verdicts) {
         expect_eq("what the runtime was told", &told, &i32::from(code))?;
         death.expect_exited(code)?;
-        let process = &death.0["process"];
+        death.expect_verdict(verdict, 95..=99, &[])?;
+        let process = &death["process"];
         expect_eq("comm", &process["comm"], &json!("mortal"))?;
         expect_eq("exe", &process["exe"], &json!("/mortal"))?;
         expect_eq("namespace_pid", &process["namespace_pid"], &json!(1))?;
@@ -41,92 +71,75 @@ fn shell_codes() -> Outcome {
     let pod = Pod::new("deaths")?;
     let config = DaemonConfig::for_node()?;
     let _daemon = config.start()?;
-    for (script, code) in [("/no/such/program", 127), ("/etc", 126), ("/etc/plain", 126)] {
+    for (script, code, verdict) in [
+        ("/no/such/program", 127, "not-found"),
+        ("/etc", 126, "cannot-execute"),
+        ("/etc/plain", 126, "cannot-execute"),
+    ] {
         let app = pod.container("app").file("/etc/plain", "", 0o644).shell(script).run()?;
         expect_eq("what the runtime was told", &app.output.status.code(), &Some(code))?;
-        container_death(&config, &app.id)?.expect_exited(code as u8)?;
+        let death = container_death(&config, &app.id)?;
+        death.expect_exited(code as u8)?;
+        // By the shell's convention only, so less sure.
+        death.expect_verdict(verdict, 60..=80, &[])?;
     }
     Ok(())
 }
 
 fn aborts() -> Outcome {
-    // The first process of a namespace gets no signal from inside; its child does.
-    let (death, told) = in_child(&["abort"])?;
+    let mut dead = in_children(PLAIN, &[&["abort"]])?;
+    let (death, told) = dead.pop().ok_or_else(|| Failed::from("one way, one death"))?;
     expect_eq("what the parent was told", &(told & 0x7f), &6)?;
     death.expect_killed(6)?;
-    death.expect_decided("thread", "self", Some("mortal"))
+    death.expect_decided("thread", "self", Some("mortal"))?;
+    death.expect_verdict("aborted", 95..=99, &["signal 6"])
 }
 
-/// Lets a child of a container's first process die so, and gives the record and the status that its parent was told.
-fn in_child(how: &[&str]) -> Result<(Death, u64), Failed> {
-    let mut dead = in_children(&[how])?;
-    dead.pop().ok_or_else(|| "one way, one death".into())
+fn init_aborts() -> Outcome {
+    // The first process of a namespace gets no signal from inside, so the C library goes on to an instruction that no process
+    // may execute: the runtime is told of SIGSEGV.
+    let (death, told) = die_each(&[&["abort"]])?.remove(0);
+    expect_eq("what the runtime was told", &told, &(128 + 11))?;
+    death.expect_killed(11)?;
+    death.expect_verdict("aborted", 90..=98, &["signal 6", "signal 11", "fault"])
 }
 
-/// The same for several ways, each in a container of its own.
-fn in_children(ways: &[&[&str]]) -> Result<Vec<(Death, u64)>, Failed> {
-    let pod = Pod::new("deaths")?;
-    let config = DaemonConfig::for_node()?;
-    let _daemon = config.start()?;
-    let start = |how: &&[&str]| {
-        let words: Vec<&str> = std::iter::once("run").chain(how.iter().copied()).collect();
-        mortal(&pod, &words).start()
-    };
-    let apps: Vec<_> = ways.iter().map(start).collect::<Result<_, _>>()?;
-    let bury = |app| {
-        let buried = hear_numbers(app, "buried")?;
-        let death = process_death(&config, app, buried[0])?;
-        death.expect_sound()?;
-        expect_eq("subject", &death.0["subject"], &json!("process"))?;
-        Ok((death, buried[1]))
-    };
-    apps.iter().map(bury).collect()
+fn by_self() -> Outcome {
+    let mut dead = in_children(PLAIN, &[&["self", "10"]])?;
+    let (death, told) = dead.pop().ok_or_else(|| Failed::from("one way, one death"))?;
+    expect_eq("what the parent was told", &(told & 0x7f), &10)?;
+    death.expect_killed(10)?;
+    death.expect_decided("kill", "self", Some("mortal"))?;
+    death.expect_verdict("killed-by-self", 95..=99, &["signal 10"])
 }
 
-fn faults() -> Outcome {
-    // SIGSEGV: nothing is mapped there (`SEGV_MAPERR`). SIGBUS: behind the end of a file (`BUS_ADRERR`). SIGFPE: a division
-    // (`FPE_INTDIV`). SIGILL: an instruction that there is not (`ILL_ILLOPN`).
-    let dead = in_children(&[&["fault", "11"], &["fault", "7"], &["fault", "8"], &["fault", "4"]])?;
-    for ((death, told), (signal, code)) in dead.into_iter().zip([(11, 1), (7, 2), (8, 1), (4, 2)]) {
-        expect_eq("what the parent was told", &(told & 0x7f), &(signal as u64))?;
-        death.expect_killed(signal)?;
-        death.expect_decided("exception", "kernel", None)?;
-        let fault = death.fact("fault")?;
-        expect_eq("si_code", &fault["si_code"], &json!(code))?;
-        if signal == 11 {
-            expect_eq("address", &fault["address"], &json!(0xdead000))?;
-        }
+fn codes_like_signals() -> Outcome {
+    for ((death, told), code) in
+        die_each(&[&["exit", "137"], &["exit", "143"]])?.into_iter().zip([137_u8, 143])
+    {
+        expect_eq("what the runtime was told", &told, &i32::from(code))?;
+        death.expect_exited(code)?;
+        death.expect_verdict("exited-like-signal", 70..=85, &[])?;
     }
     Ok(())
 }
 
-fn seccomp() -> Outcome {
-    const GETPPID: &str = if cfg!(target_arch = "x86_64") { "110" } else { "173" };
-    let (death, told) = in_child(&["seccomp", GETPPID])?;
-    expect_eq("what the parent was told", &(told & 0x7f), &31)?;
-    death.expect_killed(31)?;
-    let call = death.fact("seccomp")?["syscall"].to_string();
-    expect_eq("system call", &call.as_str(), &GETPPID)
-}
-
-fn limits() -> Outcome {
-    let dead = in_children(&[&["limit", "24"], &["limit", "25"]])?;
-    let expected = [(24, "cpu", 1), (25, "fsize", 4096)];
-    for ((death, told), (signal, resource, soft)) in dead.into_iter().zip(expected) {
-        expect_eq("what the parent was told", &(told & 0x7f), &(signal as u64))?;
-        death.expect_killed(signal)?;
-        let limit = death.fact("resource-limit")?;
-        expect_eq("resource", &limit["resource"], &json!(resource))?;
-        expect_eq("soft limit", &limit["soft"], &json!(soft))?;
-    }
-    Ok(())
-}
-
-fn broken_pipe() -> Outcome {
-    let (death, told) = in_child(&["pipe"])?;
-    expect_eq("what the parent was told", &(told & 0x7f), &13)?;
-    death.expect_killed(13)?;
-    death.expect_decided("exception", "kernel", None)
+fn passed_on() -> Outcome {
+    play(
+        |pod| mortal(pod, &[]).shell("/mortal pause; exit $?"),
+        |config, _, app| {
+            let victim = hear_numbers(app, "ready")?[0];
+            app.exec(&["/mortal", "send", "kill", &victim.to_string(), "9"])?;
+            let death = end(config, app, 128 + 9)?;
+            death.expect_exited(128 + 9)?;
+            let child = death.fact("child-exited")?;
+            expect_eq("child", &child["child"]["comm"], &json!("mortal"))?;
+            death.expect_verdict("child-killed", 90..=97, &["child-exited"])?;
+            let child = process_death(config, app, victim)?;
+            child.expect_killed(9)?;
+            child.expect_verdict("killed-by-exec", 90..=97, &["signal 9"])
+        },
+    )
 }
 
 fn threads() -> Outcome {
@@ -135,24 +148,26 @@ fn threads() -> Outcome {
     for ((death, told), codes) in dead.into_iter().zip([[9, 9], [4, 3]]) {
         expect(format!("the runtime was told {told}, of {codes:?}"), codes.contains(&told))?;
         death.expect_exited(told as u8)?;
+        death.expect_verdict("application-error", 95..=99, &[])?;
+        death.expect_told(&format!("exit code {told}"))?;
     }
     Ok(())
 }
 
 fn thread_executes() -> Outcome {
-    let pod = Pod::new("deaths")?;
-    let config = DaemonConfig::for_node()?;
-    let _daemon = config.start()?;
-    let mut app = mortal(&pod, &["thread-exec"]).start()?;
-    app.hear("ready 1")?;
-    app.kill("KILL")?;
-    expect_eq("what the runtime was told", &app.wait()?.code(), &Some(128 + 9))?;
-    let death = container_death(&config, app.id())?;
-    death.expect_sound()?;
-    death.expect_killed(9)?;
-    death.expect_decided("kill", "runtime", Some("runc"))?;
-    expect_eq("pid", &death.0["process"]["pid"], &json!(app.pid()))?;
-    let programs: Vec<_> =
-        death.facts("executed").iter().map(|fact| fact["path"].clone()).collect();
-    expect_eq("programs", &programs, &vec![json!("/mortal"), json!("/proc/self/exe")])
+    play(
+        |pod| mortal(pod, &["thread-exec"]),
+        |config, _, app| {
+            app.hear("ready 1")?;
+            app.kill("KILL")?;
+            let death: Death = end(config, app, 128 + 9)?;
+            death.expect_killed(9)?;
+            death.expect_decided("kill", "runtime", Some("runc"))?;
+            death.expect_verdict("killed-by-runtime", 90..=97, &["signal 9"])?;
+            expect_eq("pid", &death["process"]["pid"], &json!(app.pid()))?;
+            let programs: Vec<_> =
+                death.facts("executed").iter().map(|fact| fact["path"].clone()).collect();
+            expect_eq("programs", &programs, &vec![json!("/mortal"), json!("/proc/self/exe")])
+        },
+    )
 }

@@ -3,30 +3,91 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Failed;
 use serde_json::json;
+use whodunit_containers::condition::{PATIENCE, wait_until};
 use whodunit_containers::{Container, DaemonConfig, Hierarchies, Pod};
 
-use super::{about_deaths, container_death, hear_numbers, mortal, process_death};
+use super::claim::Claim;
+use super::{container_death, end, hear_numbers, mortal, play, process_death};
 use crate::Outcome;
 use crate::report::{expect, expect_eq};
 
 const LIMIT: u64 = 32 << 20;
 
-pub(super) fn trials() -> Vec<Trial> {
+pub(super) fn claims() -> Vec<Claim> {
     vec![
-        about_deaths("deaths::memory_at_the_container_s_own_limit_is_told", own_limit),
-        about_deaths("deaths::memory_at_the_pod_s_limit_is_told", pod_limit),
-        about_deaths("deaths::a_victim_that_did_not_ask_for_the_memory_is_told", bystander),
-        about_deaths("deaths::two_containers_at_once_keep_their_own_deaths", two_at_once),
+        Claim::new(
+            "deaths::memory_at_the_container_s_own_limit_is_told",
+            &["oom-own-limit"],
+            own_limit,
+        )
+        .needing(lacks_memory_limits),
+        Claim::new("deaths::memory_at_the_pod_s_limit_is_told", &["oom-ancestor-limit"], pod_limit)
+            .needing(lacks_memory_limits),
+        Claim::new(
+            "deaths::a_victim_that_did_not_ask_for_the_memory_is_told",
+            &["oom-own-limit", "oom-child-survived", "oom-child-followed"],
+            bystander,
+        )
+        .needing(lacks_memory_limits),
+        Claim::new(
+            "deaths::a_shell_passes_on_that_memory_ran_out",
+            &["oom-own-limit", "oom-child-followed"],
+            passed_on,
+        )
+        .needing(lacks_memory_limits),
+        Claim::new(
+            "deaths::two_containers_at_once_keep_their_own_deaths",
+            &["oom-own-limit"],
+            two_at_once,
+        )
+        .needing(lacks_memory_limits),
+        Claim::new("deaths::a_group_that_is_killed_is_killed_whole", &["oom-own-limit"], group)
+            .needing(lacks_group_kills),
+        Claim::new("deaths::a_limit_that_is_lowered_kills", &["oom-limit-unknown"], lowered)
+            .needing(lacks_group_kills),
+        Claim::new(
+            "deaths::memory_of_a_cgroup_elsewhere_is_not_blamed_on_the_container",
+            &["oom-limit-unknown"],
+            elsewhere,
+        )
+        .needing(lacks_memory_hierarchy),
     ]
+}
+
+/// The hierarchy of version 1 that has the memory controller.
+fn legacy_root() -> Option<PathBuf> {
+    let found = Hierarchies::find().ok()?;
+    found.legacy.into_iter().find(|root| root.join("memory.usage_in_bytes").exists())
+}
+
+fn has_memory_v2() -> bool {
+    Hierarchies::find().is_ok_and(|found| {
+        let controllers = fs::read_to_string(found.unified.join("cgroup.controllers"));
+        controllers.is_ok_and(|text| text.split_whitespace().any(|name| name == "memory"))
+    })
+}
+
+fn lacks_memory_limits() -> Option<&'static str> {
+    (legacy_root().is_none() && !has_memory_v2())
+        .then_some("no cgroup hierarchy of this machine limits memory")
+}
+
+fn lacks_group_kills() -> Option<&'static str> {
+    (!has_memory_v2()).then_some("the cgroup v2 hierarchy has no memory controller")
+}
+
+fn lacks_memory_hierarchy() -> Option<&'static str> {
+    legacy_root().is_none().then_some("the memory controller has no hierarchy of its own")
 }
 
 /// The folder of a cgroup in the hierarchy that has the memory controller.
 fn memory_folder(cgroup_path: &str) -> Result<PathBuf, Failed> {
-    let hierarchies = Hierarchies::find()?;
-    let has_it = |root: &&PathBuf| root.join("memory.usage_in_bytes").exists();
-    let root = hierarchies.legacy.iter().find(has_it).unwrap_or(&hierarchies.unified);
+    let root = match legacy_root() {
+        Some(root) => root,
+        None => Hierarchies::find()?.unified,
+    };
     Ok(root.join(cgroup_path.trim_start_matches('/')))
 }
 
@@ -70,6 +131,8 @@ fn expect_own(config: &DaemonConfig, app: &Container) -> Outcome {
     expect_eq("kills of this container", &death.facts("oom-kill").len(), &1)?;
     expect_eq("victim", &kill["victim"]["pid"], &json!(app.pid()))?;
     expect_eq("trigger", &kill["trigger"]["pid"], &json!(app.pid()))?;
+    death.expect_verdict("oom-own-limit", 95..=99, &["signal 9", "oom-kill"])?;
+    death.expect_told("32 MiB")?;
     let memory = death.fact("memory")?;
     expect_eq("limit, as the cgroup says", &memory["limit"]["at"], &json!(LIMIT))?;
     expect_eq("kills, as the cgroup says", &memory["events_oom_kill"], &json!(1))
@@ -80,13 +143,12 @@ fn pod_limit() -> Outcome {
     let config = DaemonConfig::for_node()?;
     let _daemon = config.start()?;
     let folder = memory_folder(&pod.cgroup_path())?;
+    // runc hands the controller on to the cgroup of a container that has a limit.
+    let mut app = mortal(&pod, &["eat"]).memory_bytes(4 * LIMIT).start()?;
     let file = ["memory.limit_in_bytes", "memory.max"].map(|name| folder.join(name));
-    let Some(file) = file.iter().find(|file| file.exists()) else {
-        // A hierarchy whose upper cgroups do not hand the controller on.
-        return Ok(());
-    };
+    let file = file.iter().find(|file| file.exists());
+    let file = file.ok_or_else(|| Failed::from("the pod's cgroup has no memory limit"))?;
     fs::write(file, LIMIT.to_string())?;
-    let mut app = mortal(&pod, &["eat"]).start()?;
     app.hear("ready 1")?;
     app.tell("go")?;
     expect_eq("what the runtime was told", &app.wait()?.code(), &Some(128 + 9))?;
@@ -97,34 +159,134 @@ fn pod_limit() -> Outcome {
     let kill = death.fact("oom-kill")?;
     expect_eq("scope", &kill["scope"], &json!("ancestor"))?;
     expect_eq("limit", &kill["limit_bytes"], &json!(LIMIT))?;
-    expect_eq("cgroup", &kill["cgroup_path"], &json!(pod.cgroup_path()))
+    expect_eq("cgroup", &kill["cgroup_path"], &json!(pod.cgroup_path()))?;
+    death.expect_verdict("oom-ancestor-limit", 95..=99, &["signal 9", "oom-kill"])?;
+    death.expect_told(&pod.cgroup_path())
 }
 
 fn bystander() -> Outcome {
-    let pod = Pod::new("deaths")?;
-    let config = DaemonConfig::for_node()?;
-    let _daemon = config.start()?;
-    let mut app = mortal(&pod, &["starve", "8"]).memory_bytes(LIMIT).start()?;
-    let victim = hear_numbers(&app, "victim")?[0];
-    app.tell("go")?;
-    app.hear("survived 1")?;
-    let death = process_death(&config, &app, victim)?;
-    death.expect_sound()?;
-    death.expect_killed(9)?;
-    death.expect_decided("oom", "kernel", None)?;
-    let kill = death.fact("oom-kill")?;
-    expect_eq("is_self", &kill["is_self"], &json!(true))?;
-    expect_eq("victim", &kill["victim"]["comm"], &json!("victim"))?;
-    expect_eq("trigger", &kill["trigger"]["pid"], &json!(app.pid()))?;
-    // The first process lived on; its own record has the child that was taken from it.
-    app.tell("go")?;
-    expect_eq("what the runtime was told", &app.wait()?.code(), &Some(0))?;
-    let death = container_death(&config, app.id())?;
-    death.expect_exited(0)?;
-    let child = death.fact("child-exited")?;
-    expect_eq("child", &child["child"]["comm"], &json!("victim"))?;
-    expect_eq("oom_killed", &child["oom_killed"], &json!(true))?;
-    expect_eq("is_self", &death.fact("oom-kill")?["is_self"], &json!(false))
+    // A first process that succeeds all the same, and one that fails because of it.
+    for (code, verdict, sure) in
+        [(0, "oom-child-survived", 90..=97), (3, "oom-child-followed", 80..=90)]
+    {
+        let how = ["starve", "8", &code.to_string()];
+        play(
+            |pod| mortal(pod, &how).memory_bytes(LIMIT),
+            |config, _, app| {
+                let victim = hear_numbers(app, "victim")?[0];
+                app.tell("go")?;
+                app.hear("survived 1")?;
+                let death = process_death(config, app, victim)?;
+                death.expect_sound()?;
+                death.expect_killed(9)?;
+                death.expect_decided("oom", "kernel", None)?;
+                let kill = death.fact("oom-kill")?;
+                expect_eq("is_self", &kill["is_self"], &json!(true))?;
+                expect_eq("victim", &kill["victim"]["comm"], &json!("victim"))?;
+                expect_eq("trigger", &kill["trigger"]["pid"], &json!(app.pid()))?;
+                death.expect_verdict("oom-own-limit", 95..=99, &["signal 9", "oom-kill"])?;
+                death.expect_told(&format!("mortal (pid {})", app.pid()))?;
+                // The first process lived on; its own record has the child that was taken from it.
+                app.tell("go")?;
+                let death = end(config, app, code)?;
+                death.expect_exited(code as u8)?;
+                let child = death.fact("child-exited")?;
+                expect_eq("child", &child["child"]["comm"], &json!("victim"))?;
+                expect_eq("oom_killed", &child["oom_killed"], &json!(true))?;
+                expect_eq("is_self", &death.fact("oom-kill")?["is_self"], &json!(false))?;
+                death.expect_verdict(verdict, sure.clone(), &["child-exited"])
+            },
+        )?;
+    }
+    Ok(())
+}
+
+fn passed_on() -> Outcome {
+    let shell = |pod: &Pod| mortal(pod, &[]).shell("/mortal eat; exit $?").memory_bytes(LIMIT);
+    play(shell, |config, _, app| {
+        let victim = hear_numbers(app, "ready")?[0];
+        app.tell("go")?;
+        let death = end(config, app, 128 + 9)?;
+        let folder = memory_folder(&app.cgroup_path())?;
+        expect_eq("kills, as the kernel counts", &kills(&folder)?, &1)?;
+        death.expect_exited(128 + 9)?;
+        death.expect_verdict("oom-child-followed", 90..=97, &["child-exited"])?;
+        let child = process_death(config, app, victim)?;
+        child.expect_killed(9)?;
+        child.expect_verdict("oom-own-limit", 95..=99, &["signal 9", "oom-kill"])
+    })
+}
+
+fn group() -> Outcome {
+    play(
+        |pod| mortal(pod, &["starve", "8", "0"]).memory_bytes(LIMIT),
+        |config, _, app| {
+            fs::write(app.cgroup_folder().join("memory.oom.group"), "1")?;
+            let victim = hear_numbers(app, "victim")?[0];
+            app.tell("go")?;
+            let death = end(config, app, 128 + 9)?;
+            let folder = memory_folder(&app.cgroup_path())?;
+            expect_eq("kills, as the kernel counts", &kills(&folder)?, &2)?;
+            let chosen = process_death(config, app, victim)?;
+            for death in [&death, &chosen] {
+                death.expect_killed(9)?;
+                expect_eq("sender", &death.deciding()?["sender"]["kind"], &json!("kernel"))?;
+                let kill = death.fact("oom-kill")?;
+                expect_eq("group_kill", &kill["group_kill"], &json!(true))?;
+                expect_eq("scope", &kill["scope"], &json!("own"))?;
+                death.expect_verdict("oom-own-limit", 90..=99, &["signal 9", "oom-kill"])?;
+            }
+            Ok(())
+        },
+    )
+}
+
+fn lowered() -> Outcome {
+    play(
+        |pod| mortal(pod, &["starve", "20", "0"]).memory_bytes(2 * LIMIT),
+        |config, _, app| {
+            let victim = hear_numbers(app, "victim")?[0];
+            fs::write(app.cgroup_folder().join("memory.max"), (LIMIT / 4).to_string())?;
+            let death = process_death(config, app, victim)?;
+            death.expect_killed(9)?;
+            death.expect_decided("oom", "kernel", None)?;
+            // In the allocation of nobody: it was this trial that wrote the limit.
+            let trigger = &death.fact("oom-kill")?["trigger"];
+            expect_eq("trigger", &trigger["pid"], &json!(std::process::id()))?;
+            death.expect_verdict("oom-limit-unknown", 70..=80, &["signal 9", "oom-kill"])
+        },
+    )
+}
+
+/// A cgroup of the memory controller alone, where nobody looks for the container's memory.
+struct Elsewhere(PathBuf);
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        // Whoever lived in it is on its way out: the kernel keeps the folder until then.
+        wait_until(PATIENCE, || fs::remove_dir(&self.0).is_ok());
+    }
+}
+
+fn elsewhere() -> Outcome {
+    let root = legacy_root().ok_or_else(|| Failed::from("there was a hierarchy a moment ago"))?;
+    let folder = Elsewhere(root.join(format!("whodunit-elsewhere-{}", std::process::id())));
+    fs::create_dir(&folder.0)?;
+    play(
+        |pod| mortal(pod, &["eat"]),
+        |config, _, app| {
+            app.hear("ready 1")?;
+            fs::write(folder.0.join("memory.limit_in_bytes"), LIMIT.to_string())?;
+            fs::write(folder.0.join("cgroup.procs"), app.pid().to_string())?;
+            app.tell("go")?;
+            let death = end(config, app, 128 + 9)?;
+            expect_eq("kills, as the kernel counts", &kills(&folder.0)?, &1)?;
+            death.expect_killed(9)?;
+            death.expect_decided("oom", "kernel", None)?;
+            expect_eq("scope", &death.fact("oom-kill")?["scope"], &json!("unknown"))?;
+            death.expect_verdict("oom-limit-unknown", 70..=80, &["signal 9", "oom-kill"])
+        },
+    )
 }
 
 fn two_at_once() -> Outcome {
@@ -145,7 +307,7 @@ fn two_at_once() -> Outcome {
     let mut times = Vec::new();
     for app in &apps {
         expect_own(&config, app)?;
-        times.extend(container_death(&config, app.id())?.0["time_ns"].as_u64());
+        times.extend(container_death(&config, app.id())?["time_ns"].as_u64());
     }
     let apart = times[0].abs_diff(times[1]);
     expect(format!("both in one second, not {apart} ns apart"), apart < 1_000_000_000)

@@ -1,6 +1,6 @@
 //! Rules about signals that the kernel makes, each for a reason of its own.
 
-use whodunit_sdk::death::{Actor, Fact, Origin, Relation, Signal, Way};
+use whodunit_sdk::death::{Actor, Disposition, Fact, Origin, Relation, Signal, Way};
 
 use crate::case::{self, Case, SIGKILL, Seen};
 use crate::finding::{Finding, SIGNAL};
@@ -9,6 +9,7 @@ use crate::words;
 const SIGHUP: u8 = 1;
 const SIGINT: u8 = 2;
 const SIGQUIT: u8 = 3;
+const SIGABRT: u8 = 6;
 const SIGPIPE: u8 = 13;
 const SIGALRM: u8 = 14;
 const SIGXCPU: u8 = 24;
@@ -26,11 +27,17 @@ const FAULTS: [(u8, &str); 5] = [
     (11, "crashed-segv"),
 ];
 
+/// From a SIGABRT that came to nothing to the instruction behind it, on a machine under load.
+const ABORT_NS: u64 = 1_000_000_000;
 /// A fault so close to address 0 is a null pointer, with a member or an index added to it.
 const NULL_PAGE: u64 = 0x1_0000;
 /// `SEGV_MAPERR` and `SEGV_ACCERR`: nothing is there, and it is there and may not be used so.
 const SEGV_MAPERR: i32 = 1;
 const SEGV_ACCERR: i32 = 2;
+/// `SI_TIMER`: a timer of `timer_create`, with whichever signal it was made.
+const SI_TIMER: i32 = -2;
+/// `SI_KERNEL`: the processor told the kernel no address.
+const SI_KERNEL: i32 = 128;
 /// `BUS_MCEERR_AR`: the memory itself is damaged.
 const BUS_MCEERR_AR: i32 = 4;
 
@@ -79,6 +86,34 @@ pub(crate) fn seccomp(case: &Case<'_>) -> Option<Finding> {
     })
 }
 
+/// The first process of a pid namespace gave up by itself. It gets no SIGABRT from inside, so its C library goes on to an
+/// instruction that the processor refuses: the status says SIGSEGV or the like, and no memory was touched.
+pub(crate) fn init_aborted(case: &Case<'_>) -> Option<Finding> {
+    let number = case.killed_by()?;
+    let decided_by = made_by_kernel(case)?;
+    let abort = case.signals.iter().rev().find(|seen| {
+        let signal = &seen.what;
+        let is_soon = seen.before.saturating_sub(decided_by.before) <= ABORT_NS;
+        let came_to_nothing = signal.disposition == Disposition::UnkillableInit;
+        let is_own = signal.relation == Relation::Oneself;
+        signal.number == SIGABRT && is_own && came_to_nothing && is_soon
+    })?;
+    FAULTS.iter().find(|(signal, _)| *signal == number)?;
+    let finding = Finding::new("aborted", 95)
+        .rests_on(abort.index)
+        .rests_on(decided_by.index)
+        .matters(&["signals-lost"])
+        .also(format!(
+            "The first process of a container gets no SIGABRT of its own, so the C library ended it with an instruction that the processor refuses: that is why its status says {}.",
+            words::signal(number)
+        ));
+    let fault = case.last(|fact| matches!(fact, Fact::Fault { .. }).then_some(()));
+    Some(match fault {
+        Some(fault) => finding.rests_on(fault.index),
+        None => finding,
+    })
+}
+
 /// The processor refused what the program did.
 pub(crate) fn fault(case: &Case<'_>) -> Option<Finding> {
     let number = case.killed_by()?;
@@ -92,7 +127,8 @@ pub(crate) fn fault(case: &Case<'_>) -> Option<Finding> {
     if decided_by.is_none() && (case.decided_by.is_some() || fault.is_none()) {
         return None;
     }
-    let at = fault.as_ref().map(|fault| format!(" at address {:#x}", fault.what.1));
+    let told = fault.as_ref().filter(|fault| fault.what.0 != SI_KERNEL);
+    let at = told.map(|fault| format!(" at address {:#x}", fault.what.1));
     let confidence = if decided_by.is_some() { 98 } else { 90 };
     let mut finding = Finding::new(id, confidence)
         .word("at", at.unwrap_or_default())
@@ -159,7 +195,9 @@ pub(crate) fn broken_pipe(case: &Case<'_>) -> Option<Finding> {
 /// A timer of its own ended it.
 pub(crate) fn timer(case: &Case<'_>) -> Option<Finding> {
     let decided_by = made_by_kernel(case)?;
-    matches!(decided_by.what.number, SIGALRM | SIGVTALRM | SIGPROF).then(|| {
+    let is_timers = decided_by.what.si_code == SI_TIMER
+        || matches!(decided_by.what.number, SIGALRM | SIGVTALRM | SIGPROF);
+    is_timers.then(|| {
         Finding::new("timer-expired", 95)
             .word("signal", words::signal(decided_by.what.number))
             .rests_on(decided_by.index)

@@ -17,6 +17,7 @@ type Rule = fn(&Case<'_>) -> Option<Finding>;
 const KILLED: &[Rule] = &[
     memory::oom_kill,
     kernel::seccomp,
+    kernel::init_aborted,
     kernel::fault,
     kernel::own_limit,
     kernel::broken_pipe,

@@ -269,6 +269,19 @@ fn crashes() {
     check(crashed(4, 2, 0x40_1000), "crashed-ill", &[0, 1]);
     check(crashed(8, 1, 0x40_1000), "crashed-fpe", &[0, 1]);
     check(crashed(5, 128, 0), "crashed-trap", &[0, 1]);
+    let trap = check(crashed(5, 128, 0), "crashed-trap", &[0, 1]);
+    assert!(!trap.headline.contains("address"), "{}", trap.headline);
+    // The first process of a container aborts, which nobody tells it: the C library's next instruction ends it.
+    let aborts = |disposition, gap| {
+        DeathBuilder::killed(11)
+            .container_init()
+            .signal(gap, 6, disposition, R::Oneself)
+            .kernel_signal(0, 11, 128, Way::Exception)
+            .decides()
+    };
+    check(aborts(D::UnkillableInit, MS), "aborted", &[0, 1]);
+    check(aborts(D::UnkillableInit, 60 * S), "crashed-segv", &[1]);
+    check(aborts(D::Default, MS), "crashed-segv", &[1]);
     // Sent, and no crash.
     check(killed(11, R::SameContainer), "killed-by-same-container", &[0]);
     check(killed(6, R::Oneself), "aborted", &[0]);
@@ -301,6 +314,9 @@ fn what_the_kernel_does_for_reasons_of_its_own() {
         |signal, way| DeathBuilder::killed(signal).kernel_signal(0, signal, 128, way).decides();
     check(kernel(14, Way::Kernel), "timer-expired", &[0]);
     check(killed(14, R::Parent), "killed-by-parent", &[0]);
+    // `timer_create` with another signal: `SI_TIMER` says so.
+    let timer = DeathBuilder::killed(15).kernel_signal(0, 15, -2, Way::Kernel).decides();
+    check(timer, "timer-expired", &[0]);
     check(kernel(2, Way::Kernel), "terminal-signal", &[0]);
     check(kernel(15, Way::ParentDeath), "parent-death-signal", &[0]);
     let write = kernel(9, Way::CgroupKill)

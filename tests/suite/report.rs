@@ -205,6 +205,18 @@ impl Entry<'_> {
         expect_eq("truncated", &self.number("truncated"), &0)
     }
 
+    /// Expects so much to have been lost, by reason, and nothing else.
+    pub(crate) fn expect_lost(&self, expected: &[(&str, u64)]) -> Outcome {
+        let expected: Value =
+            expected.iter().map(|(reason, count)| (*reason, Value::from(*count))).collect();
+        expect_eq(&format!("lost of {:#}", self.0["counters"]), &self.0["lost"], &expected)
+    }
+
+    /// How many texts of a list begin so.
+    pub(crate) fn count_below(&self, key: &str, beginning: &str) -> u64 {
+        strings(&self.0[key]).iter().filter(|text| text.starts_with(beginning)).count() as u64
+    }
+
     /// A number of the entry.
     pub(crate) fn number(&self, key: &str) -> u64 {
         number(&self.0[key])

@@ -8,8 +8,10 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use libtest_mimic::{Completion, Failed, Trial};
+use rustix::process::Signal;
 use serde_json::Value;
 use whodunit_containers::condition::slowness;
+use whodunit_containers::daemon::call_limit;
 use whodunit_containers::{ContainerBuilder, DaemonConfig, Pod, program};
 
 use crate::discovery::{let_work, worker};
@@ -30,6 +32,12 @@ pub(crate) fn trials() -> Vec<Trial> {
         })
         .collect();
     trials.push(about_capture("roads::a_script_is_seen_with_its_interpreter", script));
+    trials.push(about_capture(
+        "roads::a_script_of_a_script_is_seen_with_everything_in_between",
+        script_of_a_script,
+    ));
+    trials.push(about_capture("roads::a_flood_is_throttled_and_its_loss_is_exact", throttled));
+    trials.push(about_capture("roads::what_many_do_at_once_is_seen_or_counted", crowd));
     trials.push(about_capture("roads::a_flood_takes_nothing_from_its_neighbour", flood));
     trials
 }
@@ -124,7 +132,9 @@ impl LoggedDaemon {
         let log = config.folder().join("events.jsonl");
         let config = config.more_toml(&format!(
             "[[plugin]]\nname = \"events\"\nsource = \"builtin:event-log\"\n\
+             limits = {{ call = {:?} }}\n\
              [plugin.outputs]\nlog = {{ file = {:?} }}",
+            call_limit(),
             log.display().to_string()
         ));
         Ok(LoggedDaemon { config, log })
@@ -236,12 +246,40 @@ fn plain(escaped: &str) -> String {
 
 fn script() -> Outcome {
     let pod = Pod::new("script")?;
+    let container = pod.container("app").file("/srv/job", "#!/bin/sh\ntrue\n", 0o755);
+    expect_executed(
+        &pod,
+        container,
+        &[("exec", "/srv/job"), ("load", "/bin/busybox"), ("open", "/srv/job")],
+    )
+}
+
+/// The kernel opens the scripts between the first and the last interpreter without a call of anybody, so
+/// the daemon looks for them in the container's files.
+fn script_of_a_script() -> Outcome {
+    let pod = Pod::new("scripts")?;
     let container = pod
         .container("app")
-        .file("/srv/job", "#!/bin/sh\ntrue\n", 0o755)
-        .shell("read stay")
-        .start()?;
-    let logged = LoggedDaemon::for_pod(&pod)?;
+        .file("/srv/job", "#!/srv/between\n", 0o755)
+        .file("/srv/between", "#!/srv/last -e\n", 0o755)
+        .file("/srv/last", "#!/bin/sh\ntrue\n", 0o755);
+    expect_executed(
+        &pod,
+        container,
+        &[
+            ("exec", "/srv/job"),
+            ("load", "/srv/between"),
+            ("load", "/srv/last"),
+            ("load", "/bin/busybox"),
+            ("open", "/srv/last"),
+        ],
+    )
+}
+
+/// Executes `/srv/job`, and expects exactly these kinds and paths among what is executed, loaded and opened.
+fn expect_executed(pod: &Pod, container: ContainerBuilder, expected: &[(&str, &str)]) -> Outcome {
+    let container = container.shell("read stay").start()?;
+    let logged = LoggedDaemon::for_pod(pod)?;
     let daemon = logged.config.start()?;
     let output = container.exec(&["/srv/job"])?;
     expect_eq("status", &output.status.code(), &Some(0))?;
@@ -254,10 +292,78 @@ fn script() -> Outcome {
         .filter(|event| ["exec", "load", "open"].map(Value::from).contains(&event["kind"]))
         .filter_map(|event| Some((event["kind"].as_str()?, event["path"].as_str()?)))
         .collect();
-    let expected = [("exec", "/srv/job"), ("load", "/bin/busybox"), ("open", "/srv/job")]
-        .into_iter()
-        .collect();
-    expect_eq("what was executed, loaded and opened", &seen, &expected)
+    expect_eq("what was executed, loaded and opened", &seen, &expected.iter().copied().collect())
+}
+
+/// While nobody empties the ring, a flood fills half of it, and a neighbour has the other half.
+fn throttled() -> Outcome {
+    let size = 4_000 / slowness() as usize;
+    let pod = Pod::new("throttled")?;
+    let flood = pod.container("flood").folder("/flood");
+    let work = format!("i=0; while [ $i -lt {size} ]; do : > /flood/$i; i=$((i+1)); done");
+    let mut flood = worker(flood, &work).start()?;
+    let files: Vec<String> = (0..12).map(|number| format!("/srv/{number:02}")).collect();
+    let mut neighbour = reader(&pod, &files).start()?;
+
+    let config = DaemonConfig::for_pod(&pod)?.more_toml("[capture]\nring = \"256KiB\"");
+    let mut daemon = config.start()?;
+    daemon.signal(Signal::STOP)?;
+    let_work(&mut flood)?;
+    let_work(&mut neighbour)?;
+    daemon.signal(Signal::CONT)?;
+    let id = flood.id().to_owned();
+    let report =
+        daemon.wait_report("the whole flood", |report| received(report, &id) == size as u64)?;
+    let report = Report::check_last(report)?;
+
+    let neighbour = report.container(&neighbour)?;
+    neighbour.expect_nothing_lost()?;
+    neighbour.expect_files(&files.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let flood = report.container(&flood)?;
+    let lost = flood.number("lost_total");
+    expect("the flood was throttled", lost > 0)?;
+    flood.expect_lost(&[("throttled", lost)])?;
+    expect_eq("files, and the loss", &(flood.number("unique_files") + lost), &(size as u64))
+}
+
+/// From Linux 6.19 on, a program may be interrupted by another one of its own kind, which then has no room:
+/// counted, and no more than that.
+fn crowd() -> Outcome {
+    let each = 500 / slowness() as usize;
+    let pod = Pod::new("crowd")?;
+    let crowd = pod.container("crowd").folder("/crowd");
+    let one = format!("i=0; while [ $i -lt {each} ]; do : > /crowd/$n.$i; i=$((i+1)); done");
+    // No program but the shell, which opens nothing itself.
+    let work = format!("for n in 1 2 3 4 5 6 7 8; do ( {one} ) & done; wait");
+    let mut crowd = worker(crowd, &work).start()?;
+    let config = DaemonConfig::for_pod(&pod)?;
+    let mut daemon = config.start()?;
+    let_work(&mut crowd)?;
+    let id = crowd.id().to_owned();
+    let all = (8 * each) as u64;
+    let report = daemon.wait_report("the whole crowd", |report| received(report, &id) >= all)?;
+    let report = Report::check_last(report)?;
+    let crowd = report.container(&crowd)?;
+    let made = crowd.count_below("files", "/crowd/");
+    let lost = crowd.number("lost_total");
+    let interrupted: &[_] = if lost > 0 { &[("interrupted", lost)] } else { &[] };
+    crowd.expect_lost(interrupted)?;
+    expect_eq("files, and the loss", &(made + lost), &all)
+}
+
+/// What a report says of the accesses of a container.
+fn received(report: &Value, id: &str) -> u64 {
+    let mut containers = report["containers"].as_array().into_iter().flatten();
+    let container = containers.find(|container| container["name"] == id);
+    container.and_then(|it| it["counters"]["received"].as_u64()).unwrap_or(0)
+}
+
+/// A container that reads these files when it is told to.
+fn reader(pod: &Pod, files: &[String]) -> ContainerBuilder {
+    let container = pod.container("neighbour");
+    let container = files.iter().fold(container, |container, file| container.file(file, "", 0o644));
+    let reads: String = files.iter().map(|file| format!("read x < {file}\n")).collect();
+    worker(container, &reads)
 }
 
 /// More than any ring holds. A slow machine has less time for each.
@@ -275,11 +381,7 @@ fn flood() -> Outcome {
     );
     let mut flood = worker(flood, &work).start()?;
     let files: Vec<String> = (0..100).map(|number| format!("/srv/{number:02}")).collect();
-    let neighbour = files
-        .iter()
-        .fold(pod.container("neighbour"), |container, file| container.file(file, "", 0o644));
-    let reads: String = files.iter().map(|file| format!("read x < {file}\n")).collect();
-    let mut neighbour = worker(neighbour, &reads).start()?;
+    let mut neighbour = reader(&pod, &files).start()?;
 
     let config = DaemonConfig::for_pod(&pod)?.interval(Duration::from_secs(2)).report_limits(
         "call = \"30s\"\nqueue = 400000\nmemory = \"512MiB\"\noutput = \"64MiB\"\n\
@@ -292,11 +394,8 @@ fn flood() -> Outcome {
     flood.hear("done")?;
     // A report at rest: the last one of all has too little time for so many files.
     let id = flood.id().to_owned();
-    let report = daemon.wait_report("the whole flood", |report| {
-        let mut containers = report["containers"].as_array().into_iter().flatten();
-        let flood = containers.find(|container| container["name"] == id.as_str());
-        flood.is_some_and(|flood| flood["counters"]["received"].as_u64() == Some(size as u64))
-    })?;
+    let report =
+        daemon.wait_report("the whole flood", |report| received(report, &id) == size as u64)?;
     let report = Report::check_last(report)?;
     expect_eq("events that plugins lost", &report.number("dropped_events"), &0)?;
 

@@ -18,7 +18,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::cgroup::{Cgroup, CgroupError, Hierarchies, remove_tree};
-use crate::condition::{PATIENCE, wait_for};
+use crate::condition::{PATIENCE, slowness, wait_for};
 use crate::container::{Container, ContainerError};
 use crate::pod::Pod;
 use crate::unique_suffix;
@@ -143,6 +143,13 @@ pub struct DaemonConfig {
     wrapper: Vec<OsString>,
     binary: Option<PathBuf>,
     runs: AtomicU32,
+}
+
+/// How long a plugin's call may take, as the daemon reads it: its default, or longer on a machine that is
+/// said to be slow.
+pub fn call_limit() -> String {
+    let seconds = if slowness() > 1 { 5 * slowness() } else { 1 };
+    format!("{seconds}s")
 }
 
 impl DaemonConfig {
@@ -359,12 +366,15 @@ impl DaemonConfig {
         line("source = \"builtin:report-json\"".into());
         line("[plugin.outputs]".into());
         line(format!("report = {{ file = {} }}", quoted_path(&self.report)));
-        if !self.report_limits.is_empty() {
-            line(format!("[plugin.limits]\n{}", self.report_limits));
+        line("[plugin.limits]".into());
+        if !self.report_limits.contains("call = ") {
+            line(format!("call = {}", quoted(&call_limit())));
         }
+        line(self.report_limits.clone());
         line("\n[[plugin]]".into());
         line("name = \"death-explainer\"".into());
         line("source = \"builtin:death-explainer\"".into());
+        line(format!("limits = {{ call = {} }}", quoted(&call_limit())));
         line(self.more_toml.clone());
         toml
     }

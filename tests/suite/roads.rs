@@ -295,9 +295,12 @@ fn expect_executed(pod: &Pod, container: ContainerBuilder, expected: &[(&str, &s
     expect_eq("what was executed, loaded and opened", &seen, &expected.iter().copied().collect())
 }
 
+/// More than half of the ring, and less than all of it.
+const HALF_A_RING: usize = 1_000;
+
 /// While nobody empties the ring, a flood fills half of it, and a neighbour has the other half.
 fn throttled() -> Outcome {
-    let size = 4_000 / slowness() as usize;
+    let size = HALF_A_RING;
     let pod = Pod::new("throttled")?;
     let flood = pod.container("flood").folder("/flood");
     let work = format!("i=0; while [ $i -lt {size} ]; do : > /flood/$i; i=$((i+1)); done");

@@ -38,7 +38,7 @@ const INIT: &str = include_str!("init.sh");
 const PROGRAMS: [&str; 3] = ["runc", "setpriv", "unshare"];
 
 /// What trials are told of a machine whose processors are emulated.
-const SLOW_MACHINE: &str = "WHODUNIT_SLOWNESS=4 WHODUNIT_SHARED_CACHE=/var/cache/whodunit";
+const SLOW_MACHINE: &str = "WHODUNIT_SLOWNESS=8 WHODUNIT_SHARED_CACHE=/var/cache/whodunit";
 
 /// Why a guest did not run its trials to the end.
 #[derive(Debug, thiserror::Error)]

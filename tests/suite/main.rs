@@ -36,7 +36,7 @@ const PARALLEL_TRIALS: usize = 2;
 fn main() -> std::process::ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(PARALLEL_TRIALS);
-    let trials = [
+    let mut trials: Vec<Trial> = [
         harness::trials(),
         discovery::trials(),
         capture::trials(),
@@ -53,8 +53,20 @@ fn main() -> std::process::ExitCode {
         status::trials(),
         http::trials(),
         names::trials(),
-    ];
-    libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    keep_wanted(&mut arguments, &mut trials);
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// Several filters in one run, with commas in between: what a machine lacks is found out once for all.
+fn keep_wanted(arguments: &mut Arguments, trials: &mut Vec<Trial>) {
+    if let Some(several) = arguments.filter.take_if(|filter| filter.contains(',')) {
+        let filters: Vec<&str> = several.split(',').collect();
+        trials.retain(|trial| filters.iter().any(|filter| trial.name().contains(filter)));
+    }
 }
 
 /// A claim about containers alone.

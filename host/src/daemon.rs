@@ -18,6 +18,7 @@ use crate::control;
 use crate::death::DeathWatch;
 use crate::death::explanation::{ExplainedDeath, Explanation};
 use crate::death::history::{History, HistoryError};
+use crate::death::lines::{Lines, LinesError};
 use crate::death::record::Subject;
 use crate::directory::Directory;
 use crate::discovery::root::{CgroupRoot, RootError};
@@ -120,6 +121,17 @@ impl Exits for HistoryError {
     }
 }
 
+impl Exits for LinesError {
+    fn exit(&self) -> Exit {
+        match self {
+            LinesError::File { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
+                Exit::Permission
+            }
+            LinesError::File { .. } | LinesError::NoThread(_) => Exit::Failure,
+        }
+    }
+}
+
 /// Something that the daemon asks of the system and does not get.
 #[derive(Debug, thiserror::Error)]
 #[error("{what} cannot be set up: {source}")]
@@ -168,7 +180,8 @@ pub fn run(config: &Config, sources: Reread) -> Result<(), Failure> {
         surroundings: Surroundings::clone(&surroundings),
         probes: kernel.probes().iter().map(Probe::from).collect(),
     };
-    let mut historian = Historian { history, synced: Instant::now() };
+    let lines = Lines::start(&config.deaths)?;
+    let mut historian = Historian { history, lines, synced: Instant::now() };
     let deliver = Box::new(move |death| historian.take(death));
     let plugins = Arc::new(PluginHost::load(
         &config.plugins,
@@ -261,9 +274,10 @@ pub fn run(config: &Config, sources: Reread) -> Result<(), Failure> {
     })
 }
 
-/// Writes explained deaths into the history, and tells the log.
+/// Writes explained deaths into the history and wherever else they go, and tells the log.
 struct Historian {
     history: History,
+    lines: Option<Lines>,
     synced: Instant,
 }
 
@@ -277,6 +291,9 @@ impl Historian {
         }
         if let Err(error) = written {
             tracing::error!(%error, "a death is not in the history");
+        }
+        if let Some(lines) = &mut self.lines {
+            lines.put(&explained);
         }
         say_death(explained);
     }

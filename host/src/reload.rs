@@ -153,12 +153,13 @@ fn settle(inbox: &Receiver<Request>) -> bool {
 
 /// The tables in which the configurations differ, the plugins left out.
 fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
-    let Config { discovery, files, capture, daemon, log, http, plugins: _ } = old;
+    let Config { discovery, files, capture, daemon, deaths, log, http, plugins: _ } = old;
     [
         ("discovery", *discovery != new.discovery),
         ("files", *files != new.files),
         ("capture", *capture != new.capture),
         ("daemon", *daemon != new.daemon),
+        ("deaths", *deaths != new.deaths),
         ("log", *log != new.log),
         ("http", *http != new.http),
     ]

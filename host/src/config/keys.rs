@@ -193,6 +193,11 @@ pub static ROOT: &[Key] = &[
     optional("capture", Shape::Table(CAPTURE), "Sizes of the kernel's maps and rings"),
     optional("daemon", Shape::Table(DAEMON), "Where the daemon keeps what is its own"),
     optional(
+        "deaths",
+        Shape::Table(DEATHS),
+        "Where deaths go, beside the history in `daemon.state_dir`: one line of JSON each, the record and its explanation",
+    ),
+    optional(
         "http",
         Shape::Table(HTTP),
         "What is told over HTTP: metrics, health, a read-only API and a page",
@@ -295,6 +300,15 @@ static DAEMON: &[Key] = &[
         Shape::Duration { least: Duration::from_millis(100), most: DAY },
         "How often plugins get exact totals, which is how often reports are written",
     ),
+];
+
+static DEATHS: &[Key] = &[
+    optional(
+        "file",
+        Shape::Path,
+        "The file that grows by them. Where it was moved away, a new one is begun",
+    ),
+    optional("stdout", Shape::True, "Standard output gets them"),
 ];
 
 static HTTP: &[Key] = &[

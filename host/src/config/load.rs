@@ -12,6 +12,7 @@ use super::diagnostic::{Invalid, Problem};
 use super::overrides::{Changes, Origin, Override, OverrideError};
 use super::read::{Draft, Places, read};
 use super::{Config, Output, Plugin, Scope};
+use crate::death::history;
 use crate::exit::{Exit, Exits};
 use crate::lock;
 
@@ -265,8 +266,22 @@ fn same_file(
     places: &Places,
 ) -> Result<Vec<Problem>, OverrideError> {
     let lock = config.daemon.state_dir.join(lock::FILE_NAME);
-    let mut writers = BTreeMap::from([(lock.as_path(), String::from("the daemon's lock"))]);
+    let history = config.daemon.state_dir.join(history::FILE);
+    let mut writers = BTreeMap::from([
+        (lock.as_path(), String::from("the daemon's lock")),
+        (history.as_path(), String::from("the history of deaths")),
+    ]);
     let mut problems = Vec::new();
+    if let Some(file) = &config.deaths.file
+        && let Some(other) = writers.insert(file, String::from("the file of deaths"))
+    {
+        problems.push(Problem {
+            span: places.deaths.clone().unwrap_or(0..0),
+            wrong: format!("{} is also {other}", file.display()),
+            expected: Some(String::from("a file of its own for deaths")),
+            advice: None,
+        });
+    }
     let redirected = |plugin: &Plugin, name: &str| {
         let origin = changes.report.as_ref().map(|(_, origin)| *origin);
         origin.filter(|_| plugin.name == REPORT && name == REPORT)

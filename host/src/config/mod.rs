@@ -34,6 +34,8 @@ pub struct Config {
     pub capture: Capture,
     /// Where the daemon keeps what is its own.
     pub daemon: Daemon,
+    /// Where deaths go, beside the history.
+    pub deaths: Deaths,
     /// What is told over HTTP.
     pub http: Http,
     /// What the daemon says about itself, and how.
@@ -50,6 +52,7 @@ impl Default for Config {
             discovery: Discovery::default(),
             files: Files::default(),
             capture: Capture::default(),
+            deaths: Deaths::default(),
             http: Http::default(),
             log: Log::default(),
             plugins: Plugin::standard(&daemon.state_dir),
@@ -173,6 +176,17 @@ impl Default for Daemon {
             interval: Duration::from_secs(30),
         }
     }
+}
+
+/// Where deaths go, beside the history in the state folder: one line of JSON each.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Deaths {
+    /// The file that grows by them. None: no file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+    /// Whether standard output gets them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stdout: bool,
 }
 
 /// What is told over HTTP: metrics, health, a read-only API and a page.

@@ -396,6 +396,16 @@ fn two_outputs_never_share_a_file() {
         &["whodunit.toml:4:18: /var/lib/whodunit/lock is also the daemon's lock, \
            expected a file of its own for each output"],
     );
+    check_plugin(
+        "outputs.report = { file = \"/x\" }\n[deaths]\nfile = \"/x\"\n",
+        &["whodunit.toml:4:18: /x is also the file of deaths, \
+           expected a file of its own for each output"],
+    );
+    check_plugin(
+        "outputs.report.stdout = true\n[deaths]\nfile = \"/var/lib/whodunit/deaths.jsonl\"\n",
+        &["whodunit.toml:6:8: /var/lib/whodunit/deaths.jsonl is also the history of deaths, \
+           expected a file of its own for deaths"],
+    );
 }
 
 #[test]
@@ -548,6 +558,9 @@ max_cgroups = 0x10
 state_dir = "state"
 cache_dir = "./a/../cache"
 interval = "1500ms"
+[deaths]
+file = "deaths.jsonl"
+stdout = true
 [http]
 listen = "9479"
 token_file = "token"
@@ -608,6 +621,7 @@ fn every_key_arrives_and_relative_paths_start_at_the_file() {
             cache_dir: folder.join("cache"),
             interval: Duration::from_millis(1_500),
         },
+        deaths: Deaths { file: Some(folder.join("deaths.jsonl")), stdout: true },
         http: Http {
             listen: Some(([127, 0, 0, 1], 9479).into()),
             token_file: Some(folder.join("token")),

@@ -14,7 +14,7 @@ use super::explanation::ExplainedDeath;
 use super::record::Subject;
 
 /// Name of the file in the state folder.
-const FILE: &str = "deaths.jsonl";
+pub const FILE: &str = "deaths.jsonl";
 
 /// How many deaths are kept.
 const DEATHS: usize = 4_096;
@@ -218,12 +218,16 @@ fn failed<'a>(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::explanation::Explanation;
     use super::super::record::{Container, DeadProcess, DeathRecord, Losses, SCHEMA, WaitStatus};
     use super::*;
 
-    fn death(container: &str, subject: Subject, time_ns: u64) -> ExplainedDeath {
+    pub(in crate::death) fn death(
+        container: &str,
+        subject: Subject,
+        time_ns: u64,
+    ) -> ExplainedDeath {
         ExplainedDeath {
             death: DeathRecord {
                 schema: SCHEMA,

@@ -2,8 +2,8 @@
 //!
 //! Owns everything about the end of processes behind the kernel's ring: what is remembered of the living (`processes`,
 //! `census`), the words of their cgroups (`words`), joining (`join`, `build`), the thread that does it (`watch`), the death
-//! record (`record`) and its flat form in the contract (`flat`), what explainers make of it (`explanation`), and its history
-//! on disk (`history`). A record is facts only: what they mean is an explainer's work.
+//! record (`record`) and its flat form in the contract (`flat`), what explainers make of it (`explanation`), its history
+//! on disk (`history`), and the lines of JSON for others (`lines`). A record is facts only: what they mean is an explainer's work.
 
 mod build;
 mod census;
@@ -12,6 +12,7 @@ pub mod explanation;
 pub mod flat;
 pub mod history;
 mod join;
+pub mod lines;
 mod memory;
 mod processes;
 pub mod record;

@@ -233,6 +233,8 @@ impl Desk {
             let reason = "it finished what waited for it".to_owned();
             explainer.board().is(PluginState::Stopped { reason });
         }
+        // Whoever takes the deaths may have something to finish, which counts as this thread's.
+        drop(self);
     }
 
     fn explain(&mut self, death: &DeathRecord) -> Explanation {

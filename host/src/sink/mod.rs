@@ -19,7 +19,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::config;
 use crate::status::Pulse;
 use file::FileSink;
-use stdout::StdoutSink;
+pub(crate) use stdout::StdoutSink;
 
 /// How long after a failure a document is tried again, unless a newer one comes before.
 const RETRY_AFTER: Duration = Duration::from_secs(5);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Standard output.
-pub(super) struct StdoutSink;
+pub(crate) struct StdoutSink;
 
 /// How long a reader may take for the next piece. A reader that stands still must not keep the
 /// documents of other outputs from being written.
@@ -17,7 +17,7 @@ const PIECE_BYTES: usize = 4096;
 
 impl StdoutSink {
     #[expect(clippy::unused_self, reason = "a sink is asked to write, whatever it is")]
-    pub(super) fn write(&self, body: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&self, body: &[u8]) -> io::Result<()> {
         let mut stdout = io::stdout().lock();
         let newline = if body.ends_with(b"\n") { &b""[..] } else { b"\n" };
         for piece in body.chunks(PIECE_BYTES).chain([newline]) {

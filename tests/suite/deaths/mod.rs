@@ -9,6 +9,7 @@ mod by_memory;
 mod by_others;
 mod claim;
 mod many;
+mod outputs;
 mod stops;
 mod verdicts;
 
@@ -34,6 +35,7 @@ pub(super) fn trials() -> Vec<Trial> {
         stops::claims(),
         by_memory::claims(),
         many::claims(),
+        outputs::claims(),
         verdicts::claims(),
     ]
     .into_iter()

@@ -19,7 +19,8 @@ use super::diagnostic::Problem;
 use super::keys;
 use super::values::{Mismatch, quoted, read_address};
 use super::{
-    Capture, Config, Daemon, Discovery, Files, Http, Log, LogFormat, LogLevel, Plugin, Scope,
+    Capture, Config, Daemon, Deaths, Discovery, Files, Http, Log, LogFormat, LogLevel, Plugin,
+    Scope,
 };
 
 /// A configuration file that was read, but not yet joined with flags and environment.
@@ -38,6 +39,7 @@ pub(in crate::config) struct Draft {
 pub(in crate::config) struct Places {
     pub(in crate::config) scope: Option<Range<usize>>,
     pub(in crate::config) cgroups: Option<Range<usize>>,
+    pub(in crate::config) deaths: Option<Range<usize>>,
     /// By the plugin's position and the output's name.
     pub(in crate::config) outputs: BTreeMap<(usize, String), Range<usize>>,
 }
@@ -74,9 +76,11 @@ impl Reader<'_> {
     fn draft(&mut self, table: &DeTable<'_>) -> Draft {
         let root = self.open(String::new(), keys::ROOT, Some(table), 0..0);
         let discovery = self.table(&root, "discovery");
+        let deaths = self.table(&root, "deaths");
         let mut places = Places {
             scope: discovery.span_of("scope"),
             cgroups: discovery.span_of("cgroups"),
+            deaths: deaths.span_of("file"),
             outputs: BTreeMap::new(),
         };
         let files = self.table(&root, "files");
@@ -89,6 +93,7 @@ impl Reader<'_> {
             files: self.files(&files),
             capture: self.capture(&capture),
             daemon: self.daemon(&daemon),
+            deaths: self.deaths(&deaths),
             http: self.http(&http),
             log: self.log(&log),
             plugins: Vec::new(),
@@ -133,6 +138,13 @@ impl Reader<'_> {
             state_dir: self.path(section, "state_dir").unwrap_or(default.state_dir),
             cache_dir: self.path(section, "cache_dir").unwrap_or(default.cache_dir),
             interval: self.duration(section, "interval").unwrap_or(default.interval),
+        }
+    }
+
+    fn deaths(&mut self, section: &Section<'_>) -> Deaths {
+        Deaths {
+            file: self.path(section, "file"),
+            stdout: self.boolean_true(section, "stdout").is_some(),
         }
     }
 

@@ -3,12 +3,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::{env, fmt};
+use std::{env, fmt, fs};
 
-use whodunit_artifacts::{ARTIFACTS_DIR_VARIABLE, BuildError, Workshop, copy};
+use whodunit_artifacts::{ARTIFACTS_DIR_VARIABLE, BuildError, Workshop, c_bindings, copy};
 
 /// The plugins that are shipped inside the binary, by package.
-const BUILTIN_PLUGINS: [&str; 3] = ["report-json", "death-explainer", "event-log"];
+const BUILTIN_PLUGINS: [&str; 4] =
+    ["report-json", "death-explainer", "event-log", "apparmor-profile"];
 
 fn main() -> ExitCode {
     match embed() {
@@ -36,7 +37,52 @@ fn embed() -> Result<(), BuildError> {
         rerun_if_changed(&workshop.plugin_sources(plugin));
         copy(&workshop.plugin_component(plugin)?, &out_dir.join(format!("{plugin}.wasm")))?;
     }
-    Ok(())
+    embed_for_projects(&workshop, &out_dir)
+}
+
+/// Writes `embedded.rs`: what `whodunit plugin new` puts into a project.
+fn embed_for_projects(workshop: &Workshop, out_dir: &Path) -> Result<(), BuildError> {
+    let folders = [workshop.contract(), workshop.sdk()];
+    rerun_if_changed(&folders);
+    let [wit, sdk] = folders.map(|folder| included(&folder, &listed(&folder), "include_str!"));
+    let bindings = out_dir.join("c");
+    fs::create_dir_all(&bindings).map_err(BuildError::writing(&bindings))?;
+    let mut text = format!(
+        "pub(super) const WIT: &[(&str, &str)] = &[{wit}];\n\
+         pub(super) const SDK: &[(&str, &str)] = &[{sdk}];\n\
+         pub(super) const C_BINDINGS: &[(&str, &[u8])] = &["
+    );
+    let mut files = Vec::new();
+    for (name, bytes) in c_bindings(&workshop.contract(), "reporter-plugin")? {
+        let path = bindings.join(name);
+        fs::write(&path, bytes).map_err(BuildError::writing(&path))?;
+        files.push(path);
+    }
+    text.push_str(&included(&bindings, &files, "include_bytes!"));
+    text.push_str("];\n");
+    let path = out_dir.join("embedded.rs");
+    fs::write(&path, text).map_err(BuildError::writing(&path))
+}
+
+/// The files in a folder and in the folders inside it, in the order of their paths.
+fn listed(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut files = Vec::new();
+    for path in entries.map(|entry| entry.path()) {
+        if path.is_dir() {
+            files.extend(listed(&path));
+        } else {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
+
+/// Files by their paths in `folder`, as items of an array of Rust.
+fn included(folder: &Path, files: &[PathBuf], by: &str) -> String {
+    let name = |path: &Path| path.strip_prefix(folder).unwrap_or(path).display().to_string();
+    files.iter().map(|path| format!("({:?}, {by}({path:?})), ", name(path))).collect()
 }
 
 fn rerun_if_changed(sources: &[PathBuf]) {

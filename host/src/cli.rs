@@ -4,6 +4,9 @@
 //! into one sentence and an exit code. The commands that need a kernel are given by `main`. Reads
 //! neither arguments nor environment of the process by itself, so that tests can give their own.
 
+mod plugin;
+mod plugin_project;
+mod recordings;
 mod reports;
 
 use std::ffi::{OsStr, OsString};
@@ -16,7 +19,10 @@ use crate::config::{Config, LoadError, Loaded, Override, Reread, Setting};
 use crate::exit::{Exit, Exits, Failure};
 use crate::logging;
 use crate::plugin::CONTRACT;
+use crate::recording::Summary;
 use crate::why::{Question, StoryFormat};
+
+pub use recordings::RecordRequest;
 
 /// The environment variable that names the configuration file.
 pub const FILE_VARIABLE: &str = "WHODUNIT_CONFIG";
@@ -26,6 +32,8 @@ pub const FILE_VARIABLE: &str = "WHODUNIT_CONFIG";
 pub struct Commands {
     /// Watches containers until it is told to stop.
     pub run: fn(&Config, Reread) -> Result<(), Failure>,
+    /// Watches containers and writes a recording, until it is told to stop or its time is over.
+    pub record: fn(&Config, Reread, &RecordRequest) -> Result<Summary, Failure>,
     /// Writes what this machine can do, and says how the process ends.
     pub doctor: fn(&Config, FindingsFormat, &mut dyn Write) -> Result<Exit, Failure>,
     /// Tells the last deaths, and says how the process ends.
@@ -142,6 +150,13 @@ enum Command {
         #[arg(long, value_enum, default_value = "table", value_name = "FORMAT")]
         output: FindingsFormat,
     },
+    /// Write what happens to a file, for plugins to be tried on later
+    Record(recordings::RecordFlags),
+    /// Hand a recording to the plugins of the configuration
+    Replay(recordings::ReplayFlags),
+    /// Look at, try and make plugins
+    #[command(subcommand)]
+    Plugin(plugin::PluginCommand),
     /// Print the version of the daemon and of its plugin contract
     Version,
 }
@@ -251,6 +266,9 @@ impl Command {
                 let loaded = flags.load(console)?;
                 return (commands.status)(&loaded.config, output, console.out);
             }
+            Command::Record(flags) => return flags.execute(commands, console),
+            Command::Replay(flags) => return flags.execute(console),
+            Command::Plugin(command) => return command.execute(console),
             Command::Version => written(console.out.write_all(version().as_bytes()))?,
         }
         Ok(Exit::Success)
@@ -263,6 +281,17 @@ impl Console<'_> {
         let set = |name| (self.variable)(name).filter(|value| !value.is_empty());
         let dumb = set("TERM").is_some_and(|term| term == OsStr::new("dumb"));
         self.err_is_terminal && set("NO_COLOR").is_none() && !dumb
+    }
+}
+
+/// An argument that cannot be what was meant.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct UsageError(String);
+
+impl Exits for UsageError {
+    fn exit(&self) -> Exit {
+        Exit::Usage
     }
 }
 
@@ -360,6 +389,15 @@ mod tests {
         Ok(Exit::Failure)
     }
 
+    fn record_that_counts(
+        _: &Config,
+        _: Reread,
+        request: &RecordRequest,
+    ) -> Result<Summary, Failure> {
+        let events = request.duration.map_or(0, |duration| duration.as_secs());
+        Ok(Summary { events, ..Summary::default() })
+    }
+
     fn why_that_repeats(
         _: &Config,
         question: &Question,
@@ -371,6 +409,7 @@ mod tests {
 
     const COMMANDS: Commands = Commands {
         run: run_that_fails,
+        record: record_that_counts,
         doctor: doctor_that_finds,
         why: why_that_repeats,
         status: doctor_that_finds,

@@ -10,10 +10,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 
 use crate::capture::{Capture, Command};
-use crate::config::{Config, Reread, Scope};
+use crate::cli::RecordRequest;
+use crate::config::{Config, Deaths, Reread, Scope};
 use crate::control;
 use crate::death::DeathWatch;
 use crate::death::explanation::{ExplainedDeath, Explanation};
@@ -27,21 +29,22 @@ use crate::event::{TickCause, UnixNanos};
 use crate::exit::{Exit, Exits, Failure};
 use crate::filter::Excluded;
 use crate::http;
-use crate::kernel::{Kernel, ProbeStatus, StartError, real_time_ns};
+use crate::kernel::{Kernel, ProbeStatus, StartError, boot_time_ns, real_time_ns};
 use crate::lock::Lock;
 use crate::names::Namer;
 use crate::pipeline::Pipeline;
-use crate::plugin::{LoadError, PluginHost, Probe, Surroundings, World};
+use crate::plugin::{Clock, LoadError, PluginHost, PluginStatus, Probe, Surroundings, World};
 use crate::privilege;
+use crate::recording::{Recorder, Start, Summary};
 use crate::reload::Reloader;
 use crate::resolve::Resolver;
 use crate::resolve::stage::Stage;
 use crate::service;
-use crate::sink::{self, SinkError, Sinks};
+use crate::sink::{self, SinkError, SinkStatus, Sinks};
 use crate::status::{Board, Observer, Pulse, Vitals};
 
 /// How many processes are remembered by name.
-const PROCESSES: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
+pub(crate) const PROCESSES: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
 /// How long plugins get, after the last tick, to hand out their last documents.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How long it may take between two beats.
@@ -153,6 +156,37 @@ impl Exits for SystemError {
 ///
 /// If it cannot start. Once it runs, nothing but a signal ends it.
 pub fn run(config: &Config, sources: Reread) -> Result<(), Failure> {
+    watch(config, sources, None).map(drop)
+}
+
+/// Runs beside any daemon, with a recorder in the place of plugins: a state folder of its own that goes
+/// away, and no network.
+///
+/// # Errors
+///
+/// If it cannot start, or if the recording cannot be written.
+pub fn record(
+    config: &Config,
+    sources: Reread,
+    request: &RecordRequest,
+) -> Result<Summary, Failure> {
+    let state = tempfile::tempdir()
+        .map_err(|source| SystemError { what: "a temporary state folder", source })?;
+    let mut config = config.clone();
+    config.daemon.state_dir = state.path().to_owned();
+    config.http.listen = None;
+    config.plugins.clear();
+    // Deaths are told by the daemon that runs beside.
+    config.deaths = Deaths::default();
+    watch(&config, sources, Some(request))
+}
+
+/// The life of the daemon. The summary is that of the recording, if one is made.
+fn watch(
+    config: &Config,
+    sources: Reread,
+    recording: Option<&RecordRequest>,
+) -> Result<Summary, Failure> {
     let started = UnixNanos(real_time_ns());
     let _lock = Lock::take(&config.daemon.state_dir)?;
     let root = CgroupRoot::open(config.discovery.cgroup_root.as_deref())?;
@@ -179,7 +213,18 @@ pub fn run(config: &Config, sources: Reread) -> Result<(), Failure> {
         directory: Arc::clone(&directory),
         surroundings: Surroundings::clone(&surroundings),
         probes: kernel.probes().iter().map(Probe::from).collect(),
+        clock: Clock::Machine,
     };
+    let start = Start {
+        time: started,
+        booted: UnixNanos(real_time_ns().saturating_sub(boot_time_ns())),
+        surroundings: Surroundings::clone(&surroundings),
+        probes: world.probes.clone(),
+    };
+    let (failed, recorder_failed) = oneshot::channel();
+    let recorder = recording
+        .map(|request| Recorder::start(&request.path, &start, Arc::clone(&directory), failed))
+        .transpose()?;
     let lines = Lines::start(&config.deaths)?;
     let mut historian = Historian { history, lines, synced: Instant::now() };
     let deliver = Box::new(move |death| historian.take(death));
@@ -188,12 +233,17 @@ pub fn run(config: &Config, sources: Reread) -> Result<(), Failure> {
         &config.files,
         &config.daemon.cache_dir,
         world,
-        &sinks,
+        sinks.outlet(),
         deliver,
     )?);
+    let mut dispatcher = plugins.dispatcher();
+    let recorder = recorder.map(|(recorder, tap)| {
+        dispatcher.record_to(tap);
+        recorder
+    });
     let resolver =
         Resolver::new(Arc::clone(&directory), Excluded::new(&config.files.exclude), cgroup_root);
-    let stage = Stage::start(resolver, plugins.dispatcher())
+    let stage = Stage::start(resolver, dispatcher)
         .map_err(|source| SystemError { what: "the resolving thread", source })?;
     let board = Arc::new(Board::default());
     let main_pulse = Arc::new(Pulse::new("main", MAIN_TURN));
@@ -247,8 +297,17 @@ pub fn run(config: &Config, sources: Reread) -> Result<(), Failure> {
         .name("capture".to_owned())
         .spawn(move || capture.run(&inbox))
         .map_err(|source| SystemError { what: "the capture thread", source })?;
-    let reloader = Reloader::start(sources, config.clone(), Arc::clone(&plugins))
-        .map_err(|source| SystemError { what: "the reload thread", source })?;
+    // A recorder runs no plugins, so it has nothing to read again.
+    let reloader = match recording {
+        Some(_) => None,
+        None => Some(Reloader::start(sources, config.clone(), Arc::clone(&plugins))),
+    };
+    let reloader =
+        reloader.transpose().map_err(|source| SystemError { what: "the reload thread", source })?;
+    let end = RecordingEnd {
+        after: recording.and_then(|request| request.duration),
+        failed: recorder.is_some().then_some(recorder_failed),
+    };
     let vitals = Arc::clone(&observer.vitals);
     let room = control::Room { observer };
     service::ready();
@@ -256,9 +315,13 @@ pub fn run(config: &Config, sources: Reread) -> Result<(), Failure> {
         tokio::select! {
             ended = control.serve(room) => ended,
             never = service::beat(&vitals, &main_pulse) => match never {},
+            why = end.wait() => {
+                tracing::info!(why, "stopping");
+                Ok(())
+            }
         }
     };
-    let served = signals.wait(config.daemon.interval, &commands, &thread, &reloader, side);
+    let served = signals.wait(config.daemon.interval, &commands, &thread, reloader.as_ref(), side);
     service::stopping();
     drop((control, http));
     // It may have ended by itself.
@@ -267,11 +330,41 @@ pub fn run(config: &Config, sources: Reread) -> Result<(), Failure> {
     // The programs are off their hooks by now: what is in the ring is all there is.
     deaths.into_iter().for_each(DeathWatch::stop);
     drop(names);
-    report_end(&plugins, sinks);
+    report_end(plugins.stop(LAST_WORDS), sinks.stop());
+    let recorded = recorder.map(Recorder::finish).transpose();
     served.map_err(|source| SystemError { what: "the control socket", source })?;
     capture_ended.map_err(|_| {
         Failure::new(Exit::Failure, "the capture thread ended early; its last message says why")
-    })
+    })?;
+    Ok(recorded?.unwrap_or_default())
+}
+
+/// What ends a recording beside a signal.
+struct RecordingEnd {
+    after: Option<Duration>,
+    /// Hears when the recorder writes no more.
+    failed: Option<oneshot::Receiver<()>>,
+}
+
+impl RecordingEnd {
+    async fn wait(self) -> &'static str {
+        let over = async {
+            match self.after {
+                Some(after) => tokio::time::sleep(after).await,
+                None => std::future::pending().await,
+            }
+        };
+        let failed = async {
+            match self.failed {
+                Some(failed) => drop(failed.await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = over => "the time of the recording is over",
+            () = failed => "the recording cannot be written",
+        }
+    }
 }
 
 /// Writes explained deaths into the history and wherever else they go, and tells the log.
@@ -325,7 +418,7 @@ impl Signals {
         interval: Duration,
         commands: &Sender<Command>,
         capture: &JoinHandle<()>,
-        reloader: &Reloader,
+        reloader: Option<&Reloader>,
         side: impl Future<Output = std::io::Result<()>>,
     ) -> std::io::Result<()> {
         let Signals { runtime, mut terminate, mut interrupt, mut hang_up } = self;
@@ -340,7 +433,7 @@ impl Signals {
                     _ = interrupt.recv() => "SIGINT",
                     _ = hang_up.recv() => {
                         tracing::info!(signal = "SIGHUP", "reloading");
-                        reloader.reload();
+                        reloader.iter().for_each(|reloader| reloader.reload());
                         continue;
                     }
                     ended = &mut side => return ended,
@@ -359,9 +452,9 @@ impl Signals {
     }
 }
 
-/// Lets plugins and sinks finish, and says what did not end well.
-fn report_end(plugins: &PluginHost, sinks: Sinks) {
-    for plugin in plugins.stop(LAST_WORDS) {
+/// Says how plugins and sinks ended.
+pub(crate) fn report_end(plugins: Vec<PluginStatus>, sinks: Vec<SinkStatus>) {
+    for plugin in plugins {
         tracing::info!(
             plugin = plugin.name,
             events = plugin.events,
@@ -371,7 +464,7 @@ fn report_end(plugins: &PluginHost, sinks: Sinks) {
             "plugin ended"
         );
     }
-    for sink in sinks.stop() {
+    for sink in sinks {
         tracing::info!(
             plugin = sink.sink.plugin(),
             output = sink.sink.output(),

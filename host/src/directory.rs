@@ -178,6 +178,11 @@ impl Directory {
         id
     }
 
+    /// Adds a process whose number was given elsewhere: in a recording.
+    pub fn put_process(&self, process: Process) {
+        self.processes.insert(process.id, process);
+    }
+
     /// A process by its number.
     pub fn process(&self, id: ProcessId) -> Option<Process> {
         self.processes.get(&id).map(|entry| entry.clone())

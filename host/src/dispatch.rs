@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use crate::event::{Batch, Tick};
 use crate::kinds::Kinds;
 use crate::plugin::{Queue, StageQueue};
+use crate::recording::Tap;
 
 /// Where batches and ticks go. Changed by the plugin host while events flow.
 #[derive(Default)]
@@ -50,11 +51,17 @@ impl Routes {
 /// A hand that gives batches and ticks to every plugin.
 pub struct Dispatcher {
     routes: Arc<Routes>,
+    recorder: Option<Tap>,
 }
 
 impl Dispatcher {
     pub(crate) fn new(routes: Arc<Routes>) -> Dispatcher {
-        Dispatcher { routes }
+        Dispatcher { routes, recorder: None }
+    }
+
+    /// Gives everything to a recorder too, before any filter.
+    pub fn record_to(&mut self, recorder: Tap) {
+        self.recorder = Some(recorder);
     }
 
     /// Whether batches go by way of filters. Then every event has to be handed over, repeats too: what
@@ -65,6 +72,7 @@ impl Dispatcher {
 
     /// Hands over a batch. A full queue drops it and counts.
     pub fn batch(&self, batch: Arc<Batch>) {
+        self.recorder.iter().for_each(|recorder| recorder.batch(&batch));
         match self.routes.stage.get() {
             Some(stage) => stage.push_batch(&batch),
             None => self.routes.batch(&batch),
@@ -74,10 +82,18 @@ impl Dispatcher {
     /// Hands over a tick, which is never dropped. One of the interval that still waits is replaced,
     /// if no batch came after it.
     pub fn tick(&self, tick: Arc<Tick>) {
+        self.recorder.iter().for_each(|recorder| recorder.tick(&tick));
         match self.routes.stage.get() {
             Some(stage) => stage.push_tick(&tick),
             None => self.routes.tick(&tick),
         }
+    }
+
+    /// Waits until filters and plugins have done with what they were given. Never called while
+    /// capturing.
+    pub fn wait_until_idle(&self) {
+        self.routes.stage.get().into_iter().for_each(|stage| stage.wait_until_idle());
+        self.routes.queues().iter().for_each(|queue| queue.wait_until_idle());
     }
 
     /// Makes every repeat news once more, behind the filters.

@@ -102,6 +102,11 @@ impl Kind {
         Kind::OtherUse,
     ];
 
+    /// The kind of that number. None where this daemon knows none.
+    pub fn from_code(code: u16) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| kind.code() == code)
+    }
+
     /// The number in the plugin contract.
     pub const fn code(self) -> u16 {
         match self {
@@ -230,6 +235,21 @@ pub enum AttributeKey {
 }
 
 impl AttributeKey {
+    /// Every key, in the order of the codes.
+    pub const ALL: [AttributeKey; 6] = [
+        AttributeKey::Device,
+        AttributeKey::Inode,
+        AttributeKey::FileSystem,
+        AttributeKey::Mount,
+        AttributeKey::Syscall,
+        AttributeKey::Tag,
+    ];
+
+    /// The key of that number. None where this daemon knows none.
+    pub fn from_code(code: u16) -> Option<AttributeKey> {
+        AttributeKey::ALL.into_iter().find(|key| key.code() == code)
+    }
+
     /// The number in the plugin contract.
     pub const fn code(self) -> u16 {
         match self {

@@ -9,8 +9,13 @@ use whodunit::config::STANDARD_FILE;
 use whodunit::{daemon, doctor, status, why};
 
 fn main() -> ExitCode {
-    let commands =
-        Commands { run: daemon::run, doctor: doctor::run, why: why::run, status: status::run };
+    let commands = Commands {
+        run: daemon::run,
+        record: daemon::record,
+        doctor: doctor::run,
+        why: why::run,
+        status: status::run,
+    };
     let mut console = Console {
         variable: &|name| std::env::var_os(name),
         standard_file: Path::new(STANDARD_FILE),

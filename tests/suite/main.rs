@@ -11,12 +11,15 @@ mod commands;
 mod crash;
 mod deaths;
 mod discovery;
+mod documents;
 mod guests;
 mod harness;
 mod hostile;
 mod http;
+mod languages;
 mod machine;
 mod names;
+mod recording;
 mod report;
 mod restart;
 mod roads;
@@ -43,6 +46,9 @@ fn main() -> std::process::ExitCode {
         roads::trials(),
         restart::trials(),
         swaps::trials(),
+        recording::trials(),
+        languages::trials(),
+        documents::trials(),
         volume::trials(),
         crash::trials(),
         deaths::trials(),

@@ -36,6 +36,8 @@ pub(crate) enum Purpose {
     Programs,
     /// Running other kernels in virtual machines
     Vm,
+    /// Building plugins in other languages than Rust
+    Languages,
     /// Measuring line coverage
     Coverage,
     /// The tools that benchmarks compare with
@@ -44,18 +46,25 @@ pub(crate) enum Purpose {
 
 impl Purpose {
     /// What most people want.
-    pub(crate) const USUAL: [Purpose; 6] = [
+    pub(crate) const USUAL: [Purpose; 7] = [
         Purpose::Build,
         Purpose::Containers,
         Purpose::Test,
         Purpose::Programs,
+        Purpose::Languages,
         Purpose::Vm,
         Purpose::Coverage,
     ];
 
     /// What every check and test needs.
-    pub(crate) const TESTED: [Purpose; 5] =
-        [Purpose::Build, Purpose::Containers, Purpose::Test, Purpose::Programs, Purpose::Vm];
+    pub(crate) const TESTED: [Purpose; 6] = [
+        Purpose::Build,
+        Purpose::Containers,
+        Purpose::Test,
+        Purpose::Programs,
+        Purpose::Languages,
+        Purpose::Vm,
+    ];
 }
 
 /// Why something that is missing stays missing.
@@ -264,6 +273,33 @@ const NEEDS: &[Need] = &[
                 .all(|name| program(name).is_some_and(|path| runs(&path)))
         },
         install: |installer| installer.apt(&["chromium", "chromium-driver"]),
+    },
+    Need {
+        what: "zig, which compiles plugins in C",
+        purpose: Purpose::Languages,
+        probe: "`python -m ziglang version` does not run",
+        is_met: || {
+            let mut python = Command::new(languages().join("venv/bin/python"));
+            output_of(python.args(["-m", "ziglang", "version"])).is_some()
+        },
+        install: |installer| install_from_pypi(installer, "c"),
+    },
+    Need {
+        what: "componentize-py",
+        purpose: Purpose::Languages,
+        probe: "`componentize-py --version` does not run",
+        is_met: || runs(&languages().join("venv/bin/componentize-py")),
+        install: |installer| install_from_pypi(installer, "python"),
+    },
+    Need {
+        what: "componentize-qjs",
+        purpose: Purpose::Languages,
+        probe: "`componentize-qjs --help` does not run",
+        is_met: || {
+            let mut program = Command::new(languages().join("node_modules/.bin/componentize-qjs"));
+            output_of(program.arg("--help")).is_some()
+        },
+        install: install_componentize_qjs,
     },
     Need {
         what: "llvm-profdata and llvm-cov of the compiler's LLVM",
@@ -523,6 +559,54 @@ fn install_cargo_deny(installer: &mut Installer) -> Result<(), SetupError> {
         &["cargo-deny", "--version", CARGO_DENY_VERSION, "--debug"],
         &[("CARGO_PROFILE_DEV_DEBUG", "false")],
     )
+}
+
+/// Where the tools of other languages are put: nothing of the machine is changed for them.
+fn languages() -> PathBuf {
+    workspace_root().join("target/languages")
+}
+
+fn workspace_root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_owned()
+}
+
+/// The example of that language, which says with what releases it is built.
+fn example(language: &str) -> PathBuf {
+    workspace_root().join("plugins/examples/top-folders").join(language)
+}
+
+fn install_from_pypi(installer: &mut Installer, language: &str) -> Result<(), SetupError> {
+    let venv = languages().join("venv");
+    let python = venv.join("bin/python");
+    if !runs(&python) {
+        if output_of(Command::new("python3").args(["-m", "ensurepip", "--version"])).is_none() {
+            installer.apt(&["python3-venv"])?;
+        }
+        installer.run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
+    }
+    let requirements = example(language).join("requirements.txt");
+    installer.run(
+        Command::new(python)
+            .args(["-m", "pip", "install", "--quiet", "--requirement"])
+            .arg(requirements),
+    )
+}
+
+fn install_componentize_qjs(installer: &mut Installer) -> Result<(), SetupError> {
+    if program("npm").is_none() {
+        installer.apt(&["nodejs", "npm"])?;
+    }
+    let folder = languages();
+    let copied = std::fs::create_dir_all(&folder).and_then(|()| {
+        std::fs::copy(example("js").join("package.json"), folder.join("package.json"))
+    });
+    if let Err(cause) = copied {
+        let program = format!("a copy of package.json in {}", folder.display());
+        return Err(SetupError::Start { what: installer.what, program, cause });
+    }
+    let mut npm = Command::new("npm");
+    installer.run(npm.args(["install", "--no-audit", "--no-fund", "--silent"]).current_dir(folder))
 }
 
 fn install_llvm_tools(installer: &mut Installer) -> Result<(), SetupError> {

@@ -436,6 +436,11 @@ pub const BUILTINS: &[Builtin] = &[
         outputs: &["log"],
         meaning: "the latest events, one line of JSON each",
     },
+    Builtin {
+        name: "apparmor-profile",
+        outputs: &["profiles"],
+        meaning: "an AppArmor profile for each container, with a rule for each file that it used",
+    },
 ];
 
 /// Where a plugin's component comes from.
@@ -485,6 +490,12 @@ pub enum Output {
     File(PathBuf),
     /// Standard output, one document after the other.
     Stdout,
+}
+
+/// Reads a duration as the TOML has it, such as `10s`. The error is what was expected.
+pub(crate) fn read_duration(text: &str) -> Result<Duration, String> {
+    let (least, most) = (Duration::from_millis(100), Duration::from_secs(24 * 3600));
+    values::read_duration(text, least, most).map_err(|mismatch| mismatch.expected)
 }
 
 #[cfg(test)]

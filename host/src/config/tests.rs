@@ -281,15 +281,19 @@ fn a_plugin_without_its_name_or_source_is_refused_at_its_header() {
 
 #[test]
 fn a_plugin_that_is_not_there_is_refused_with_the_path_that_was_looked_at() {
+    let known: Vec<String> =
+        super::BUILTINS.iter().map(|builtin| format!("\"builtin:{}\"", builtin.name)).collect();
+    let source = format!(
+        "whodunit.toml:3:10: `plugin.source` is \"builtin:reportjson\", expected {} or the path of a \
+         component file: did you mean \"builtin:report-json\"?",
+        known.join(", ")
+    );
     check(
         "[[plugin]]\nname = \"My_Report\"\nsource = \"builtin:reportjson\"\n",
         &[
             "whodunit.toml:2:8: `plugin.name` is \"My_Report\", expected 1 to 63 lower case \
              letters, digits and hyphens: did you mean \"my-report\"?",
-            "whodunit.toml:3:10: `plugin.source` is \"builtin:reportjson\", \
-             expected \"builtin:report-json\", \"builtin:death-explainer\", \"builtin:event-log\" or the \
-             path of a component file: \
-             did you mean \"builtin:report-json\"?",
+            &source,
         ],
     );
     check(

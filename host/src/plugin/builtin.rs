@@ -1,10 +1,11 @@
 //! The plugins that are shipped inside the binary.
 
 /// Their names and components, as the build script left them.
-const BUILTINS: [(&str, &[u8]); 3] = [
+const BUILTINS: [(&str, &[u8]); 4] = [
     ("report-json", include_bytes!(concat!(env!("OUT_DIR"), "/report-json.wasm"))),
     ("death-explainer", include_bytes!(concat!(env!("OUT_DIR"), "/death-explainer.wasm"))),
     ("event-log", include_bytes!(concat!(env!("OUT_DIR"), "/event-log.wasm"))),
+    ("apparmor-profile", include_bytes!(concat!(env!("OUT_DIR"), "/apparmor-profile.wasm"))),
 ];
 
 /// The component of that name.

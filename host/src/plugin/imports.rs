@@ -63,6 +63,13 @@ impl Grants {
             log_gate: Mutex::new(LogGate::new(plugin.limits.log_per_second)),
         }
     }
+
+    /// Where a document for that output goes. None where the TOML does not say.
+    fn sink(&self, output: &str) -> Option<SinkId> {
+        let (Delivery::To(outlet) | Delivery::Withheld(outlet)) = &self.delivery;
+        let known = self.outputs.get(output).cloned();
+        known.or_else(|| outlet.takes_any().then(|| SinkId::new(self.board.name(), output)))
+    }
 }
 
 /// The host's state beside one instance.
@@ -221,11 +228,17 @@ impl configuration::Host for Guest {
 
 impl clock::Host for Guest {
     fn now(&mut self) -> u64 {
+        if let Some((now, _)) = self.grants.world.clock.standing() {
+            return now;
+        }
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     }
 
     fn monotonic(&mut self) -> u64 {
+        if let Some((_, since_boot)) = self.grants.world.clock.standing() {
+            return since_boot;
+        }
         let time = clock_gettime(ClockId::Boottime);
         time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
     }
@@ -234,7 +247,7 @@ impl clock::Host for Guest {
 impl documents::Host for Guest {
     fn emit(&mut self, output: String, body: Vec<u8>) -> Result<(), documents::Refusal> {
         let grants = &self.grants;
-        let Some(sink) = grants.outputs.get(&output) else {
+        let Some(sink) = grants.sink(&output) else {
             let known: Vec<_> = grants.outputs.keys().map(String::as_str).collect();
             let sentence = format!(
                 "it made a document for the output `{output:.64}`, which is not in the TOML"
@@ -255,17 +268,17 @@ impl documents::Host for Guest {
         }
         grants.board.documents.add(1);
         match &grants.delivery {
-            Delivery::To(outlet) => outlet.put(sink, body),
+            Delivery::To(outlet) => outlet.put(&sink, body),
             Delivery::Withheld(_) => {}
         }
         Ok(())
     }
 
     fn previous(&mut self, output: String) -> Option<Vec<u8>> {
-        let sink = self.grants.outputs.get(&output)?;
+        let sink = self.grants.sink(&output)?;
         match &self.grants.delivery {
             Delivery::To(outlet) | Delivery::Withheld(outlet) => {
-                outlet.read(sink, self.grants.output_bytes)
+                outlet.read(&sink, self.grants.output_bytes)
             }
         }
     }

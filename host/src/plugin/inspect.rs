@@ -56,12 +56,13 @@ pub(super) fn inspect(bytes: &[u8]) -> Nature {
 
 /// The names at the outside of a component.
 #[derive(Default)]
-struct Names {
-    imports: Vec<String>,
-    exports: Vec<String>,
+pub(super) struct Names {
+    pub(super) imports: Vec<String>,
+    pub(super) exports: Vec<String>,
 }
 
-fn names(bytes: &[u8]) -> Result<Option<Names>, wasmparser::BinaryReaderError> {
+/// The names at the outside of some bytes. None where they are a core module.
+pub(super) fn names(bytes: &[u8]) -> Result<Option<Names>, wasmparser::BinaryReaderError> {
     let mut names = Names::default();
     // Sections of what is inside the component come between its own.
     let mut depth = 0_usize;
@@ -94,21 +95,45 @@ impl Names {
         if let Some(version) = other_version {
             return Nature::OtherVersion(version);
         }
-        let exports = |interface_name: &str| {
-            let interfaces = self.exports.iter().filter_map(|name| interface(name));
-            interfaces.into_iter().any(|(name, _)| name == interface_name)
-        };
-        let roles: Vec<_> = Role::ALL.into_iter().filter(|role| exports(role.name())).collect();
-        let has_state = exports("state");
+        let roles = self.roles();
+        let has_state = self.gives("state");
         match roles[..] {
             [] => Nature::Stranger(self.exports),
             [role] => {
-                let foreign = |name: &String| interface(name).is_none();
-                let foreign_imports = self.imports.into_iter().filter(foreign).collect();
+                let foreign_imports = self.foreign_imports();
                 Nature::Plugin(Outside { role, has_state, foreign_imports })
             }
             [..] => Nature::SeveralRoles(roles),
         }
+    }
+
+    /// Whether it exports an interface of the contract.
+    fn gives(&self, wanted: &str) -> bool {
+        self.exports.iter().filter_map(|name| interface(name)).any(|(name, _)| name == wanted)
+    }
+
+    /// The roles that it plays, whether or not this daemon runs them.
+    pub(super) fn roles(&self) -> Vec<Role> {
+        Role::ALL.into_iter().filter(|role| self.gives(role.name())).collect()
+    }
+
+    /// Package and version of the contract that it was built for.
+    pub(super) fn contract(&self) -> Option<String> {
+        let mut all = self.exports.iter().chain(&self.imports);
+        let (_, version) = all.find_map(|name| interface(name))?;
+        Some(format!("{PACKAGE}@{version}"))
+    }
+
+    /// The full name of the interface by which it says who it is.
+    pub(super) fn lifecycle(&self) -> Option<String> {
+        let is_lifecycle =
+            |name: &&String| interface(name).is_some_and(|(name, _)| name == "lifecycle");
+        self.exports.iter().find(is_lifecycle).cloned()
+    }
+
+    /// What it wants beyond the contract.
+    pub(super) fn foreign_imports(&self) -> Vec<String> {
+        self.imports.iter().filter(|name| interface(name).is_none()).cloned().collect()
     }
 }
 

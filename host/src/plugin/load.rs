@@ -156,7 +156,8 @@ pub(super) fn hash(plugin: &config::Plugin) -> Result<String, LoadError> {
     Ok(sha256_of(&bytes_of(plugin)?))
 }
 
-fn bytes_of(plugin: &config::Plugin) -> Result<Cow<'static, [u8]>, LoadError> {
+/// The component that stands behind a plugin's source.
+pub(super) fn bytes_of(plugin: &config::Plugin) -> Result<Cow<'static, [u8]>, LoadError> {
     match &plugin.source {
         PluginSource::Builtin(name) => {
             let component = builtin::component(name).ok_or_else(|| LoadError::NoBuiltin {
@@ -188,7 +189,7 @@ pub(super) fn sha256_of(bytes: &[u8]) -> String {
 }
 
 /// A plugin's source as the TOML has it.
-fn source_name(source: &PluginSource) -> String {
+pub(super) fn source_name(source: &PluginSource) -> String {
     match source {
         PluginSource::Builtin(name) => format!("builtin:{name}"),
         PluginSource::File(path) => path.display().to_string(),

@@ -17,6 +17,7 @@ mod inspect;
 mod instance;
 mod load;
 mod lower;
+mod passport;
 mod queue;
 mod role;
 mod stage;
@@ -38,7 +39,7 @@ use std::time::{Duration, Instant};
 
 use crate::config;
 use crate::dispatch::{Dispatcher, Routes};
-use crate::sink::{Outlet, Sinks};
+use crate::sink::Outlet;
 use engine::Engine;
 use explainers::Explainers;
 use filter::Filter;
@@ -57,12 +58,13 @@ pub use builtin::names as builtin_names;
 pub use engine::CacheDirError;
 pub use explainers::{Deaths, Deliver};
 pub use load::LoadError;
+pub use passport::{Passport, passport};
 pub(crate) use queue::Queue;
 pub use role::Role;
 pub(crate) use stage::StageQueue;
 pub use status::{CALL_TIME_BOUNDS_NS, CallTime, Faults, PluginState, PluginStatus, Swap};
 pub use swap::{SwapError, SwapReport};
-pub use world::{Probe, Surroundings, World};
+pub use world::{Clock, Probe, Surroundings, World};
 
 /// Name and version of the contract that this daemon speaks.
 pub const CONTRACT: &str = "whodunit:plugin@0.1.0";
@@ -121,11 +123,11 @@ impl PluginHost {
         files: &config::Files,
         cache_dir: &Path,
         world: World,
-        sinks: &Sinks,
+        outlet: Outlet,
         deliver: Deliver,
     ) -> Result<PluginHost, LoadError> {
         let policy = RestartPolicy::default();
-        PluginHost::load_with(plugins, files, cache_dir, world, sinks, deliver, policy)
+        PluginHost::load_with(plugins, files, cache_dir, world, outlet, deliver, policy)
     }
 
     fn load_with(
@@ -133,14 +135,14 @@ impl PluginHost {
         files: &config::Files,
         cache_dir: &Path,
         world: World,
-        sinks: &Sinks,
+        outlet: Outlet,
         deliver: Deliver,
         policy: RestartPolicy,
     ) -> Result<PluginHost, LoadError> {
         let host = PluginHost {
             engine: Arc::new(Engine::new(cache_dir)?),
             world: Arc::new(world),
-            outlet: sinks.outlet(),
+            outlet,
             policy,
             dedup_capacity: NonZeroUsize::new(files.dedup_capacity).unwrap_or(NonZeroUsize::MIN),
             routes: Arc::default(),

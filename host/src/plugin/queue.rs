@@ -98,6 +98,8 @@ impl Recent {
 pub(crate) struct Queue {
     state: Mutex<State>,
     changed: Condvar,
+    /// The worker waits for the next item.
+    idle: Condvar,
 }
 
 struct State {
@@ -119,6 +121,8 @@ struct State {
     closed: bool,
     /// Nobody takes anything any more.
     abandoned: bool,
+    /// Whether the worker has done with what it took.
+    idle: bool,
 }
 
 impl Queue {
@@ -136,8 +140,9 @@ impl Queue {
             refuses: false,
             closed: false,
             abandoned: false,
+            idle: false,
         };
-        Queue { state: Mutex::new(state), changed: Condvar::new() }
+        Queue { state: Mutex::new(state), changed: Condvar::new(), idle: Condvar::new() }
     }
 
     /// Changes the terms, between two batches.
@@ -219,8 +224,12 @@ impl Queue {
         let waits = |state: &mut State| {
             state.items.is_empty() && state.orders.is_empty() && !state.closed && !state.abandoned
         };
-        let state = self.changed.wait_while(self.lock(), waits);
+        let mut state = self.lock();
+        state.idle = true;
+        self.idle.notify_all();
+        let state = self.changed.wait_while(state, waits);
         let mut state = state.expect("no holder of this lock panics");
+        state.idle = false;
         if state.abandoned {
             return None;
         }
@@ -237,6 +246,14 @@ impl Queue {
             Item::Dropped(_) | Item::Order(_) => {}
         }
         Some(item)
+    }
+
+    /// Waits until everything that was put in is done with, or is thrown away.
+    pub(crate) fn wait_until_idle(&self) {
+        let busy = |state: &mut State| {
+            !state.abandoned && !(state.idle && state.items.is_empty() && state.orders.is_empty())
+        };
+        drop(self.idle.wait_while(self.lock(), busy));
     }
 
     /// What was taken last.
@@ -292,6 +309,7 @@ impl Queue {
         state.throw_away();
         drop(state);
         self.changed.notify_all();
+        self.idle.notify_all();
     }
 
     /// What waits, and what was dropped so far.

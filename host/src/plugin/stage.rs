@@ -35,6 +35,8 @@ pub(crate) struct StageQueue {
     capacity_events: usize,
     state: Mutex<State>,
     changed: Condvar,
+    /// The stage waits for the next item.
+    idle: Condvar,
 }
 
 #[derive(Default)]
@@ -50,11 +52,18 @@ struct State {
     /// Events that no plugin got because of the filters' state, since somebody asked.
     lost_since_asked: u64,
     closed: bool,
+    /// Whether the stage has done with what it took.
+    idle: bool,
 }
 
 impl StageQueue {
     fn new(capacity_events: usize) -> StageQueue {
-        StageQueue { capacity_events, state: Mutex::default(), changed: Condvar::new() }
+        StageQueue {
+            capacity_events,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            idle: Condvar::new(),
+        }
     }
 
     /// Puts in a batch, or drops and counts it.
@@ -115,8 +124,12 @@ impl StageQueue {
     fn pop(&self) -> Option<Item> {
         let waits =
             |state: &mut State| state.items.is_empty() && state.orders.is_empty() && !state.closed;
-        let state = self.changed.wait_while(self.lock(), waits);
+        let mut state = self.lock();
+        state.idle = true;
+        self.idle.notify_all();
+        let state = self.changed.wait_while(state, waits);
         let mut state = state.expect("no holder of this lock panics");
+        state.idle = false;
         if let Some(order) = state.orders.pop_front() {
             return Some(Item::Order(order));
         }
@@ -126,6 +139,14 @@ impl StageQueue {
             state.recent.keep(batch);
         }
         Some(item)
+    }
+
+    /// Waits until everything that was put in has gone on.
+    pub(crate) fn wait_until_idle(&self) {
+        let busy = |state: &mut State| {
+            !state.closed && !(state.idle && state.items.is_empty() && state.orders.is_empty())
+        };
+        drop(self.idle.wait_while(self.lock(), busy));
     }
 
     fn close(&self) {

@@ -161,6 +161,14 @@ struct Shared {
     state: Mutex<State>,
     wake: Condvar,
     pulse: Arc<Pulse>,
+    /// Takes every document, whatever its output, in the place of the sinks.
+    taker: Option<Taker>,
+}
+
+/// Takes documents at once, in the thread of the plugin.
+struct Taker {
+    take: Box<dyn Fn(&SinkId, &[u8]) + Send + Sync>,
+    newest: Mutex<BTreeMap<SinkId, Vec<u8>>>,
 }
 
 struct State {
@@ -233,7 +241,7 @@ impl Sinks {
         };
         let state = Mutex::new(state);
         let pulse = Arc::new(Pulse::new("sinks", WRITE_WITHIN));
-        let shared = Arc::new(Shared { state, wake: Condvar::new(), pulse });
+        let shared = Arc::new(Shared { state, wake: Condvar::new(), pulse, taker: None });
         let outlet = Outlet(Arc::clone(&shared));
         let writer = thread::Builder::new()
             .name("sinks".to_owned())
@@ -286,8 +294,34 @@ impl Sinks {
 }
 
 impl Outlet {
+    /// A hand that gives each document, of whatever output, to `take` at once.
+    pub fn taking_any(take: impl Fn(&SinkId, &[u8]) + Send + Sync + 'static) -> Outlet {
+        let state = State {
+            slots: BTreeMap::new(),
+            #[cfg(test)]
+            tap: None,
+            stopping: false,
+        };
+        Outlet(Arc::new(Shared {
+            state: Mutex::new(state),
+            wake: Condvar::new(),
+            pulse: Arc::new(Pulse::new("sinks", WRITE_WITHIN)),
+            taker: Some(Taker { take: Box::new(take), newest: Mutex::default() }),
+        }))
+    }
+
+    /// Whether there is a place for documents of any output.
+    pub fn takes_any(&self) -> bool {
+        self.0.taker.is_some()
+    }
+
     /// See [`Sinks::put`]. A document for an output that there is not goes nowhere.
     pub fn put(&self, sink: &SinkId, body: Vec<u8>) {
+        if let Some(taker) = &self.0.taker {
+            (taker.take)(sink, &body);
+            taker.lock().insert(sink.clone(), body);
+            return;
+        }
         let body = Arc::new(body);
         let mut state = self.0.lock();
         #[cfg(test)]
@@ -308,6 +342,9 @@ impl Outlet {
 
     /// See [`Sinks::read`].
     pub fn read(&self, sink: &SinkId, at_most: usize) -> Option<Vec<u8>> {
+        if let Some(taker) = &self.0.taker {
+            return taker.lock().get(sink).filter(|body| body.len() <= at_most).cloned();
+        }
         let (newest, target) = {
             let state = self.0.lock();
             let slot = state.slots.get(sink)?;
@@ -321,6 +358,12 @@ impl Outlet {
             }
             Some(_) | None => target.read(at_most),
         }
+    }
+}
+
+impl Taker {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<SinkId, Vec<u8>>> {
+        self.newest.lock().expect("no holder of this lock panics")
     }
 }
 

@@ -142,6 +142,8 @@ pub struct DaemonConfig {
     environment: Vec<(String, String)>,
     wrapper: Vec<OsString>,
     binary: Option<PathBuf>,
+    recording: Option<PathBuf>,
+    cache_dir: PathBuf,
     runs: AtomicU32,
 }
 
@@ -194,6 +196,7 @@ impl DaemonConfig {
         Ok(DaemonConfig {
             cgroup: Cgroup::make(format!("{parent_cgroup}/{name}"))?,
             report: folder.path().join("out/report.json"),
+            cache_dir: folder.path().join("cache"),
             folder,
             pod: None,
             placement: Placement::Cgroup,
@@ -210,6 +213,7 @@ impl DaemonConfig {
             environment: Vec::new(),
             wrapper: Vec::new(),
             binary: None,
+            recording: None,
             runs: AtomicU32::new(0),
         })
     }
@@ -287,6 +291,18 @@ impl DaemonConfig {
         self
     }
 
+    /// Where it keeps compiled plugins, instead of in its folder.
+    pub fn cache_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.cache_dir = path.into();
+        self
+    }
+
+    /// Makes it a recorder: `whodunit record`, which writes this file and runs no plugin.
+    pub fn recording_to(mut self, path: impl Into<PathBuf>) -> Self {
+        self.recording = Some(path.into());
+        self
+    }
+
     /// The daemon's binary, instead of the one that [`binary`] finds.
     pub fn binary(mut self, path: impl Into<PathBuf>) -> Self {
         self.binary = Some(path.into());
@@ -318,13 +334,13 @@ impl DaemonConfig {
         self.folder().join("whodunit.toml")
     }
 
-    /// Where it keeps compiled plugins: in its own folder, or where every daemon may that runs as we do
-    /// and sees our files.
+    /// Where it keeps compiled plugins: in its own folder or the one that was asked for, or where every
+    /// daemon may that runs as we do and sees our files.
     fn cache(&self) -> PathBuf {
         let alike = self.placement != Placement::Sidecar && self.wrapper.is_empty();
         match std::env::var_os(CACHE_VARIABLE) {
             Some(shared) if alike => shared.into(),
-            _ => self.folder().join("cache"),
+            _ => self.cache_dir.clone(),
         }
     }
 
@@ -425,13 +441,17 @@ impl DaemonConfig {
         // The shell moves itself and then becomes the daemon: not one instruction of the daemon runs
         // outside its cgroup.
         let log_file = File::create(log).map_err(DaemonError::io("make", log))?;
+        let command: Vec<OsString> = match &self.recording {
+            None => vec!["run".into()],
+            Some(path) => vec!["record".into(), "--out".into(), path.into()],
+        };
         Command::new("/bin/sh")
             .args(["-c", "echo $$ > \"$0/cgroup.procs\" && exec \"$@\""])
             .arg(self.cgroup.folder())
             .args(wrapper)
             .args(&self.wrapper)
             .arg(self.binary_path()?)
-            .arg("run")
+            .args(command)
             .args(arguments)
             .args(["--log-format", "json"])
             .envs(self.environment.iter().map(|(name, value)| (name, value)))

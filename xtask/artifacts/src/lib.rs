@@ -10,9 +10,13 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "components")]
+mod bindings;
 mod nested;
 pub mod toolchain;
 
+#[cfg(feature = "components")]
+pub use bindings::c_bindings;
 use nested::NestedBuild;
 use toolchain::{Goal, Missing};
 
@@ -63,6 +67,14 @@ pub enum BuildError {
         /// What the system said.
         cause: io::Error,
     },
+    /// The contract could not be turned into bindings.
+    #[error("no bindings can be made of the contract in {}: {cause}", wit.display())]
+    Bindings {
+        /// The folder of the contract.
+        wit: PathBuf,
+        /// What the generator said, with its causes.
+        cause: String,
+    },
     /// The core module could not be made a component.
     #[error("{} cannot be turned into a component: {cause}", module.display())]
     Component {
@@ -71,6 +83,14 @@ pub enum BuildError {
         /// What the encoder said, with its causes.
         cause: String,
     },
+}
+
+impl BuildError {
+    /// The error of a file that cannot be written.
+    pub fn writing(path: &Path) -> impl FnOnce(io::Error) -> BuildError {
+        let path = path.to_owned();
+        move |cause| BuildError::File { path, action: "written", cause }
+    }
 }
 
 /// The workspace and the place for what is built from it.
@@ -178,6 +198,16 @@ impl Workshop {
         Ok(component)
     }
 
+    /// Where the contract is.
+    pub fn contract(&self) -> PathBuf {
+        self.workspace.join("wit")
+    }
+
+    /// Where the sources of the SDK for Rust are.
+    pub fn sdk(&self) -> PathBuf {
+        self.workspace.join("plugins/sdk/src")
+    }
+
     fn sources(&self, folders: &[&str]) -> Vec<PathBuf> {
         let shared = ["Cargo.toml", "Cargo.lock", ".cargo/config.toml"];
         shared.iter().chain(folders).map(|name| self.workspace.join(name)).collect()
@@ -215,11 +245,7 @@ fn write_if_new(path: &Path, bytes: &[u8]) -> Result<(), BuildError> {
     if fs::read(path).is_ok_and(|old| old == bytes) {
         return Ok(());
     }
-    fs::write(path, bytes).map_err(|cause| BuildError::File {
-        path: path.to_owned(),
-        action: "written",
-        cause,
-    })
+    fs::write(path, bytes).map_err(BuildError::writing(path))
 }
 
 fn build_script_path(variable: &'static str) -> Result<PathBuf, BuildError> {

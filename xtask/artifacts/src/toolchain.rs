@@ -5,7 +5,7 @@
 //! `rustc` answers and the library for the target is there, ready-made or as source.
 
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -67,6 +67,29 @@ pub struct Found {
     pub(crate) build_std: Option<&'static str>,
     /// Whether the compiler must be told to take what only nightly compilers take.
     pub(crate) bootstrap: bool,
+}
+
+impl Found {
+    /// What a cargo in PATH has to be told to build a crate outside this workspace for the goal, by names
+    /// of variables and their values.
+    pub fn environment(&self, linker: Option<&Path>) -> Vec<(&'static str, OsString)> {
+        let mut environment = Vec::new();
+        if let (Some(folder), Some(path)) = (self.toolchain.rustc.parent(), env::var_os("PATH")) {
+            let folders = std::iter::once(folder.to_owned()).chain(env::split_paths(&path));
+            environment.extend(env::join_paths(folders).ok().map(|path| ("PATH", path)));
+        }
+        environment.push(("RUSTC", self.toolchain.rustc.clone().into_os_string()));
+        if self.bootstrap {
+            environment.push(("RUSTC_BOOTSTRAP", "1".into()));
+        }
+        if let Some(crates) = self.build_std.and_then(|flag| flag.strip_prefix("-Zbuild-std=")) {
+            environment.push(("CARGO_UNSTABLE_BUILD_STD", crates.into()));
+        }
+        if let Some(linker) = linker {
+            environment.push(("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker.into()));
+        }
+        environment
+    }
 }
 
 /// What this machine lacks, and the way out.

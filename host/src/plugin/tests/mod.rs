@@ -143,6 +143,7 @@ impl Bench {
                 started: NOW,
             },
             probes: vec![Probe { name: "open".to_owned(), live: true, reason: String::new() }],
+            clock: Clock::Machine,
         }
     }
 
@@ -167,7 +168,7 @@ impl Bench {
             &config::Files::default(),
             &cache,
             self.world(),
-            &sinks,
+            sinks.outlet(),
             deliver,
             self.policy,
         );
@@ -182,7 +183,8 @@ impl Bench {
         let files = config::Files::default();
         let cache = self.path("cache");
         let deliver = Box::new(drop);
-        let host = PluginHost::load(&self.plugins, &files, &cache, self.world(), &sinks, deliver);
+        let (world, outlet) = (self.world(), sinks.outlet());
+        let host = PluginHost::load(&self.plugins, &files, &cache, world, outlet, deliver);
         let sentence = host.err().expect("the plugin is refused").to_string();
         assert_eq!(sentence.lines().count(), 1, "{sentence}");
         sentence

@@ -1,0 +1,222 @@
+//! Recordings of real containers, and what plugins make of them without a kernel.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use libtest_mimic::{Failed, Trial};
+use serde_json::Value;
+use whodunit_containers::daemon::binary;
+use whodunit_containers::{Container, DaemonConfig, Pod};
+
+use crate::discovery::{let_work, worker};
+use crate::report::{Report, expect, expect_eq, last_report};
+use crate::{Outcome, about_capture, about_containers};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        about_capture("recording::a_replay_reports_what_the_daemon_reported", replay_equals_run),
+        about_capture("recording::a_replay_is_the_same_every_time", replay_is_deterministic),
+        about_capture("recording::a_killed_recorder_leaves_what_it_had_written", killed_recorder),
+        about_capture("recording::a_recording_ends_after_its_time", ends_after_its_time),
+        about_containers("recording::a_file_that_is_no_recording_is_refused", no_recording),
+        about_containers("recording::a_plugin_that_is_inspected_says_who_it_is", inspect),
+    ]
+}
+
+/// The program with these arguments, with a cache of its own.
+pub(crate) fn whodunit<S: AsRef<std::ffi::OsStr>>(
+    cache: &Path,
+    arguments: &[S],
+) -> Result<Output, Failed> {
+    let mut command = Command::new(binary()?);
+    command.args(arguments).stdin(Stdio::null()).env("XDG_CACHE_HOME", cache);
+    Ok(command.output()?)
+}
+
+/// Standard output of a command that succeeds.
+pub(crate) fn said<S: AsRef<std::ffi::OsStr>>(
+    cache: &Path,
+    arguments: &[S],
+) -> Result<Vec<u8>, Failed> {
+    let output = whodunit(cache, arguments)?;
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    expect(format!("it succeeds, and said: {complaint}"), output.status.success())?;
+    Ok(output.stdout)
+}
+
+/// What `plugin run` prints of the last report of the shipped reporter.
+fn last_of_builtin(cache: &Path, recording: &Path) -> Result<Vec<u8>, Failed> {
+    let recording = recording.as_os_str();
+    let arguments: [&std::ffi::OsStr; 6] = [
+        "plugin".as_ref(),
+        "run".as_ref(),
+        "builtin:report-json".as_ref(),
+        "--events".as_ref(),
+        recording,
+        "--last".as_ref(),
+    ];
+    said(cache, &arguments)
+}
+
+/// A pod with a container that reads two files, one of them twice, and looks for a third.
+fn pod_at_work() -> Result<(Pod, Container), Failed> {
+    let pod = Pod::new("recording")?;
+    let app = pod.container("app").file("/etc/app.conf", "", 0o644).file("/srv/data", "", 0o644);
+    let work = "cat /etc/app.conf; cat /etc/app.conf /srv/data; cat /etc/missing";
+    let app = worker(app, work).start()?;
+    Ok((pod, app))
+}
+
+fn record(config: &DaemonConfig, app: &mut Container) -> Outcome {
+    let daemon = config.start()?;
+    let_work(app)?;
+    let exit = daemon.stop()?;
+    expect_eq(&format!("exit code, of {exit}"), &exit.code(), &Some(0))
+}
+
+/// Makes a recording of `pod_at_work` while a daemon watches too, and gives that daemon's report.
+fn recorded_and_reported(recording: &Path) -> Result<(Container, Report), Failed> {
+    let (pod, mut app) = pod_at_work()?;
+    let watching = DaemonConfig::for_pod(&pod)?;
+    let recorder = DaemonConfig::for_pod(&pod)?.recording_to(recording);
+    let daemon = watching.start()?;
+    record(&recorder, &mut app)?;
+    let report = last_report(&watching, daemon)?;
+    Ok((app, report))
+}
+
+fn replay_equals_run() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let recording = folder.path().join("app.recording");
+    let (app, report) = recorded_and_reported(&recording)?;
+    let entry = report.container(&app)?;
+    entry.expect_files(&["/bin/busybox", "/etc/app.conf", "/srv/data"])?;
+    entry.expect_list("missing", &["/etc/missing"])?;
+
+    let replayed = last_of_builtin(folder.path(), &recording)?;
+    let replayed = Report::check(serde_json::from_slice(&replayed)?)?;
+    let entry = replayed.container(&app)?;
+    entry.expect_files(&["/bin/busybox", "/etc/app.conf", "/srv/data"])?;
+    entry.expect_list("missing", &["/etc/missing"])?;
+    entry.expect_events(7)?;
+    entry.expect_nothing_lost()?;
+
+    // The whole host half, with the outputs of a TOML.
+    let toml = folder.path().join("replay.toml");
+    let out = folder.path().join("report.json");
+    let text = format!(
+        "[daemon]\ncache_dir = {:?}\n[[plugin]]\nname = \"report\"\nsource = \"builtin:report-json\"\n\
+         outputs = {{ report = {{ file = {out:?} }} }}\n",
+        folder.path().join("cache")
+    );
+    std::fs::write(&toml, text)?;
+    let arguments: [OsString; 4] =
+        ["replay".into(), recording.into(), "--config".into(), toml.into()];
+    said(folder.path(), &arguments)?;
+    let written: Value = serde_json::from_slice(&std::fs::read(&out)?)?;
+    expect_eq("reports", &written, &replayed.0)
+}
+
+fn replay_is_deterministic() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let recording = folder.path().join("app.recording");
+    recorded_and_reported(&recording)?;
+    let first = last_of_builtin(folder.path(), &recording)?;
+    for _ in 0..3 {
+        let again = last_of_builtin(folder.path(), &recording)?;
+        expect("each replay gives the same bytes", again == first)?;
+    }
+    Ok(())
+}
+
+fn killed_recorder() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let recording = folder.path().join("app.recording");
+    let (pod, mut app) = pod_at_work()?;
+    let recorder = DaemonConfig::for_pod(&pod)?.recording_to(&recording);
+    let daemon = recorder.start()?;
+    let_work(&mut app)?;
+    // What is written is there a second later at most: wait until a replay shows it.
+    let shown =
+        whodunit_containers::condition::wait_for(whodunit_containers::condition::PATIENCE, || {
+            let report = last_of_builtin(folder.path(), &recording).ok()?;
+            let report = Report::check(serde_json::from_slice(&report).ok()?).ok()?;
+            report.container(&app).ok()?.expect_files(&FILES).ok()
+        });
+    expect("the running recorder's file has the files of the container", shown.is_some())?;
+    daemon.kill9()?;
+    // Half a block at its end is what a crash of the machine leaves.
+    let mut bytes = std::fs::read(&recording)?;
+    bytes.extend([0x40, 0, 0, 0, 0x40, 0, 0, 0, 1, 2]);
+    std::fs::write(&recording, bytes)?;
+    let report = last_of_builtin(folder.path(), &recording)?;
+    let report = Report::check(serde_json::from_slice(&report)?)?;
+    report.container(&app)?.expect_files(&FILES)
+}
+
+const FILES: [&str; 3] = ["/bin/busybox", "/etc/app.conf", "/srv/data"];
+
+fn ends_after_its_time() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let recording = folder.path().join("short.recording");
+    let (pod, _app) = pod_at_work()?;
+    let toml = DaemonConfig::for_cgroups(&[pod.cgroup_path()])?;
+    std::fs::write(folder.path().join("record.toml"), toml.toml())?;
+    let arguments: [OsString; 7] = [
+        "record".into(),
+        "-o".into(),
+        recording.clone().into(),
+        "--duration".into(),
+        "300ms".into(),
+        "-c".into(),
+        folder.path().join("record.toml").into(),
+    ];
+    let output = whodunit(folder.path(), &arguments)?;
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    expect_eq(&format!("exit code; it said {complaint}"), &output.status.code(), &Some(0))?;
+    expect(format!("it counts: {complaint}"), complaint.contains(" events of 1 containers"))
+}
+
+fn no_recording() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("no.recording");
+    std::fs::write(&file, "{}")?;
+    let arguments: [OsString; 5] = [
+        "plugin".into(),
+        "run".into(),
+        "builtin:report-json".into(),
+        "--events".into(),
+        file.into(),
+    ];
+    let output = whodunit(folder.path(), &arguments)?;
+    expect_eq("exit code", &output.status.code(), &Some(1))?;
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    expect(
+        format!("one sentence with the way out: {complaint}"),
+        complaint.contains("no.recording") && complaint.contains("`whodunit record -o FILE`"),
+    )
+}
+
+fn inspect() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let arguments = ["plugin", "inspect", "builtin:report-json", "--output", "json"];
+    let passport: Value = serde_json::from_slice(&said(folder.path(), &arguments)?)?;
+    let contract = "whodunit:plugin@0.1.0";
+    for (key, expected) in [
+        ("name", Value::from("report-json")),
+        ("version", Value::from("0.1.0")),
+        ("role", Value::from("reporter")),
+        ("contract", Value::from(contract)),
+        ("spoken", Value::from(contract)),
+        ("wants", Value::Array(Vec::new())),
+        ("accepted", Value::from(true)),
+        ("refusal", Value::Null),
+    ] {
+        expect_eq(key, &passport[key], &expected)?;
+    }
+    expect_eq("length of the hash", &passport["sha256"].as_str().map(str::len), &Some(64))?;
+    let list = said(folder.path(), &["plugin", "list"])?;
+    let list = String::from_utf8_lossy(&list).into_owned();
+    expect(format!("it is listed in {list}"), list.contains("builtin:report-json"))
+}

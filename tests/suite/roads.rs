@@ -123,7 +123,7 @@ const CAPABILITIES: [&str; 8] = [
 /// A daemon with an event log beside its report, which is read when the daemon has ended.
 pub(crate) struct LoggedDaemon {
     pub(crate) config: DaemonConfig,
-    log: PathBuf,
+    pub(crate) log: PathBuf,
 }
 
 impl LoggedDaemon {

@@ -6,12 +6,14 @@ use std::path::Path;
 
 use libtest_mimic::{Failed, Trial};
 use rustix::process::Signal;
+use serde_json::json;
 use whodunit_containers::condition::{PATIENCE, wait_for};
 use whodunit_containers::{Daemon, DaemonConfig, Pod};
 
 use crate::discovery::{let_work, worker};
 use crate::guests::{Guest, OK, filter_component};
 use crate::report::{execs, expect_eq, last_report};
+use crate::roads::LoggedDaemon;
 use crate::{Outcome, about_capture};
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -19,6 +21,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         about_capture("swaps::a_changed_file_is_swapped_and_a_broken_one_is_not", by_file),
         about_capture("swaps::sighup_takes_another_list_of_plugins", by_list),
         about_capture("swaps::a_filter_drops_what_is_then_in_no_report", filtered),
+        about_capture("swaps::rules_about_paths_keep_drop_and_tag", by_rules),
     ]
 }
 
@@ -160,4 +163,50 @@ fn filtered() -> Outcome {
     // The program and what it opens; the kernel absorbs the second time.
     entry.expect_events(4 + execs(1))?;
     expect_eq("filtered", &entry.counter("filtered"), &1)
+}
+
+const RULES: &str = r#"
+[[plugin]]
+name = "rules"
+source = "builtin:path-filter"
+
+[[plugin.config.rules]]
+prefix = "/srv/cache"
+action = "drop"
+
+[[plugin.config.rules]]
+glob = "/etc/*.key"
+action = "tag"
+tag = 7
+
+[[plugin.config.rules]]
+regex = "^/etc/[a-z]+$"
+containers = ["other-*"]
+action = "drop"
+
+[[plugin.config.rules]]
+regex = "^/srv/.*[.]tmp$"
+containers = ["app-*"]
+action = "drop"
+"#;
+
+fn by_rules() -> Outcome {
+    let pod = Pod::new("rules")?;
+    let files = ["/srv/cache/a", "/srv/cached", "/etc/a.key", "/etc/plain", "/srv/a.tmp"];
+    let app = files.iter().fold(pod.container("app"), |app, file| app.file(file, "", 0o644));
+    let mut app = worker(app, &format!("cat {}", files.join(" "))).start()?;
+    let LoggedDaemon { config, log } = LoggedDaemon::for_pod(&pod)?;
+    let logged = LoggedDaemon { config: config.more_toml(RULES), log };
+    let daemon = logged.config.start()?;
+    let_work(&mut app)?;
+    let report = last_report(&logged.config, daemon)?;
+    let entry = report.container(&app)?;
+    entry.expect_files(&["/bin/busybox", "/etc/a.key", "/etc/plain", "/srv/cached"])?;
+    entry.expect_nothing_lost()?;
+    expect_eq("filtered", &entry.counter("filtered"), &2)?;
+    let events = logged.events()?;
+    let tagged: Vec<_> = events.iter().filter(|event| !event["tags"].is_null()).collect();
+    expect_eq("events with tags", &tagged.len(), &1)?;
+    expect_eq("the path", &tagged[0]["path"], &json!("/etc/a.key"))?;
+    expect_eq("its tags", &tagged[0]["tags"], &json!([7]))
 }

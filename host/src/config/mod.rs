@@ -441,6 +441,11 @@ pub const BUILTINS: &[Builtin] = &[
         outputs: &["profiles"],
         meaning: "an AppArmor profile for each container, with a rule for each file that it used",
     },
+    Builtin {
+        name: "path-filter",
+        outputs: &[],
+        meaning: "a filter: keeps, drops and tags events by [rules about paths and containers](path-filter.md)",
+    },
 ];
 
 /// Where a plugin's component comes from.

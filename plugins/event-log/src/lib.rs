@@ -77,6 +77,8 @@ struct Line<'a> {
     file_system: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     mount: Option<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<u64>,
 }
 
 /// The flags, by the names of the contract.
@@ -124,6 +126,7 @@ fn line(event: &Event<'_>) -> Vec<u8> {
         inode: event.attribute(AttributeKey::Inode).map(|inode| inode.to_string()),
         file_system: event.attribute(AttributeKey::FileSystem),
         mount: event.attribute(AttributeKey::Mount),
+        tags: event.tags().collect(),
     };
     json(&line)
 }
@@ -193,6 +196,8 @@ mod tests {
             .event(27, 1, b"/new\xff")
             .flags(Flags::DESTINATION.with(Flags::COMPAT))
             .attribute(AttributeKey::Syscall, 38)
+            .attribute(AttributeKey::Tag, 7)
+            .attribute(AttributeKey::Tag, 2)
             .open(1, "/secret")
             .failed(13)
             .dropped(3);
@@ -205,6 +210,7 @@ mod tests {
         assert_eq!(lines[1]["path"], "/new\\xff");
         assert_eq!(lines[1]["flags"], serde_json::json!(["compat", "destination"]));
         assert_eq!(lines[1]["syscall"], 38);
+        assert_eq!(lines[1]["tags"], serde_json::json!([7, 2]));
         assert_eq!((&lines[2]["outcome"], &lines[2]["errno"]), (&"refused".into(), &13.into()));
     }
 

@@ -365,12 +365,21 @@ impl<'a> Event<'a> {
         escape(self.requested())
     }
 
-    /// The attribute of that key.
+    /// The attribute of that key, the first where there are several.
     pub fn attribute(&self, key: AttributeKey) -> Option<u64> {
+        self.attributes(key).next()
+    }
+
+    /// The tags that filters gave it, in the order of the filters.
+    pub fn tags(&self) -> impl Iterator<Item = u64> {
+        self.attributes(AttributeKey::Tag)
+    }
+
+    fn attributes(&self, key: AttributeKey) -> impl Iterator<Item = u64> + use<'a> {
         let first = self.event.attributes_first as usize;
-        let attributes = self.batch.attributes.get(first..)?;
-        let mut own = attributes.iter().take(self.event.attributes_count as usize);
-        own.find(|attribute| attribute.key == key.code()).map(|attribute| attribute.value)
+        let attributes = self.batch.attributes.get(first..).unwrap_or_default();
+        let own = attributes.iter().take(self.event.attributes_count as usize);
+        own.filter(move |attribute| attribute.key == key.code()).map(|attribute| attribute.value)
     }
 
     /// Empty where the span is not inside the text: the daemon never sends such a batch, and a

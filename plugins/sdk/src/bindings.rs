@@ -34,6 +34,28 @@ pub mod reporter {
     });
 }
 
+/// What a filter adds.
+pub mod filter {
+    wit_bindgen::generate!({
+        inline: "
+            package whodunit:sdk;
+
+            world filter-half {
+                export whodunit:plugin/filter@0.1.0;
+            }
+        ",
+        world: "whodunit:sdk/filter-half",
+        path: "../../wit",
+        pub_export_macro: true,
+        export_macro_name: "export_filter_bindings",
+        default_bindings_module: "whodunit_sdk::bindings::filter",
+        additional_derives: [PartialEq],
+        with: {
+            "whodunit:plugin/types@0.1.0": crate::bindings::whodunit::plugin::types,
+        },
+    });
+}
+
 /// What an explainer adds.
 pub mod explainer {
     wit_bindgen::generate!({

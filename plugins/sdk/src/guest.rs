@@ -1,12 +1,15 @@
-//! The instance behind the exports: what `export_reporter!` and `export_explainer!` expand to calls in here.
+//! The instance behind the exports: what `export_reporter!` and its like expand to calls in here.
 
 use std::cell::RefCell;
 use std::thread::LocalKey;
 
 use crate::bindings::explainer::exports::whodunit::plugin::explainer;
 use crate::bindings::exports::whodunit::plugin::lifecycle;
+use crate::bindings::filter::exports::whodunit::plugin::filter as raw_filter;
 use crate::bindings::reporter::exports::whodunit::plugin::reporter;
-use crate::{Batch, Death, Explainer, Explanation, Reporter, Tick, config, imports};
+use crate::{
+    Batch, Death, Explainer, Explanation, Filter, Reporter, Tick, Verdict, config, filter, imports,
+};
 
 pub use lifecycle::{Cause, Context};
 
@@ -16,12 +19,23 @@ pub type Instance<P> = LocalKey<RefCell<Option<P>>>;
 /// Compiles for reporters only.
 pub fn is_reporter<R: Reporter>() {}
 
+/// Compiles for filters only.
+pub fn is_filter<F: Filter>() {}
+
 /// Compiles for explainers only.
 pub fn is_explainer<E: Explainer>() {}
 
 /// Starts the reporter.
 pub fn start<R: Reporter>(instance: &'static Instance<R>, context: Context) -> Result<(), String> {
     start_with(instance, || started(&context))
+}
+
+/// Starts the filter.
+pub fn start_filter<F: Filter>(
+    instance: &'static Instance<F>,
+    context: Context,
+) -> Result<(), String> {
+    start_with(instance, || started_filter(&context))
 }
 
 /// Starts the explainer.
@@ -44,6 +58,11 @@ fn start_with<P>(
     Ok(())
 }
 
+/// A filter with its typed configuration.
+pub(crate) fn started_filter<F: Filter>(context: &Context) -> Result<F, String> {
+    F::start(context, config::parse(&imports::configuration())?)
+}
+
 /// An explainer with its typed configuration.
 pub(crate) fn started_explainer<E: Explainer>(context: &Context) -> Result<E, String> {
     E::start(context, config::parse(&imports::configuration())?)
@@ -63,6 +82,14 @@ pub fn on_batch<R: Reporter>(
         reporter.on_batch(&Batch::new(batch));
         Ok(())
     })
+}
+
+/// Hands a batch to the filter.
+pub fn judge<F: Filter>(
+    instance: &'static Instance<F>,
+    batch: raw_filter::Batch,
+) -> Result<Vec<Verdict>, String> {
+    with(instance, |plugin| Ok(filter::verdicts(plugin, &Batch::new(batch))))
 }
 
 /// Hands a tick to the reporter.

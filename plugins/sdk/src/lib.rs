@@ -39,6 +39,33 @@
 //! assert_eq!(harness.document("report").unwrap(), br#"{"/etc":2}"#);
 //! ```
 //!
+//! A filter says which events go on; [`export_filter!`] makes a component of it:
+//!
+//! ```
+//! use whodunit_sdk::{Context, Event, Filter, NoConfig, Verdict, export_filter};
+//!
+//! struct NoPython;
+//!
+//! impl Filter for NoPython {
+//!     type Config = NoConfig;
+//!
+//!     fn start(_: &Context, _: NoConfig) -> Result<NoPython, String> {
+//!         Ok(NoPython)
+//!     }
+//!
+//!     fn judge(&mut self, event: &Event<'_>) -> Verdict {
+//!         if event.path().ends_with(b".pyc") { Verdict::Drop } else { Verdict::Keep }
+//!     }
+//! }
+//!
+//! export_filter!(NoPython);
+//!
+//! use whodunit_sdk::testing::{BatchBuilder, FilterHarness};
+//! let mut harness = FilterHarness::<NoPython>::start("{}", &[]).unwrap();
+//! let batch = BatchBuilder::new().open(1, "/a.pyc").open(1, "/a.py").build();
+//! assert_eq!(harness.judge(&batch), [Verdict::Drop, Verdict::Keep]);
+//! ```
+//!
 //! An explainer says what a death means; [`export_explainer!`] makes a component of it:
 //!
 //! ```
@@ -91,6 +118,7 @@ pub mod directory;
 pub mod documents;
 pub mod escape;
 mod explainer;
+mod filter;
 #[doc(hidden)]
 pub mod guest;
 mod imports;
@@ -104,6 +132,7 @@ pub use batch::{AttributeKey, Batch, Event, Events, Flags, Kind, Outcome};
 pub use config::NoConfig;
 pub use death::Death;
 pub use explainer::{Explainer, Explanation};
+pub use filter::{Filter, Verdict};
 pub use guest::{Cause, Context};
 pub use tick::{ContainerTotals, Tick, TickCause};
 

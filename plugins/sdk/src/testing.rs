@@ -14,7 +14,10 @@ use crate::bindings::reporter::exports::whodunit::plugin::reporter as raw_report
 use crate::bindings::whodunit::plugin::types as raw;
 use crate::directory::{Container, Mount, Probe, Process, Surroundings};
 use crate::log::Level;
-use crate::{Batch, Cause, Context, Explainer, Flags, Reporter, Tick, TickCause, guest};
+use crate::{
+    Batch, Cause, Context, Explainer, Filter, Flags, Reporter, Tick, TickCause, Verdict, filter,
+    guest,
+};
 
 struct World {
     config: String,
@@ -210,6 +213,32 @@ impl<R: Reporter> Setup<R> {
     /// Starts the reporter, or gives its sentence.
     pub fn start(self) -> Result<Harness<R>, String> {
         Ok(Harness { reporter: guest::started(&self.context)? })
+    }
+}
+
+/// A running filter with the world around it.
+pub struct FilterHarness<F> {
+    filter: F,
+}
+
+impl<F: Filter> FilterHarness<F> {
+    /// A filter in a fresh world for this thread, with its own table as JSON and with these containers;
+    /// or its sentence.
+    pub fn start(config: &str, containers: &[Container]) -> Result<FilterHarness<F>, String> {
+        let containers = containers.iter().map(|it| (it.id, it.clone())).collect();
+        WORLD.set(World { config: config.to_owned(), containers, ..World::default() });
+        let context = Context { name: "test".to_owned(), instance: 1, cause: Cause::Start };
+        Ok(FilterHarness { filter: guest::started_filter(&context)? })
+    }
+
+    /// Hands over a batch.
+    pub fn judge(&mut self, batch: &Batch) -> Vec<Verdict> {
+        filter::verdicts(&mut self.filter, batch)
+    }
+
+    /// Changes what the filter finds in the directory, as a daemon's discovery does.
+    pub fn put_container(&self, container: Container) {
+        WORLD.with_borrow_mut(|world| world.containers.insert(container.id, container));
     }
 }
 

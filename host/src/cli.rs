@@ -40,6 +40,8 @@ pub struct Commands {
     pub why: fn(&Config, &Question, &mut dyn Write) -> Result<Exit, Failure>,
     /// Writes what the running daemon is doing.
     pub status: fn(&Config, FindingsFormat, &mut dyn Write) -> Result<Exit, Failure>,
+    /// Has the running daemon reload a plugin, or all, and writes what came of it.
+    pub reload: fn(&Config, Option<&str>, FindingsFormat, &mut dyn Write) -> Result<Exit, Failure>,
 }
 
 /// What the command line is connected to.
@@ -268,7 +270,7 @@ impl Command {
             }
             Command::Record(flags) => return flags.execute(commands, console),
             Command::Replay(flags) => return flags.execute(console),
-            Command::Plugin(command) => return command.execute(console),
+            Command::Plugin(command) => return command.execute(commands, console),
             Command::Version => written(console.out.write_all(version().as_bytes()))?,
         }
         Ok(Exit::Success)
@@ -407,12 +409,30 @@ mod tests {
         Ok(Exit::Success)
     }
 
+    fn reload_that_repeats(
+        _: &Config,
+        plugin: Option<&str>,
+        format: FindingsFormat,
+        out: &mut dyn Write,
+    ) -> Result<Exit, Failure> {
+        written(write!(out, "{plugin:?} {format:?}"))?;
+        Ok(Exit::Success)
+    }
+
+    #[test]
+    fn reload_is_of_one_plugin_or_of_all() {
+        assert_eq!(told(&["plugin", "reload"], &[]).out, "None Table");
+        let one = told(&["plugin", "reload", "report", "--output", "json"], &[]);
+        assert_eq!(one.out, "Some(\"report\") Json");
+    }
+
     const COMMANDS: Commands = Commands {
         run: run_that_fails,
         record: record_that_counts,
         doctor: doctor_that_finds,
         why: why_that_repeats,
         status: doctor_that_finds,
+        reload: reload_that_repeats,
     };
 
     #[test]

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use whodunit::cli::{self, Commands, Console};
 use whodunit::config::STANDARD_FILE;
-use whodunit::{daemon, doctor, status, why};
+use whodunit::{control, daemon, doctor, status, why};
 
 fn main() -> ExitCode {
     let commands = Commands {
@@ -15,6 +15,7 @@ fn main() -> ExitCode {
         doctor: doctor::run,
         why: why::run,
         status: status::run,
+        reload: control::reload::run,
     };
     let mut console = Console {
         variable: &|name| std::env::var_os(name),

@@ -184,12 +184,15 @@ impl RustTools {
             .map(|(name, value)| format!("'{name}={}'", value.display()))
             .collect();
         let usual = toolchain::current().cargo;
+        // Where cargo is looked for in PATH, this script must not find itself.
+        let path = std::env::var_os("PATH").unwrap_or_default();
         let script = format!(
             "#!/bin/sh\ncase \" $* \" in\n\
              *' wasm32-unknown-unknown '*) exec env {} '{}' \"$@\" ;;\n\
-             *) exec '{}' \"$@\" ;;\nesac\n",
+             *) exec env 'PATH={}' '{}' \"$@\" ;;\nesac\n",
             variables.join(" "),
             found.toolchain.cargo.display(),
+            path.display(),
             usual.display(),
         );
         std::fs::create_dir_all(bin)?;

@@ -3,23 +3,27 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::{Command, Output};
 
 use libtest_mimic::{Failed, Trial};
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 use whodunit_containers::condition::{PATIENCE, wait_for};
+use whodunit_containers::daemon::binary;
 use whodunit_containers::{Daemon, DaemonConfig, Pod};
 
 use crate::discovery::{let_work, worker};
 use crate::guests::{Guest, OK, filter_component};
-use crate::report::{execs, expect_eq, last_report};
+use crate::report::{execs, expect, expect_eq, last_report};
 use crate::roads::LoggedDaemon;
+use crate::status::whodunit_status;
 use crate::{Outcome, about_capture};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         about_capture("swaps::a_changed_file_is_swapped_and_a_broken_one_is_not", by_file),
         about_capture("swaps::sighup_takes_another_list_of_plugins", by_list),
+        about_capture("swaps::a_command_reloads_a_plugin_and_says_what_came_of_it", by_command),
         about_capture("swaps::a_filter_drops_what_is_then_in_no_report", filtered),
         about_capture("swaps::rules_about_paths_keep_drop_and_tag", by_rules),
     ]
@@ -141,6 +145,60 @@ fn by_list() -> Outcome {
     let report = last_report(&config, daemon)?;
     report.container(&app)?.expect_files(&["/bin/busybox", "/etc/a"])?;
     expect_eq("dropped_events", &report.number("dropped_events"), &0)
+}
+
+fn by_command() -> Outcome {
+    let pod = Pod::new("swap-command")?;
+    let app = pod.container("app").file("/etc/a", "", 0o644);
+    let mut app = worker(app, "cat /etc/a").start()?;
+    let config = DaemonConfig::for_pod(&pod)?;
+    let component = config.folder().join("a.wasm");
+    fs::write(&component, FIRST.component()?)?;
+    let output = config.folder().join("out/a.json");
+    let config = config.more_toml(&table("a", &component, &output));
+    let daemon = config.start()?;
+    await_text(&output, FIRST_SAYS)?;
+    let reload = |arguments: &[&str]| -> Result<Output, Failed> {
+        let mut command = Command::new(binary()?);
+        command.args(["plugin", "reload", "--state-dir"]).arg(config.folder().join("state"));
+        Ok(command.args(arguments).output()?)
+    };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+
+    // The file is as it was: nothing but the command has an instance made.
+    let all = reload(&["--output", "json"])?;
+    let (said, complaint) = (text(&all.stdout), text(&all.stderr));
+    expect(format!("all are reloaded: {said} {complaint}"), all.status.success())?;
+    let reloaded: Value = serde_json::from_str(&said)?;
+    let names: Vec<_> = reloaded.as_array().into_iter().flatten().map(|it| &it["plugin"]).collect();
+    expect_eq("plugins", &names, &vec![&json!("report"), &json!("a")])?;
+    for it in reloaded.as_array().into_iter().flatten() {
+        expect_eq("failure", &it["failure"], &Value::Null)?;
+        expect_eq("hash", &it["swap"]["sha256_after"], &it["swap"]["sha256_before"])?;
+    }
+    let status = whodunit_status(&config.folder().join("state"), "json")?;
+    let status: Value = serde_json::from_slice(&status.stdout)?;
+    for plugin in status["plugins"].as_array().into_iter().flatten() {
+        expect_eq("instance", &plugin["instance"], &json!(2))?;
+    }
+
+    fs::write(&component, b"\0asm")?;
+    let broken = reload(&["a"])?;
+    expect_eq("exit code for a broken file", &broken.status.code(), &Some(1))?;
+    let said = text(&broken.stdout);
+    expect(said.clone(), said.starts_with("a: not reloaded, what ran before goes on: "))?;
+    let unknown = reload(&["b"])?;
+    expect_eq("exit code for an unknown name", &unknown.status.code(), &Some(1))?;
+    expect_eq(
+        "what it says",
+        &text(&unknown.stderr).as_str(),
+        &"whodunit: error: there is no plugin `b`; there is `report`, `a`\n",
+    )?;
+    let_work(&mut app)?;
+    let report = last_report(&config, daemon)?;
+    let entry = report.container(&app)?;
+    entry.expect_files(&["/bin/busybox", "/etc/a"])?;
+    entry.expect_nothing_lost()
 }
 
 fn filtered() -> Outcome {

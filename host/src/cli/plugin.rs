@@ -1,4 +1,5 @@
-//! `whodunit plugin`: for whoever writes, checks and ships plugins. Needs no root and no kernel.
+//! `whodunit plugin`: for whoever writes, checks and ships plugins. Nothing but `reload`, which speaks to a
+//! running daemon, needs root or a kernel.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use serde::Serialize;
 
 use super::plugin_project::{ComponentizeFlags, NewFlags};
 use super::recordings::{no_deaths, sentence, world_of};
-use super::{ConfigurationFlags, Console, FindingsFormat, UsageError, written};
+use super::{Commands, ConfigurationFlags, Console, FindingsFormat, UsageError, written};
 use crate::config::{self, BUILTINS, PluginSource};
 use crate::directory::Directory;
 use crate::exit::{Exit, Failure};
@@ -30,6 +31,8 @@ pub(super) enum PluginCommand {
     List(ListFlags),
     /// Run one plugin on a recording and print what it emits
     Run(RunFlags),
+    /// Have the running daemon read a plugin again, or every plugin
+    Reload(ReloadFlags),
     /// Make a project for a new plugin
     New(NewFlags),
     /// Make a component of a core module
@@ -37,11 +40,19 @@ pub(super) enum PluginCommand {
 }
 
 impl PluginCommand {
-    pub(super) fn execute(self, console: &mut Console<'_>) -> Result<Exit, Failure> {
+    pub(super) fn execute(
+        self,
+        commands: &Commands,
+        console: &mut Console<'_>,
+    ) -> Result<Exit, Failure> {
         match self {
             PluginCommand::Inspect(flags) => flags.execute(console),
             PluginCommand::List(flags) => flags.execute(console),
             PluginCommand::Run(flags) => flags.execute(console),
+            PluginCommand::Reload(ReloadFlags { plugin, flags, output }) => {
+                let loaded = flags.load(console)?;
+                (commands.reload)(&loaded.config, plugin.as_deref(), output, console.out)
+            }
             PluginCommand::New(flags) => flags.execute(console),
             PluginCommand::Componentize(flags) => flags.execute(console),
         }
@@ -170,6 +181,19 @@ impl List {
         }
         text
     }
+}
+
+/// What `plugin reload` is asked.
+#[derive(Debug, Args)]
+pub(super) struct ReloadFlags {
+    /// Its name in the TOML; every plugin if left out
+    #[arg(value_name = "NAME")]
+    plugin: Option<String>,
+    #[command(flatten)]
+    flags: ConfigurationFlags,
+    /// How it is printed what came of it
+    #[arg(long, value_enum, default_value = "table", value_name = "FORMAT")]
+    output: FindingsFormat,
 }
 
 /// What `plugin run` is asked.

@@ -9,9 +9,11 @@
 //! A command is a case of [`Request`] and an arm of `Room::answer`.
 
 mod client;
+pub mod reload;
 mod server;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -33,6 +35,12 @@ const MAX_REQUEST_BYTES: usize = 64 << 10;
 pub enum Request {
     /// What the daemon is doing: [`crate::status::Status`].
     Status {},
+    /// Reads the component of a plugin again, or of every plugin, and puts it in the place of what runs:
+    /// a list of [`reload::Reloaded`].
+    Reload {
+        /// Its name in the TOML. None is every plugin.
+        plugin: Option<String>,
+    },
 }
 
 /// The answer to one request.
@@ -56,6 +64,13 @@ impl Room {
     async fn answer(&self, request: Request) -> Reply {
         match request {
             Request::Status {} => ok(&self.observer.status().await),
+            Request::Reload { plugin } => {
+                let plugins = Arc::clone(&self.observer.plugins);
+                match reload::reload_aside(plugins, plugin).await {
+                    Ok(reloaded) => ok(&reloaded),
+                    Err(sentence) => Reply::Error(sentence),
+                }
+            }
         }
     }
 }

@@ -71,13 +71,14 @@ impl PluginHost {
         let _changing = self.change();
         let config =
             self.lock().iter().find(|it| it.config.name == plugin).map(|it| it.config.clone());
-        let Some(config) = config else {
-            let running = self.lock();
-            let names = running.iter().map(|it| format!("`{}`", it.config.name));
-            let known = load::listed(names);
-            return Err(SwapError::NoPlugin { plugin: plugin.to_owned(), known });
-        };
-        self.swap(&config)
+        self.swap(&config.ok_or_else(|| self.no_plugin(plugin))?)
+    }
+
+    /// The error of a name that no plugin has.
+    pub(crate) fn no_plugin(&self, plugin: &str) -> SwapError {
+        let running = self.lock();
+        let names = running.iter().map(|it| format!("`{}`", it.config.name));
+        SwapError::NoPlugin { plugin: plugin.to_owned(), known: load::listed(names) }
     }
 
     /// [`PluginHost::reload`] if the component is another one than the one that runs.

@@ -73,10 +73,10 @@ macro_rules! export_filter {
                 }
             }
 
-            $crate::bindings::export_common_bindings!(Exports with_types_in $crate::bindings);
+    $crate::bindings::export_common_bindings!(Exports with_types_in $crate::bindings);
             $crate::bindings::filter::export_filter_bindings!(
-        Exports with_types_in $crate::bindings::filter
-            );
+            Exports with_types_in $crate::bindings::filter
+                );
         };
     };
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::guest::{GROW, LOOP, TRAP};
 use super::*;
+use crate::control::reload::reload;
 
 /// Size of an event in the contract's flat shape.
 const EVENT_BYTES: usize = 56;
@@ -238,7 +239,11 @@ fn a_reload_lifts_a_quarantine() {
     assert!(sentence.contains("it trapped"), "{sentence}");
     assert!(quarantined(&running.status("hostile")));
     running.put("hostile", &Hostile::new().component());
-    running.host.reload("hostile").unwrap();
+    let reloaded = reload(&running.host, None).unwrap();
+    let lifted = reloaded.iter().map(|it| (it.plugin.as_str(), it.swap.as_ref()));
+    let lifted: Vec<_> =
+        lifted.map(|(name, swap)| (name, swap.map(|swap| swap.quarantine_lifted))).collect();
+    assert_eq!(lifted, [("neighbour", Some(false)), ("hostile", Some(true))]);
     assert_eq!(running.status("hostile").state, PluginState::Running);
     assert!(running.dispatcher.lost_since() > 0, "what it missed is to be sent again");
     running.batch(&["/c"]);

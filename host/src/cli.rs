@@ -41,8 +41,12 @@ pub struct Commands {
     /// Writes what the running daemon is doing.
     pub status: fn(&Config, FindingsFormat, &mut dyn Write) -> Result<Exit, Failure>,
     /// Has the running daemon reload a plugin, or all, and writes what came of it.
-    pub reload: fn(&Config, Option<&str>, FindingsFormat, &mut dyn Write) -> Result<Exit, Failure>,
+    pub reload: Reload,
 }
+
+/// A command about one plugin, by its name, or about all.
+pub type Reload =
+    fn(&Config, Option<&str>, FindingsFormat, &mut dyn Write) -> Result<Exit, Failure>;
 
 /// What the command line is connected to.
 pub struct Console<'a> {

@@ -10,7 +10,7 @@ use whodunit_containers::daemon::binary;
 use whodunit_containers::{Container, DaemonConfig, Pod};
 
 use crate::discovery::{let_work, worker};
-use crate::report::{Report, expect, expect_eq, last_report};
+use crate::report::{Report, execs, expect, expect_eq, last_report};
 use crate::{Outcome, about_capture, about_containers};
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -99,7 +99,8 @@ fn replay_equals_run() -> Outcome {
     let entry = replayed.container(&app)?;
     entry.expect_files(&["/bin/busybox", "/etc/app.conf", "/srv/data"])?;
     entry.expect_list("missing", &["/etc/missing"])?;
-    entry.expect_events(7)?;
+    // Four opens, and three programs.
+    entry.expect_events(4 + execs(3))?;
     entry.expect_nothing_lost()?;
 
     // The whole host half, with the outputs of a TOML.

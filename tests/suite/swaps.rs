@@ -171,7 +171,7 @@ fn by_command() -> Outcome {
     expect(format!("all are reloaded: {said} {complaint}"), all.status.success())?;
     let reloaded: Value = serde_json::from_str(&said)?;
     let names: Vec<_> = reloaded.as_array().into_iter().flatten().map(|it| &it["plugin"]).collect();
-    expect_eq("plugins", &names, &vec![&json!("report"), &json!("a")])?;
+    expect_eq("plugins", &names, &vec![&json!("report"), &json!("death-explainer"), &json!("a")])?;
     for it in reloaded.as_array().into_iter().flatten() {
         expect_eq("failure", &it["failure"], &Value::Null)?;
         expect_eq("hash", &it["swap"]["sha256_after"], &it["swap"]["sha256_before"])?;
@@ -192,7 +192,7 @@ fn by_command() -> Outcome {
     expect_eq(
         "what it says",
         &text(&unknown.stderr).as_str(),
-        &"whodunit: error: there is no plugin `b`; there is `report`, `a`\n",
+        &"whodunit: error: there is no plugin `b`; there is `report`, `death-explainer`, `a`\n",
     )?;
     let_work(&mut app)?;
     let report = last_report(&config, daemon)?;

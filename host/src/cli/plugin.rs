@@ -222,7 +222,7 @@ impl RunFlags {
         logging::start(config::Log::default(), console.wants_colours())?;
         let replay = Replay::open(&self.events)?;
         let directory = Arc::new(Directory::new(crate::daemon::PROCESSES));
-        let documents: Arc<Mutex<Vec<(SinkId, Vec<u8>)>>> = Arc::default();
+        let documents: Arc<Mutex<Documents>> = Arc::default();
         let taken = Arc::clone(&documents);
         let last_only = self.last;
         let outlet = Outlet::taking_any(move |sink, body| {
@@ -261,6 +261,9 @@ impl RunFlags {
         }
     }
 }
+
+/// What came out, in its order.
+type Documents = Vec<(SinkId, Vec<u8>)>;
 
 /// What went wrong with a plugin, in one sentence.
 fn fault(status: &PluginStatus) -> Option<String> {

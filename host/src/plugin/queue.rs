@@ -251,7 +251,8 @@ impl Queue {
     /// Waits until everything that was put in is done with, or is thrown away.
     pub(crate) fn wait_until_idle(&self) {
         let busy = |state: &mut State| {
-            !state.abandoned && !(state.idle && state.items.is_empty() && state.orders.is_empty())
+            let at_rest = state.idle && state.items.is_empty() && state.orders.is_empty();
+            !state.abandoned && !at_rest
         };
         drop(self.idle.wait_while(self.lock(), busy));
     }

@@ -144,7 +144,8 @@ impl StageQueue {
     /// Waits until everything that was put in has gone on.
     pub(crate) fn wait_until_idle(&self) {
         let busy = |state: &mut State| {
-            !state.closed && !(state.idle && state.items.is_empty() && state.orders.is_empty())
+            let at_rest = state.idle && state.items.is_empty() && state.orders.is_empty();
+            !state.closed && !at_rest
         };
         drop(self.idle.wait_while(self.lock(), busy));
     }

@@ -165,9 +165,12 @@ struct Shared {
     taker: Option<Taker>,
 }
 
+/// What is done with a document of an output.
+type Take = dyn Fn(&SinkId, &[u8]) + Send + Sync;
+
 /// Takes documents at once, in the thread of the plugin.
 struct Taker {
-    take: Box<dyn Fn(&SinkId, &[u8]) + Send + Sync>,
+    take: Box<Take>,
     newest: Mutex<BTreeMap<SinkId, Vec<u8>>>,
 }
 

@@ -90,7 +90,7 @@ impl Rule {
         match &self.paths {
             Paths::Below(folder) => path
                 .strip_prefix(folder.as_slice())
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/")),
+                .is_some_and(|rest| rest.starts_with(b"/") || rest.is_empty() && !path.is_empty()),
             Paths::Like(pattern) => pattern.is_match(path),
         }
     }

@@ -5,6 +5,7 @@ use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
 use whodunit_ebpf::{CgroupCounters, counter, operation};
 
+use crate::interpreter;
 use crate::maps::{Scratch, keep, occupy, offset, recall, vacate};
 use crate::read::{Address, Place, current_task, mount_namespace, read_or_zero};
 use crate::record::{Access, Requested, count, in_setup, record, traced_counters};
@@ -30,7 +31,7 @@ fn execution<L: Looping>(ctx: &RawTracePointContext) -> i32 {
     let program: Address = ctx.arg(2);
     let file: Address = read_or_zero(program + offset!(binprm_file) as u64);
     let filename: Address = read_or_zero(program + offset!(binprm_filename) as u64);
-    let interpreter: Address = read_or_zero(program + offset!(binprm_interp) as u64);
+    let interpreter_path: Address = read_or_zero(program + offset!(binprm_interp) as u64);
 
     let mut setup = in_setup();
     let place = Place::read(file + offset!(file_path) as u64);
@@ -50,14 +51,19 @@ fn execution<L: Looping>(ctx: &RawTracePointContext) -> i32 {
     };
     // In memory: in registers the verifier would follow each combination through the rest on its own.
     let loops = Scratch::loops(scratch);
+    let is_script = interpreter_path != filename;
+    let is_told = interpreter::was_told(file) && is_script;
     keep!(loops.in_setup, u64::from(setup));
     keep!(loops.path, filename);
-    keep!(loops.is_script, u64::from(interpreter != filename));
+    keep!(loops.is_script, u64::from(is_script));
+    keep!(loops.is_told, u64::from(is_told));
     // A `#!` script: the file is its interpreter. Which file the script's path led to is no longer
     // known here.
     let is_script = recall!(loops.is_script) != 0;
     let operation = if is_script { operation::LOAD } else { operation::EXEC };
-    executed_by::<L>(scratch, cgroup, counters, operation, file, interpreter);
+    if recall!(loops.is_told) == 0 {
+        executed_by::<L>(scratch, cgroup, counters, operation, file, interpreter_path);
+    }
     if recall!(loops.is_script) != 0 {
         executed_by::<L>(scratch, cgroup, counters, operation::EXEC, 0, recall!(loops.path));
     }

@@ -92,6 +92,10 @@ pub mod file_flag {
     pub const SYSCALL: u32 = 1 << 11;
     /// The requested path is longer than a call takes: only its beginning is here.
     pub const REQUEST_CUT: u32 = 1 << 12;
+    /// Opened by the kernel itself, in a call that asks for no file in this way, or in none.
+    pub const BY_KERNEL: u32 = 1 << 13;
+    /// Every bit of here.
+    pub const ALL: u32 = (1 << 14) - 1;
 }
 
 /// A cgroup was made or removed. Followed by `path_length` bytes: its path below the hierarchy's root.
@@ -353,6 +357,10 @@ kernel_layout! {
     binprm_filename = "linux_binprm"."filename",
     /// `linux_binprm.interp`
     binprm_interp = "linux_binprm"."interp",
+    /// `filename.name`
+    filename_name = "filename"."name",
+    /// `open_flags.open_flag`
+    open_flags_flag = "open_flags"."open_flag",
     /// `task_struct.real_parent`
     task_real_parent = "task_struct"."real_parent",
     /// `task_struct.signal`
@@ -446,7 +454,15 @@ pub struct Settings {
     pub open_no_follow: u32,
     /// 1 where a task comes with its type (`bpf_get_current_task_btf`, Linux 5.11).
     pub typed_task: u32,
+    /// Offset in the saved registers of the one that holds the result, and `-ENOSYS` until there is one;
+    /// [`NO_RESULT`] where this architecture has none such.
+    pub call_result: u32,
+    /// Fills the structure up to a multiple of eight bytes.
+    pub reserved: u32,
 }
+
+/// [`Settings::call_result`]: nothing tells whether a call is over.
+pub const NO_RESULT: u32 = u32::MAX;
 
 /// How many arguments a system call has.
 pub const ARGUMENTS: usize = 6;
@@ -557,7 +573,7 @@ pub const NAME_MAX: usize = 256;
 const _: () = {
     assert!(size_of::<RawCgroup>() == 32);
     assert!(size_of::<RawFile>() == 112);
-    assert!(size_of::<Settings>() == 40 + 8 + 8 * ARGUMENTS + 8);
+    assert!(size_of::<Settings>() == 40 + 8 + 8 * ARGUMENTS + 16);
     assert!(size_of::<Road>() == 8);
     assert!(size_of::<KernelLayout>() == 4 * KernelLayout::MEMBERS.len());
 };

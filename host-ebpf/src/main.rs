@@ -7,6 +7,7 @@
 //! | `walk.rs` | from a file's dentry to the names of its path |
 //! | `record.rs` | one file access: counted, absorbed or sent |
 //! | `syscall.rs`, `exec.rs` | file accesses |
+//! | `interpreter.rs`, `beneath.rs` | file accesses that no system call tells: the exact tier |
 //! | `cgroup.rs` | cgroups made and removed |
 //! | `life.rs` | processes made, executing a program, ended |
 //! | `signal.rs` | signals generated and delivered |
@@ -22,8 +23,10 @@
 #![no_std]
 #![no_main]
 
+mod beneath;
 mod cgroup;
 mod exec;
+mod interpreter;
 mod life;
 mod maps;
 mod oom;

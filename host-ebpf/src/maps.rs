@@ -132,6 +132,23 @@ pub(crate) static ENTERING: HashMap<u32, u8> = HashMap::with_max_entries(8192, 0
 #[map]
 pub(crate) static MEMBERS: LruHashMap<u32, u64> = LruHashMap::with_max_entries(16_384, 0);
 
+/// What the exact tier knows of the program that a process is about to execute, by process id: see
+/// `interpreter.rs`.
+#[map]
+pub(crate) static EXECUTING: LruHashMap<u32, Executing> = LruHashMap::with_max_entries(1024, 0);
+
+/// A program about to be executed.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Executing {
+    /// The `struct file` of the interpreter that was opened last.
+    pub(crate) opened: u64,
+    /// The `struct file` that is executed now, if it is an interpreter that was opened before.
+    pub(crate) told: u64,
+    /// 1 where the file that is executed has a place in the file system.
+    pub(crate) placed: u64,
+}
+
 /// Words by which daemon and programs steer each other: `control`.
 #[map]
 pub(crate) static CONTROL: Array<u64> = Array::with_max_entries(control::COUNT, 0);
@@ -157,15 +174,32 @@ pub(crate) static DEATHS: RingBuf = RingBuf::with_byte_size(2 << 20, 0);
 #[map]
 pub(crate) static HANDLED: LruHashMap<u64, u64> = LruHashMap::with_max_entries(4096, 0);
 
-/// Room for one record of each CPU. All programs that use it run in the context of a process, one at a
-/// time on a CPU, unless the kernel lets one interrupt the other (from Linux 6.19 on): `occupy`.
+/// Room for two records of each CPU. All programs that use the first run in the context of a process, one
+/// at a time on a CPU, unless the kernel lets one interrupt the other (from Linux 6.19 on): `occupy`. The
+/// kernel lets the programs of the exact tier be interrupted at any time: theirs is the second, so that they
+/// never stand in the way of the others.
 #[map]
-static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(2, 0);
+
+/// The room of the base tier's programs, and that of the exact tier's.
+pub(crate) const ROOM: u32 = 0;
+pub(crate) const EXACT_ROOM: u32 = 1;
 
 /// Takes this CPU's room. None if it is in use by a program that was interrupted.
 #[inline(always)]
 pub(crate) fn occupy() -> Option<*mut Scratch> {
-    let scratch = Scratch::of_this_cpu()?;
+    occupy_room(ROOM)
+}
+
+/// Takes this CPU's room of the exact tier. None if it is in use by a program that was interrupted.
+#[inline(always)]
+pub(crate) fn occupy_exact() -> Option<*mut Scratch> {
+    occupy_room(EXACT_ROOM)
+}
+
+#[inline(always)]
+fn occupy_room(room: u32) -> Option<*mut Scratch> {
+    let scratch = Scratch::of_this_cpu(room)?;
     let loops = Scratch::loops(scratch);
     if recall!(loops.busy) != 0 {
         return None;
@@ -259,8 +293,9 @@ pub(crate) struct Loops {
     /// The inode that was reached, or 0, and how it was opened.
     pub(crate) inode: u64,
     pub(crate) file_mode: u64,
-    /// 1 if what is executed is a `#!` script.
+    /// 1 if what is executed is a `#!` script, and 1 if its interpreter was told when it was opened.
     pub(crate) is_script: u64,
+    pub(crate) is_told: u64,
     /// 1 in setup.
     pub(crate) in_setup: u64,
     /// What was done, and what came of it.
@@ -291,10 +326,10 @@ pub(crate) struct Loops {
 }
 
 impl Scratch {
-    /// This CPU's room, in use or not.
+    /// A room of this CPU, in use or not.
     #[inline(always)]
-    pub(crate) fn of_this_cpu() -> Option<*mut Scratch> {
-        SCRATCH.get_ptr_mut(0)
+    pub(crate) fn of_this_cpu(room: u32) -> Option<*mut Scratch> {
+        SCRATCH.get_ptr_mut(room)
     }
 
     /// The loops' numbers of a scratch room, which must be a map value of this CPU.
@@ -317,9 +352,9 @@ pub(crate) use keep;
 
 /// Reads it back.
 macro_rules! recall {
-    ($loops:ident . $field:ident) => {
+    ($loops:ident . $field:ident $([$index:literal])?) => {
         // SAFETY: a map value of this CPU.
-        unsafe { core::ptr::read_volatile(core::ptr::addr_of!((*$loops).$field)) }
+        unsafe { core::ptr::read_volatile(core::ptr::addr_of!((*$loops).$field $([$index])?)) }
     };
 }
 pub(crate) use recall;

@@ -164,8 +164,8 @@ pub(crate) fn record<L: Looping>(
         dentry: recall!(loops.dentry),
         inode: inode | recall!(loops.starts_in),
         detail: u64::from(operation)
-            | (u64::from(flags & 0x0fff) << 8)
-            | (u64::from(file_mode & FMODE_WRITE) << 20)
+            | (u64::from(flags & file_flag::ALL) << 8)
+            | (u64::from(file_mode & FMODE_WRITE) << 22)
             | (u64::from(outcome as u32) << 32),
         epoch: epoch_of(cgroup),
     };

@@ -20,7 +20,7 @@ const PRIVILEGED: Address = 1;
 
 /// `PF_EXITING` and `PF_KTHREAD` of `include/linux/sched.h`; the same from Linux 5.10 to 7.3.
 const PF_EXITING: u32 = 0x4;
-const PF_KTHREAD: u32 = 0x0020_0000;
+pub(crate) const PF_KTHREAD: u32 = 0x0020_0000;
 
 /// `SIGNAL_GROUP_EXIT` and `SIGNAL_UNKILLABLE` of `include/linux/sched/signal.h`; the same from Linux 5.10 to 7.3.
 const SIGNAL_GROUP_EXIT: u32 = 0x4;

@@ -18,9 +18,9 @@ use crate::record::{Access, Requested, count, in_setup, record, traced_counters}
 use crate::walk::{Helper, Looping, Unrolled};
 
 /// `ENOENT` and its like are negative results: errno goes up to this.
-const ERRNO_MAX: i64 = 4095;
+pub(crate) const ERRNO_MAX: i64 = 4095;
 /// The kernel has no such call, or somebody behaves as if it had none: no file was looked for.
-const ENOSYS: i64 = 38;
+pub(crate) const ENOSYS: i64 = 38;
 /// `TS_COMPAT` of `arch/x86/include/asm/thread_info.h`: this system call is a 32-bit one, by whichever
 /// way and from whichever code it came.
 const TS_COMPAT: u32 = 2;
@@ -60,8 +60,7 @@ fn exit<L: Looping>(ctx: &BtfTracePointContext) -> i32 {
     if native | compat == 0 {
         return 0;
     }
-    let status = setting!(thread_status);
-    let is_compat = status != 0 && task_half(current_task(), status) & TS_COMPAT != 0;
+    let is_compat = is_compat();
     let road = if is_compat { compat } else { native };
     if road == 0 {
         return 0;
@@ -88,6 +87,13 @@ fn exit<L: Looping>(ctx: &BtfTracePointContext) -> i32 {
     returned::<L>(scratch, cgroup, counters);
     vacate(scratch);
     0
+}
+
+/// Whether the system call that the running task is in is a 32-bit one.
+#[inline(always)]
+pub(crate) fn is_compat() -> bool {
+    let status = setting!(thread_status);
+    status != 0 && task_half(current_task(), status) & TS_COMPAT != 0
 }
 
 /// Half a word of a task.
@@ -216,15 +222,12 @@ fn returned<L: Looping>(scratch: *mut Scratch, cgroup: u64, counters: *mut Cgrou
 /// Whether a call follows a symbolic link that its path names itself.
 #[inline(always)]
 fn is_followed(rule: u8, flags: u64) -> bool {
-    let open = |flags: u64| {
-        flags & u64::from(setting!(open_no_follow)) == 0 && flags & O_CREAT_EXCL != O_CREAT_EXCL
-    };
     match rule {
         follow::NEVER => false,
         follow::UNLESS_AT => flags & AT_SYMLINK_NOFOLLOW == 0,
         follow::IF_AT => flags & AT_SYMLINK_FOLLOW != 0,
-        follow::OPEN => open(flags),
-        follow::OPEN_HOW => open(user_word(flags)),
+        follow::OPEN => is_open_followed(flags),
+        follow::OPEN_HOW => is_open_followed(user_word(flags)),
         follow::INOTIFY => flags & IN_DONT_FOLLOW == 0,
         follow::UNMOUNT => flags & UMOUNT_NOFOLLOW == 0,
         follow::FANOTIFY => flags & FAN_MARK_DONT_FOLLOW == 0,
@@ -232,4 +235,10 @@ fn is_followed(rule: u8, flags: u64) -> bool {
         follow::MOVE_MOUNT => flags & MOVE_MOUNT_F_SYMLINKS != 0,
         _ => true,
     }
+}
+
+/// Whether `open` with these flags follows a symbolic link that its path names itself.
+#[inline(always)]
+pub(crate) fn is_open_followed(flags: u64) -> bool {
+    flags & u64::from(setting!(open_no_follow)) == 0 && flags & O_CREAT_EXCL != O_CREAT_EXCL
 }

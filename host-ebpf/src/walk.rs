@@ -8,7 +8,7 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_kernel_str};
 use whodunit_ebpf::{COMPONENTS_MAX, NAME_MAX, PATH_MAX, file_flag};
 
-use crate::maps::{Scratch, keep, offset, recall};
+use crate::maps::{EXACT_ROOM, ROOM, Scratch, keep, offset, recall};
 use crate::read::{Address, Place, read_or_zero};
 
 /// The most components of one record, and mounts between them.
@@ -50,12 +50,16 @@ pub(crate) trait Looping {
 }
 
 /// By `bpf_loop`, Linux 5.17: the verifier looks at one step, and is done at once.
-pub(crate) struct Helper;
+pub(crate) struct HelperIn<const ROOM: u32>;
 
-impl Looping for Helper {
+/// Of the base tier's programs, and of the exact tier's.
+pub(crate) type Helper = HelperIn<ROOM>;
+pub(crate) type ExactHelper = HelperIn<EXACT_ROOM>;
+
+impl<const ROOM: u32> Looping for HelperIn<ROOM> {
     #[inline(always)]
     fn walk(_: *mut Scratch) {
-        let step: unsafe extern "C" fn(u64, *mut c_void) -> i64 = step_again;
+        let step: unsafe extern "C" fn(u64, *mut c_void) -> i64 = step_again::<ROOM>;
         // SAFETY: a function of this program with the signature that the helper asks for, and no context.
         unsafe { bpf_loop(TURNS, step as *mut c_void, core::ptr::null_mut(), 0) };
     }
@@ -77,9 +81,9 @@ impl Looping for Unrolled {
 
 /// A step for `bpf_loop`: 1 ends it.
 #[inline(never)]
-unsafe extern "C" fn step_again(_: u64, _: *mut c_void) -> i64 {
+unsafe extern "C" fn step_again<const ROOM: u32>(_: u64, _: *mut c_void) -> i64 {
     // The room is occupied by whoever started the loop.
-    match Scratch::of_this_cpu() {
+    match Scratch::of_this_cpu(ROOM) {
         Some(scratch) if !step(scratch) => 0,
         _ => 1,
     }

@@ -29,7 +29,9 @@ use crate::event::{TickCause, UnixNanos};
 use crate::exit::{Exit, Exits, Failure};
 use crate::filter::Excluded;
 use crate::http;
-use crate::kernel::{Kernel, ProbeStatus, StartError, boot_time_ns, real_time_ns};
+use crate::kernel::{
+    INTERPRETERS, Kernel, ProbeStatus, StartError, Tier, boot_time_ns, real_time_ns,
+};
 use crate::lock::Lock;
 use crate::names::Namer;
 use crate::pipeline::Pipeline;
@@ -62,6 +64,7 @@ impl Exits for StartError {
             | StartError::Map { .. }
             | StartError::OwnCgroup(_)
             | StartError::Wait(_) => Exit::Failure,
+            StartError::Tier { .. } => Exit::Configuration,
         }
     }
 }
@@ -241,8 +244,12 @@ fn watch(
         dispatcher.record_to(tap);
         recorder
     });
-    let resolver =
-        Resolver::new(Arc::clone(&directory), Excluded::new(&config.files.exclude), cgroup_root);
+    let resolver = Resolver::new(
+        Arc::clone(&directory),
+        Excluded::new(&config.files.exclude),
+        cgroup_root,
+        kernel.probes().iter().any(|probe| probe.name == INTERPRETERS && probe.live()),
+    );
     let stage = Stage::start(resolver, dispatcher)
         .map_err(|source| SystemError { what: "the resolving thread", source })?;
     let board = Arc::new(Board::default());
@@ -500,11 +507,15 @@ fn say_coverage(probes: &[ProbeStatus]) {
     for probe in probes {
         match &probe.reason {
             None => tracing::info!(probe = probe.name, sees = probe.sees, "probe live"),
+            Some(reason) if probe.tier == Tier::Exact => {
+                tracing::info!(probe = probe.name, unseen = probe.sees, reason, "probe not live")
+            }
             Some(reason) => {
                 tracing::warn!(probe = probe.name, unseen = probe.sees, reason, "probe not live")
             }
         }
     }
+    tracing::info!(tier = Tier::of(probes).name(), "files are captured");
 }
 
 impl From<&ProbeStatus> for Probe {

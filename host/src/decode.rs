@@ -221,6 +221,7 @@ fn file<'a>(
         .with_if(has(file_flag::COMPAT), Flags::COMPAT)
         .with_if(has(file_flag::IO_URING), Flags::IO_URING)
         .with_if(has(file_flag::DESTINATION), Flags::DESTINATION)
+        .with_if(has(file_flag::BY_KERNEL), Flags::BY_KERNEL)
         .with_if(has(file_flag::REQUEST_CUT), Flags::TRUNCATED);
     Ok(FileAccess {
         kind,

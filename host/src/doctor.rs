@@ -12,13 +12,13 @@ use crate::cli::FindingsFormat;
 use crate::config::Config;
 use crate::discovery::root::CgroupRoot;
 use crate::exit::{Exit, Failure};
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, ProbeStatus, Tier};
 use crate::privilege;
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Findings {
-    /// Whether the daemon can run here, with every probe live.
+    /// Whether the daemon can run here, with every probe of the base tier live.
     pub healthy: bool,
     /// Release of the kernel, as `uname -r` prints it.
     pub kernel: String,
@@ -52,15 +52,8 @@ pub fn examine(config: &Config) -> Findings {
         Ok(kernel) => {
             let own = kernel.own_cgroup();
             checks.push(Check::new("bpf", Ok(format!("programs load; own cgroup is {own}"))));
-            checks.extend(kernel.probes().iter().map(|probe| {
-                let outcome = match &probe.reason {
-                    None => Ok(format!("live: sees {}", probe.sees)),
-                    Some(reason) => {
-                        Err(format!("not live, so nobody sees {}: {reason}", probe.sees))
-                    }
-                };
-                Check::new(format!("probe {}", probe.name), outcome)
-            }));
+            checks.extend(kernel.probes().iter().map(probe));
+            checks.push(Check::new("tier", Ok(tier(kernel.probes()))));
         }
         Err(error) => {
             checks.push(Check::new("bpf", Err(Failure::from(error).sentence())));
@@ -70,6 +63,29 @@ pub fn examine(config: &Config) -> Findings {
         healthy: checks.iter().all(|check| check.ok),
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
         checks,
+    }
+}
+
+/// A probe. One of the exact tier may be missing.
+fn probe(probe: &ProbeStatus) -> Check {
+    let outcome = match &probe.reason {
+        None => Ok(format!("live: sees {}", probe.sees)),
+        Some(reason) => {
+            let finding = format!("not live, so nobody sees {}: {reason}", probe.sees);
+            match probe.tier {
+                Tier::Base => Err(finding),
+                Tier::Exact => Ok(finding),
+            }
+        }
+    };
+    Check::new(format!("probe {}", probe.name), outcome)
+}
+
+/// How deep in the kernel files are captured.
+fn tier(probes: &[ProbeStatus]) -> String {
+    match Tier::of(probes) {
+        Tier::Base => "base: files are captured at the system calls".to_owned(),
+        Tier::Exact => "exact: files are captured at the system calls and beneath them".to_owned(),
     }
 }
 

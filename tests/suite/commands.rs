@@ -61,6 +61,9 @@ fn doctor_finds_every_probe_live() -> Outcome {
         "probe setup",
         "probe exec",
         "probe files",
+        "probe interpreters",
+        "probe beneath",
+        "tier",
     ];
     expect_eq("checks", &names.as_slice(), &expected.as_slice())?;
     let table = whodunit(&["doctor"])?.output()?;

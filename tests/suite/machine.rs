@@ -6,6 +6,8 @@ use whodunit_containers::{DaemonConfig, DaemonError, Pod};
 
 /// The exit code of the daemon where the kernel does not let it do its work.
 const NO_PERMISSION: i32 = 77;
+/// That of a daemon that is demanded what the kernel does not allow.
+pub(crate) const IMPOSSIBLE: i32 = 78;
 
 /// What is missing for containers.
 pub(crate) fn lacks_for_containers() -> Option<&'static str> {
@@ -20,13 +22,30 @@ pub(crate) fn lacks_for_capture() -> Option<&'static str> {
     LACKS.get_or_init(|| lacks_for_containers().map(str::to_owned).or_else(refusal)).as_deref()
 }
 
+/// What is missing for the exact tier of capture. Asked of a real start, too.
+pub(crate) fn lacks_for_exact() -> Option<&'static str> {
+    static LACKS: OnceLock<Option<String>> = OnceLock::new();
+    LACKS
+        .get_or_init(|| lacks_for_capture().map(str::to_owned).or_else(|| end_of_exact(IMPOSSIBLE)))
+        .as_deref()
+}
+
+/// What a daemon says that must be exact, if it ends with this code.
+pub(crate) fn end_of_exact(code: i32) -> Option<String> {
+    end_of("[capture]\ntier = \"exact\"", code)
+}
+
 /// What a daemon says that may not load programs. Asked of a real start: nothing else can tell.
 fn refusal() -> Option<String> {
+    end_of("", NO_PERMISSION)
+}
+
+fn end_of(toml: &str, code: i32) -> Option<String> {
     let pod = Pod::new("probe").ok()?;
     let _neighbour = pod.container("neighbour").start().ok()?;
-    let config = DaemonConfig::for_pod(&pod).ok()?;
+    let config = DaemonConfig::for_pod(&pod).ok()?.more_toml(toml);
     match config.start() {
-        Err(DaemonError::Ended { exit }) if exit.code() == Some(NO_PERMISSION) => {
+        Err(DaemonError::Ended { exit }) if exit.code() == Some(code) => {
             Some(exit.complaints().join(" "))
         }
         _ => None,

@@ -12,6 +12,7 @@ mod crash;
 mod deaths;
 mod discovery;
 mod documents;
+mod exact;
 mod guests;
 mod harness;
 mod hostile;
@@ -44,6 +45,7 @@ fn main() -> std::process::ExitCode {
         discovery::trials(),
         capture::trials(),
         roads::trials(),
+        exact::trials(),
         restart::trials(),
         swaps::trials(),
         recording::trials(),

@@ -44,7 +44,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// A kind of program.
 #[derive(Clone, Copy, Debug)]
-enum Kind {
+pub(crate) enum Kind {
     Glibc,
     Musl,
     Compat,
@@ -57,9 +57,9 @@ const LIBRARIES: [&str; 2] = ["/lib64/ld-linux-x86-64.so.2", "/lib/x86_64-linux-
 const COVERAGE: &str = include_str!("../../docs/coverage.md");
 
 impl Kind {
-    const ALL: [Kind; 3] = [Kind::Glibc, Kind::Musl, Kind::Compat];
+    pub(crate) const ALL: [Kind; 3] = [Kind::Glibc, Kind::Musl, Kind::Compat];
 
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Kind::Glibc => "dynamic_glibc",
             Kind::Musl => "static_musl",
@@ -68,7 +68,7 @@ impl Kind {
     }
 
     /// The program of this kind, compiled once. An error says why there is none.
-    fn program(self) -> Result<&'static Path, &'static str> {
+    pub(crate) fn program(self) -> Result<&'static Path, &'static str> {
         static PROGRAMS: [OnceLock<Result<PathBuf, String>>; 3] = [const { OnceLock::new() }; 3];
         let program = match self {
             Kind::Glibc => program::ROADS_GLIBC,
@@ -98,14 +98,19 @@ impl Kind {
             .capabilities(&CAPABILITIES)
             .program(&["/roads"]);
         match self {
-            Kind::Glibc => LIBRARIES.iter().fold(container, |container, library| {
-                // The library itself, whatever links lead to it here.
-                let file = std::fs::canonicalize(library).unwrap_or_else(|_| library.into());
-                container.copy(file, library)
-            }),
+            Kind::Glibc => with_libraries(container),
             Kind::Musl | Kind::Compat => container,
         }
     }
+}
+
+/// Adds what a dynamic program needs.
+pub(crate) fn with_libraries(container: ContainerBuilder) -> ContainerBuilder {
+    LIBRARIES.iter().fold(container, |container, library| {
+        // The library itself, whatever links lead to it here.
+        let file = std::fs::canonicalize(library).unwrap_or_else(|_| library.into());
+        container.copy(file, library)
+    })
 }
 
 /// What the roads need.
@@ -128,7 +133,17 @@ pub(crate) struct LoggedDaemon {
 
 impl LoggedDaemon {
     pub(crate) fn for_pod(pod: &Pod) -> Result<LoggedDaemon, Failed> {
-        let config = DaemonConfig::for_pod(pod)?;
+        LoggedDaemon::of(DaemonConfig::for_pod(pod)?)
+    }
+
+    /// A daemon of the tier of that name.
+    pub(crate) fn of_tier(pod: &Pod, tier: &str) -> Result<LoggedDaemon, Failed> {
+        LoggedDaemon::of(
+            DaemonConfig::for_pod(pod)?.more_toml(&format!("[capture]\ntier = {tier:?}")),
+        )
+    }
+
+    fn of(config: DaemonConfig) -> Result<LoggedDaemon, Failed> {
         let log = config.folder().join("events.jsonl");
         let config = config.more_toml(&format!(
             "[[plugin]]\nname = \"events\"\nsource = \"builtin:event-log\"\n\
@@ -151,26 +166,42 @@ impl LoggedDaemon {
     }
 }
 
-fn every_road(kind: Kind) -> Outcome {
+/// What a program says that it did, and the events of that.
+pub(crate) struct Gone {
+    pub(crate) said: String,
+    pub(crate) events: Vec<Value>,
+}
+
+/// Goes every road, under a daemon of the tier of that name.
+pub(crate) fn go(kind: Kind, tier: &str) -> Result<Gone, Failed> {
     let program = kind.program()?;
     let pod = Pod::new("roads")?;
     let mut container = kind.describe(pod.container("app"), program).start()?;
     container.hear("ready")?;
-    let logged = LoggedDaemon::for_pod(&pod)?;
+    let logged = LoggedDaemon::of_tier(&pod, tier)?;
     let daemon = logged.config.start()?;
     container.tell("go")?;
     container.hear("done")?;
     let exit = daemon.stop()?;
     expect_eq("the daemon's status", &exit.code(), &Some(0))?;
+    let events = between(logged.events()?)?;
+    Ok(Gone { said: container.stdout(), events })
+}
 
-    let events = logged.events()?;
+/// The events from the opening of `/begin` to that of `/end`.
+pub(crate) fn between(mut events: Vec<Value>) -> Result<Vec<Value>, Failed> {
     let at = |path: &str| {
         let found = events.iter().position(|event| event["path"] == path);
         found.ok_or_else(|| Failed::from(format!("nobody opened {path}: {events:#?}")))
     };
-    let between = &events[at("/begin")? + 1..at("/end")?];
+    let (begin, end) = (at("/begin")?, at("/end")?);
+    events.truncate(end);
+    Ok(events.split_off(begin + 1))
+}
+
+fn every_road(kind: Kind) -> Outcome {
+    let Gone { said, events: between } = go(kind, "auto")?;
     let seen: BTreeSet<String> = between.iter().filter(|event| is_told(event)).map(line).collect();
-    let said = container.stdout();
     let told: BTreeSet<String> =
         said.lines().filter(|line| line.contains('\t')).map(str::to_owned).collect();
     let calls: BTreeSet<&str> =
@@ -191,16 +222,16 @@ fn every_road(kind: Kind) -> Outcome {
 }
 
 /// Whether an event is one that the program tells. Links that were crossed are found by the daemon.
-fn is_told(event: &Value) -> bool {
+pub(crate) fn is_told(event: &Value) -> bool {
     event["kind"] != "follow"
 }
 
-fn has_flag(event: &Value, flag: &str) -> bool {
+pub(crate) fn has_flag(event: &Value, flag: &str) -> bool {
     event["flags"].as_array().is_some_and(|flags| flags.iter().any(|found| found == flag))
 }
 
 /// An event as the program tells it.
-fn line(event: &Value) -> String {
+pub(crate) fn line(event: &Value) -> String {
     let text = |key: &str| event[key].as_str().unwrap_or_default();
     let outcome = match event["errno"].as_u64() {
         Some(errno) => errno.to_string(),

@@ -10,7 +10,8 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
 use super::{
-    Config, LogFormat, LogLevel, OnFailure, Output, Overflow, PluginSource, Scope, Wasi, values,
+    Config, LogFormat, LogLevel, OnFailure, Output, Overflow, PluginSource, Scope, Tier, Wasi,
+    values,
 };
 
 /// The prefix of a source that is shipped inside the binary.
@@ -52,7 +53,7 @@ macro_rules! serialize_as_word {
     )*};
 }
 
-serialize_as_word!(Scope, LogLevel, LogFormat, OnFailure, Overflow, Wasi);
+serialize_as_word!(Scope, Tier, LogLevel, LogFormat, OnFailure, Overflow, Wasi);
 
 impl Serialize for PluginSource {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::values;
-use super::{LogFormat, LogLevel, OnFailure, Overflow, Scope, Wasi};
+use super::{LogFormat, LogLevel, OnFailure, Overflow, Scope, Tier, Wasi};
 
 /// One key.
 #[derive(Debug)]
@@ -190,7 +190,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 pub static ROOT: &[Key] = &[
     optional("discovery", Shape::Table(DISCOVERY), "Which containers are watched"),
     optional("files", Shape::Table(FILES), "Which file events are admitted"),
-    optional("capture", Shape::Table(CAPTURE), "Sizes of the kernel's maps and rings"),
+    optional("capture", Shape::Table(CAPTURE), "How the kernel captures files"),
     optional("daemon", Shape::Table(DAEMON), "Where the daemon keeps what is its own"),
     optional(
         "deaths",
@@ -280,6 +280,13 @@ static CAPTURE: &[Key] = &[
         "max_cgroups",
         Shape::Count { least: 16, most: 1_048_576 },
         "How many cgroups can be watched at once, nested ones included",
+    ),
+    optional(
+        "tier",
+        Shape::Word(&[Tier::Auto.name(), Tier::Base.name(), Tier::Exact.name()]),
+        "How deep in the kernel files are captured: `base` is at the system calls, `exact` is beneath \
+         them as well, where io_uring and the kernel itself open files, and `auto` is `exact` where the \
+         kernel allows it. With `exact` the daemon ends with 78 where the kernel does not",
     ),
 ];
 
@@ -444,6 +451,7 @@ mod tests {
     fn the_words_of_a_key_are_those_of_its_type() {
         for (path, names) in [
             ("discovery.scope", Scope::ALL.map(Scope::name).to_vec()),
+            ("capture.tier", Tier::ALL.map(Tier::name).to_vec()),
             ("log.level", LogLevel::ALL.map(LogLevel::name).to_vec()),
             ("log.format", LogFormat::ALL.map(LogFormat::name).to_vec()),
             ("plugin.on_failure", OnFailure::ALL.map(OnFailure::name).to_vec()),

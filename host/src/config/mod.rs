@@ -30,7 +30,7 @@ pub struct Config {
     pub discovery: Discovery,
     /// Which file events are admitted.
     pub files: Files,
-    /// Sizes of the kernel's maps and rings.
+    /// Sizes of the kernel's maps and rings, and how deep in the kernel files are captured.
     pub capture: Capture,
     /// Where the daemon keeps what is its own.
     pub daemon: Daemon,
@@ -138,7 +138,7 @@ impl Default for Files {
     }
 }
 
-/// Sizes of the kernel's maps and rings.
+/// Sizes of the kernel's maps and rings, and how deep in the kernel files are captured.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Capture {
     /// Size of the ring for file events, in bytes; a power of two.
@@ -148,11 +148,43 @@ pub struct Capture {
     pub kernel_dedup_entries: u32,
     /// How many cgroups can be traced at once.
     pub max_cgroups: u32,
+    /// How deep in the kernel files are captured.
+    pub tier: Tier,
 }
 
 impl Default for Capture {
     fn default() -> Capture {
-        Capture { ring_bytes: 8 << 20, kernel_dedup_entries: 65_536, max_cgroups: 4_096 }
+        Capture {
+            ring_bytes: 8 << 20,
+            kernel_dedup_entries: 65_536,
+            max_cgroups: 4_096,
+            tier: Tier::Auto,
+        }
+    }
+}
+
+/// How deep in the kernel files are captured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    /// `exact` where the kernel allows it, else `base`.
+    Auto,
+    /// At the system calls.
+    Base,
+    /// Beneath the system calls as well, or the daemon does not start.
+    Exact,
+}
+
+impl Tier {
+    /// Every tier, in the order of the documentation.
+    pub const ALL: [Tier; 3] = [Tier::Auto, Tier::Base, Tier::Exact];
+
+    /// The word in the TOML and in documents.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Tier::Auto => "auto",
+            Tier::Base => "base",
+            Tier::Exact => "exact",
+        }
     }
 }
 

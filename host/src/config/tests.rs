@@ -558,6 +558,7 @@ dedup_capacity = 7
 ring = "64KiB"
 kernel_dedup_entries = 2_048
 max_cgroups = 0x10
+tier = "base"
 [daemon]
 state_dir = "state"
 cache_dir = "./a/../cache"
@@ -619,7 +620,12 @@ fn every_key_arrives_and_relative_paths_start_at_the_file() {
             host_root: PathBuf::from("/host"),
         },
         files: Files { exclude: vec![String::from("/tmp/\u{fc}\t")], dedup_capacity: 7 },
-        capture: Capture { ring_bytes: 65_536, kernel_dedup_entries: 2_048, max_cgroups: 16 },
+        capture: Capture {
+            ring_bytes: 65_536,
+            kernel_dedup_entries: 2_048,
+            max_cgroups: 16,
+            tier: Tier::Base,
+        },
         daemon: Daemon {
             state_dir: folder.join("state"),
             cache_dir: folder.join("cache"),

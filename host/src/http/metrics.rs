@@ -225,11 +225,11 @@ pub const METRICS: &[Metric] = &[
     ),
     gauge(
         "whodunit_probe_live",
-        &["probe"],
-        "Whether the probe runs: 1, or 0 where this kernel cannot run it.",
+        &["probe", "tier"],
+        "Whether the probe runs: 1, or 0 where this kernel cannot run it. One of the tier `exact` may be missing.",
         |scrape, value| {
             for probe in &scrape.status.probes {
-                value(&[&probe.name], flag(probe.live));
+                value(&[&probe.name, &probe.tier], flag(probe.live));
             }
         },
     ),

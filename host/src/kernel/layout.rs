@@ -33,6 +33,8 @@ pub(crate) struct CallLayout {
     pub(crate) compat_arguments: [u32; ARGUMENTS],
     /// Offset of `thread_info.status` in a task, where there is one.
     pub(crate) thread_status: u32,
+    /// The register that holds the result, and `-ENOSYS` until there is one; `NO_RESULT` for none such.
+    pub(crate) result: u32,
     /// `O_NOFOLLOW` (`include/uapi/asm-generic/fcntl.h` and each architecture's own).
     pub(crate) open_no_follow: u32,
 }
@@ -79,6 +81,8 @@ impl Layout {
             compat_arguments: ["bx", "cx", "dx", "si", "di", "bp"]
                 .map(|name| find("pt_regs", name)),
             thread_status: find("task_struct", "thread_info") + find("thread_info", "status"),
+            // Every way into the kernel begins with it (`arch/x86/entry/entry_64.S` and its like).
+            result: find("pt_regs", "ax"),
             open_no_follow: 0o400_000,
         };
         // The first register holds the result by then; the kernel keeps its argument aside.
@@ -89,6 +93,7 @@ impl Layout {
             arguments[0] = find("pt_regs", "orig_x0");
             CallLayout {
                 number: find("pt_regs", "syscallno"),
+                result: whodunit_ebpf::NO_RESULT,
                 arguments,
                 open_no_follow: 0o100_000,
                 ..CallLayout::default()
@@ -118,6 +123,9 @@ impl Layout {
         let memory_controller = btf.value_of("cgroup_subsys_id", "memory_cgrp_id");
         let has_registers = syscall_number.is_some()
             && btf.value_of("bpf_func_id", "BPF_FUNC_task_pt_regs").is_some();
+        if !has_registers {
+            absent.push("bpf_task_pt_regs helper".to_owned());
+        }
         let fate = FateSettings {
             action_bytes: action_bytes.unwrap_or(0),
             exit_tells_group: u32::from(exit_gets.is_some_and(|gets| gets.len() >= 2)),

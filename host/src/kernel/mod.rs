@@ -30,7 +30,7 @@ use crate::event::CgroupId;
 
 use gate::{Gate, GateError};
 use layout::{Layout, LayoutError};
-pub use probes::ProbeStatus;
+pub use probes::{INTERPRETERS, ProbeStatus, Tier};
 pub use rings::DeathRing;
 use rings::Rings;
 
@@ -70,6 +70,17 @@ pub enum StartError {
     /// The program that finds the daemon's own cgroup did not run.
     #[error("the kernel did not tell whodunit's own cgroup (BPF_PROG_TEST_RUN, Linux 5.10)")]
     OwnCgroup(#[source] Box<aya::programs::ProgramError>),
+    /// The exact tier was demanded.
+    #[error(
+        "`capture.tier` demands the exact tier, and this kernel does not run its probe `{probe}`: {reason}; \
+         with tier = \"auto\" whodunit does without it"
+    )]
+    Tier {
+        /// A probe of it that does not run.
+        probe: &'static str,
+        /// Why, in one sentence.
+        reason: String,
+    },
     /// A ring cannot be waited for.
     #[error("the kernel's rings cannot be waited for")]
     Wait(#[source] std::io::Error),
@@ -172,6 +183,8 @@ impl Kernel {
             arguments: layout.call.arguments,
             compat_arguments: layout.call.compat_arguments,
             open_no_follow: layout.call.open_no_follow,
+            call_result: layout.call.result,
+            reserved: 0,
             typed_task: u32::from(layout.typed_task),
         };
         let roads = roads::roads();
@@ -211,8 +224,15 @@ impl Kernel {
             probes: Vec::new(),
             programs,
         };
-        kernel.probes = probes::attach_all(&mut kernel.programs, &layout);
-        Ok(kernel)
+        let exact = sizes.tier != config::Tier::Base;
+        kernel.probes = probes::attach_all(&mut kernel.programs, &layout, exact);
+        let missing = kernel.probes.iter().find(|probe| probe.tier == Tier::Exact && !probe.live());
+        match missing.filter(|_| sizes.tier == config::Tier::Exact) {
+            Some(ProbeStatus { name, reason, .. }) => {
+                Err(StartError::Tier { probe: name, reason: reason.clone().unwrap_or_default() })
+            }
+            None => Ok(kernel),
+        }
     }
 
     /// The cgroup of the calling process in the v2 hierarchy.
@@ -326,6 +346,7 @@ impl Kernel {
             let unloaded = match self.programs.program_mut(&name) {
                 Some(Program::BtfTracePoint(program)) => program.unload(),
                 Some(Program::RawTracePoint(program)) => program.unload(),
+                Some(Program::FExit(program)) => program.unload(),
                 _ => Ok(()),
             };
             if let Err(error) = unloaded {

@@ -3,7 +3,7 @@
 //! A probe runs whole, or it says in one sentence why not. Only a real load tells: kernels refuse
 //! programs for reasons that no feature list shows.
 
-use aya::programs::{Program, ProgramError};
+use aya::programs::{FExit, Program, ProgramError};
 use aya::{Btf, Ebpf};
 
 use super::layout::Layout;
@@ -15,6 +15,8 @@ pub struct ProbeStatus {
     pub name: &'static str,
     /// What it sees.
     pub sees: &'static str,
+    /// What it is a part of.
+    pub tier: Tier,
     /// Why it does not run, in one sentence. None if it does.
     pub reason: Option<String>,
 }
@@ -23,6 +25,32 @@ impl ProbeStatus {
     /// Whether it runs.
     pub fn live(&self) -> bool {
         self.reason.is_none()
+    }
+}
+
+/// How deep in the kernel a probe hangs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    /// On the kernel's tracepoints, which every kernel has.
+    Base,
+    /// On functions of the kernel (`fexit`, Linux 5.5). Where a kernel allows nothing to hang there, the daemon
+    /// does without.
+    Exact,
+}
+
+impl Tier {
+    /// Its name, as in documents and in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Tier::Base => "base",
+            Tier::Exact => "exact",
+        }
+    }
+
+    /// The tier that runs, given every probe: the exact one only as a whole.
+    pub fn of(probes: &[ProbeStatus]) -> Tier {
+        let mut exact = probes.iter().filter(|probe| probe.tier == Tier::Exact);
+        if exact.all(ProbeStatus::live) { Tier::Exact } else { Tier::Base }
     }
 }
 
@@ -35,6 +63,7 @@ struct Probe {
     hooks: &'static [Hook],
     /// The kernel structures that its programs read.
     structures: &'static [&'static str],
+    tier: Tier,
 }
 
 enum Hook {
@@ -42,6 +71,8 @@ enum Hook {
     Raw { programs: Programs, tracepoint: &'static str },
     /// A tracepoint whose arguments come with their types (`tp_btf`, Linux 5.5).
     Typed { programs: Programs, tracepoint: &'static str },
+    /// Where a function of the kernel returns: the first of these that it has. They take the same arguments.
+    Exit { programs: Programs, functions: &'static [&'static str], reads: &'static [&'static str] },
 }
 
 /// Programs that do the same, by name: the first that the kernel takes is the one.
@@ -53,6 +84,14 @@ const fn raw(programs: Programs, tracepoint: &'static str) -> Hook {
 
 const fn typed(programs: Programs, tracepoint: &'static str) -> Hook {
     Hook::Typed { programs, tracepoint }
+}
+
+const fn exit(
+    programs: Programs,
+    functions: &'static [&'static str],
+    reads: &'static [&'static str],
+) -> Hook {
+    Hook::Exit { programs, functions, reads }
 }
 
 /// What every file access is made of.
@@ -99,6 +138,9 @@ const PROCESS_STRUCTURES: &[&str] = &[
     "file",
 ];
 
+/// The probe that tells which interpreters the kernel opens.
+pub const INTERPRETERS: &str = "interpreters";
+
 /// Every probe of this build, in the order in which they are attached: who is whose comes first.
 const PROBES: &[Probe] = &[
     Probe {
@@ -106,6 +148,7 @@ const PROBES: &[Probe] = &[
         sees: "containers made and removed",
         hooks: &[raw(&["cgroup_made"], "cgroup_mkdir"), raw(&["cgroup_gone"], "cgroup_rmdir")],
         structures: CGROUP_STRUCTURES,
+        tier: Tier::Base,
     },
     // Before those of `setup`, which take a process off the entering ones when it executes a program and when it ends.
     Probe {
@@ -117,6 +160,7 @@ const PROBES: &[Probe] = &[
             raw(&["process_exited"], "sched_process_exit"),
         ],
         structures: PROCESS_STRUCTURES,
+        tier: Tier::Base,
     },
     Probe {
         name: "signal",
@@ -139,6 +183,7 @@ const PROBES: &[Probe] = &[
             "sigaction",
             "kernel_siginfo",
         ],
+        tier: Tier::Base,
     },
     Probe {
         name: "oom",
@@ -157,6 +202,7 @@ const PROBES: &[Probe] = &[
             "mem_cgroup",
             "page_counter",
         ],
+        tier: Tier::Base,
     },
     Probe {
         name: "setup",
@@ -167,23 +213,50 @@ const PROBES: &[Probe] = &[
             raw(&["exited"], "sched_process_exit"),
         ],
         structures: CGROUP_STRUCTURES,
+        tier: Tier::Base,
     },
     Probe {
         name: "exec",
         sees: "programs executed",
         hooks: &[raw(&["executed", "executed_unrolled"], "sched_process_exec")],
         structures: FILE_STRUCTURES,
+        tier: Tier::Base,
     },
     Probe {
         name: "files",
         sees: "every system call that names a file, 32-bit ones included",
         hooks: &[typed(&["syscall_exit", "syscall_exit_unrolled"], "sys_exit")],
         structures: FILE_STRUCTURES,
+        tier: Tier::Base,
+    },
+    Probe {
+        name: INTERPRETERS,
+        sees: "the interpreters that the kernel opens for programs and scripts",
+        hooks: &[
+            exit(&["program_checked"], &["security_bprm_check"], &[]),
+            exit(&["interpreter_opened", "interpreter_opened_unrolled"], &["open_exec"], &[]),
+        ],
+        structures: FILE_STRUCTURES,
+        tier: Tier::Exact,
+    },
+    Probe {
+        name: "beneath",
+        sees: "files opened beneath the system calls: by io_uring, and by the kernel for a program",
+        hooks: &[exit(
+            &["file_opened", "file_opened_unrolled"],
+            &["do_filp_open", "do_file_open"],
+            &["filename", "open_flags", "bpf_task_pt_regs"],
+        )],
+        structures: FILE_STRUCTURES,
+        tier: Tier::Exact,
     },
 ];
 
-/// Attaches every probe that can run.
-pub(crate) fn attach_all(programs: &mut Ebpf, layout: &Layout) -> Vec<ProbeStatus> {
+/// Why no probe of the exact tier runs where the configuration says so.
+const NOT_WANTED: &str = "`capture.tier` is \"base\"";
+
+/// Attaches every probe that can run; those of the exact tier only if `exact`.
+pub(crate) fn attach_all(programs: &mut Ebpf, layout: &Layout, exact: bool) -> Vec<ProbeStatus> {
     // Read for this only: a kernel's types are some megabytes.
     let types =
         Btf::from_sys_fs().map_err(|error| format!("the kernel's BTF is not usable: {error}"));
@@ -192,15 +265,22 @@ pub(crate) fn attach_all(programs: &mut Ebpf, layout: &Layout) -> Vec<ProbeStatu
         .map(|probe| ProbeStatus {
             name: probe.name,
             sees: probe.sees,
-            reason: probe.attach(programs, layout, &types).err(),
+            tier: probe.tier,
+            reason: match probe.tier {
+                Tier::Exact if !exact => Some(NOT_WANTED.to_owned()),
+                Tier::Base | Tier::Exact => probe.attach(programs, layout, &types).err(),
+            },
         })
         .collect()
 }
 
 impl Probe {
     fn attach(&self, programs: &mut Ebpf, layout: &Layout, types: &Types) -> Result<(), String> {
-        if let Some(member) = layout.first_absent(self.structures) {
-            return Err(format!("this kernel's BTF has no {member}"));
+        let of_hooks = self.hooks.iter().map(Hook::reads);
+        for structures in std::iter::once(self.structures).chain(of_hooks) {
+            if let Some(member) = layout.first_absent(structures) {
+                return Err(format!("this kernel's BTF has no {member}"));
+            }
         }
         let attached = self.hooks.iter().try_for_each(|hook| hook.attach(programs, types));
         if attached.is_err() {
@@ -216,7 +296,17 @@ impl Probe {
 impl Hook {
     fn programs(&self) -> Programs {
         match self {
-            Hook::Raw { programs, .. } | Hook::Typed { programs, .. } => programs,
+            Hook::Raw { programs, .. }
+            | Hook::Typed { programs, .. }
+            | Hook::Exit { programs, .. } => programs,
+        }
+    }
+
+    /// The kernel structures that its program reads beside those of its probe.
+    fn reads(&self) -> &'static [&'static str] {
+        match self {
+            Hook::Raw { .. } | Hook::Typed { .. } => &[],
+            Hook::Exit { reads, .. } => reads,
         }
     }
 
@@ -248,6 +338,11 @@ impl Hook {
                 load_once(program.load(tracepoint, types), name)?;
                 program.attach().map(drop).map_err(|error| hook_refused(tracepoint, &error))
             }
+            (Hook::Exit { functions, .. }, Program::FExit(program)) => {
+                let types = types.as_ref().map_err(String::clone)?;
+                let function = load_first(program, functions, types, name)?;
+                program.attach().map(drop).map_err(|error| hook_refused(function, &error))
+            }
             _ => Err(format!("the program {name} is of another type than its hook")),
         }
     }
@@ -259,10 +354,28 @@ impl Hook {
             let _ = match program {
                 Program::RawTracePoint(program) => program.unload(),
                 Program::BtfTracePoint(program) => program.unload(),
+                Program::FExit(program) => program.unload(),
                 _ => Ok(()),
             };
         }
     }
+}
+
+/// Loads a program for the first of these functions that the kernel has, and gives that one.
+fn load_first(
+    program: &mut FExit,
+    functions: &[&'static str],
+    types: &Btf,
+    name: &str,
+) -> Result<&'static str, String> {
+    for function in functions {
+        match program.load(function, types) {
+            // It has no such function, or none that was not dissolved in its callers.
+            Err(ProgramError::Btf(_)) => {}
+            loaded => return load_once(loaded, name).map(|()| *function),
+        }
+    }
+    Err(format!("this kernel has no function {}", functions.join(" or ")))
 }
 
 /// A program on several hooks is loaded with the first.

@@ -45,6 +45,8 @@ pub struct Resolver {
     directory: Arc<Directory>,
     excluded: Excluded,
     roots: Roots,
+    /// Whether the kernel programs tell the interpreters.
+    interpreters_told: bool,
     /// Folders as they were asked for, and what they led to.
     folders: HashMap<(ContainerId, NamespaceId, Box<[u8]>), Folder>,
     folders_since: Instant,
@@ -78,9 +80,15 @@ struct Ground {
 
 impl Resolver {
     /// A resolver that knows nothing yet. `cgroup_root` is where the cgroup v2 hierarchy is mounted, and
-    /// `excluded` what no event may be about.
-    pub fn new(directory: Arc<Directory>, excluded: Excluded, cgroup_root: PathBuf) -> Resolver {
+    /// `excluded` what no event may be about. Interpreters are looked for unless the kernel programs tell them.
+    pub fn new(
+        directory: Arc<Directory>,
+        excluded: Excluded,
+        cgroup_root: PathBuf,
+        interpreters_told: bool,
+    ) -> Resolver {
         Resolver {
+            interpreters_told,
             roots: Roots::new(Arc::clone(&directory), cgroup_root),
             directory,
             excluded,
@@ -148,7 +156,7 @@ impl Resolver {
         let settled = event.flags.0 & skipped != 0 || path.is_empty();
         let unresolved = event.flags.contains(Flags::UNRESOLVED);
         let detached = event.flags.contains(Flags::DETACHED);
-        let loads = matches!(event.kind, Kind::Exec | Kind::Load);
+        let loads = self.loads(event.kind);
         let direct = !unresolved && !detached && asked_directly(path, requested);
         if settled || (direct && !loads) {
             out.batch.events.push(*event);
@@ -235,7 +243,7 @@ impl Resolver {
         out.batch.events.push(resolved);
         self.tell_links(event, &links, out);
         if let Some(found) = found
-            && matches!(event.kind, Kind::Exec | Kind::Load)
+            && self.loads(event.kind)
         {
             self.tell_interpreters(event, ground, found, now, out);
         }
@@ -412,6 +420,11 @@ impl Resolver {
             self.tell_links(cause, &found.links, out);
             file = found;
         }
+    }
+
+    /// Whether an event of this kind may be followed by an interpreter that nobody tells.
+    fn loads(&self, kind: Kind) -> bool {
+        !self.interpreters_told && matches!(kind, Kind::Exec | Kind::Load)
     }
 
     fn is_news(&mut self, container: ContainerId, what: impl std::hash::Hash) -> bool {

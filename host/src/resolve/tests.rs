@@ -27,7 +27,7 @@ fn world(excluded: &[String]) -> World {
     symlink("real", folder.path().join("way")).unwrap();
     let directory = Arc::new(Directory::new(NonZeroUsize::new(8).unwrap()));
     let nowhere = PathBuf::from("/nonexistent");
-    let resolver = Resolver::new(Arc::clone(&directory), Excluded::new(excluded), nowhere);
+    let resolver = Resolver::new(Arc::clone(&directory), Excluded::new(excluded), nowhere, false);
     World { folder, resolver, directory }
 }
 

@@ -152,6 +152,8 @@ pub struct ProbeReport {
     pub name: String,
     /// What it sees.
     pub sees: String,
+    /// `base`, or `exact` for one that not every kernel allows.
+    pub tier: String,
     /// Whether it runs.
     pub live: bool,
     /// Why not, in one sentence.
@@ -259,6 +261,7 @@ impl From<&ProbeStatus> for ProbeReport {
         ProbeReport {
             name: probe.name.to_owned(),
             sees: probe.sees.to_owned(),
+            tier: probe.tier.name().to_owned(),
             live: probe.live(),
             reason: probe.reason.clone(),
         }

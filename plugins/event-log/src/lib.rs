@@ -82,7 +82,7 @@ struct Line<'a> {
 }
 
 /// The flags, by the names of the contract.
-const FLAGS: [(Flags, &str); 10] = [
+const FLAGS: [(Flags, &str); 11] = [
     (Flags::SETUP, "setup"),
     (Flags::UNRESOLVED, "unresolved"),
     (Flags::TRUNCATED, "truncated"),
@@ -93,6 +93,7 @@ const FLAGS: [(Flags, &str); 10] = [
     (Flags::COMPAT, "compat"),
     (Flags::IO_URING, "io-uring"),
     (Flags::DESTINATION, "destination"),
+    (Flags::BY_KERNEL, "by-kernel"),
 ];
 
 fn line(event: &Event<'_>) -> Vec<u8> {

@@ -249,6 +249,8 @@ impl Flags {
     pub const IO_URING: Flags = Flags(1 << 8);
     /// The second path of a call with two: what a file was renamed or linked to.
     pub const DESTINATION: Flags = Flags(1 << 9);
+    /// Opened by the kernel itself, in a call that asks for no file in this way, or in none.
+    pub const BY_KERNEL: Flags = Flags(1 << 10);
 
     /// Whether every bit of `other` is set.
     pub const fn contains(self, other: Flags) -> bool {

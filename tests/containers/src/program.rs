@@ -48,8 +48,12 @@ pub const MORTAL: Program = Program {
     flags: &["-static", "-pthread"],
 };
 
+/// What opens files beneath the system calls.
+pub const BENEATH: Program =
+    Program { name: "beneath", source: "beneath.c", compiler: "gcc", flags: &["-static"] };
+
 /// All of them.
-pub const PROGRAMS: [Program; 4] = [ROADS_GLIBC, ROADS_MUSL, ROADS_COMPAT, MORTAL];
+pub const PROGRAMS: [Program; 5] = [ROADS_GLIBC, ROADS_MUSL, ROADS_COMPAT, MORTAL, BENEATH];
 
 /// Why there is no such program.
 #[derive(Debug, thiserror::Error)]

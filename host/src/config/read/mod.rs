@@ -20,7 +20,7 @@ use super::keys;
 use super::values::{Mismatch, quoted, read_address};
 use super::{
     Capture, Config, Daemon, Deaths, Discovery, Files, Http, Log, LogFormat, LogLevel, Plugin,
-    Scope,
+    Scope, Tier,
 };
 
 /// A configuration file that was read, but not yet joined with flags and environment.
@@ -129,6 +129,7 @@ impl Reader<'_> {
                 .count(section, "kernel_dedup_entries")
                 .unwrap_or(default.kernel_dedup_entries),
             max_cgroups: self.count(section, "max_cgroups").unwrap_or(default.max_cgroups),
+            tier: self.word(section, "tier", &Tier::ALL, Tier::name).unwrap_or(default.tier),
         }
     }
 

@@ -101,7 +101,7 @@ function pluginCells(plugin) {
 
 function unseen(status) {
   const probes = status.probes
-    .filter((probe) => !probe.live)
+    .filter((probe) => !probe.live && probe.tier !== "exact")
     .map((probe) => `Nobody sees ${probe.sees}: ${probe.reason}`);
   const losses = Object.entries(status.losses).map(([reason, value]) => `${reason}: ${value}`);
   const outputs = status.outputs

@@ -10,7 +10,8 @@ use whodunit_containers::daemon::binary;
 use whodunit_containers::{Container, DaemonConfig, Pod};
 
 use crate::discovery::{let_work, worker};
-use crate::report::{Report, execs, expect, expect_eq, last_report};
+use crate::report::{Report, execs, expect, expect_eq, last_report, repository};
+use crate::slim::record_redis;
 use crate::{Outcome, about_capture, about_containers};
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -20,6 +21,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         about_capture("recording::a_killed_recorder_leaves_what_it_had_written", killed_recorder),
         about_capture("recording::a_recording_ends_after_its_time", ends_after_its_time),
         about_containers("recording::a_file_that_is_no_recording_is_refused", no_recording),
+        about_containers("recording::a_capture_of_redis_gives_its_golden_report", golden),
         about_containers("recording::a_plugin_that_is_inspected_says_who_it_is", inspect),
     ]
 }
@@ -118,6 +120,36 @@ fn replay_equals_run() -> Outcome {
     let written: Value = serde_json::from_slice(&std::fs::read(&out)?)?;
     expect_eq("reports", &written, &replayed.0)
 }
+
+/// The capture of a redis at work, as it was recorded once, and what the shipped reporter makes of it.
+/// `WHODUNIT_BLESS=1` writes the report anew; where there is no recording, it makes one first.
+fn golden() -> Outcome {
+    let captures = repository().join("tests/captures");
+    let (recording, golden) = (captures.join("redis.recording"), captures.join("redis.json"));
+    let bless = std::env::var_os("WHODUNIT_BLESS").is_some_and(|value| value == "1");
+    if bless && !recording.exists() {
+        std::fs::create_dir_all(&captures)?;
+        record_redis(&recording)?;
+    }
+    let cache = tempfile::tempdir()?;
+    let report: Value = serde_json::from_slice(&last_of_builtin(cache.path(), &recording)?)?;
+    if bless {
+        std::fs::write(&golden, serde_json::to_string_pretty(&report)? + "\n")?;
+    }
+    let expected: Value = serde_json::from_slice(&std::fs::read(&golden)?)?;
+    expect_eq(&format!("the report; {} has", golden.display()), &report, &expected)?;
+    // It is of what it says that it is of: no empty report equals another.
+    let containers = report["containers"].as_array().into_iter().flatten();
+    let lists = |it: &Value, path: &str| {
+        it["files"].as_array().into_iter().flatten().any(|file| *file == *path)
+    };
+    let redis: Vec<&Value> = containers.filter(|it| lists(it, REDIS_SERVER)).collect();
+    expect_eq("containers that ran redis", &redis.len(), &1)?;
+    expect_eq("events lost", &redis[0]["lost_total"], &Value::from(0))
+}
+
+/// Where the server lies in Debian's package: `redis-server` is a link to it.
+const REDIS_SERVER: &str = "/usr/bin/redis-check-rdb";
 
 fn replay_is_deterministic() -> Outcome {
     let folder = tempfile::tempdir()?;

@@ -93,14 +93,9 @@ struct Server {
 }
 
 fn prove(server: &Server) -> Outcome {
-    let folder = tempfile::Builder::new().prefix("whodunit-slim-").tempdir()?;
-    allow_all_to_enter(&folder)?;
-    let [image, full, slim] = ["image", "full", "slim"].map(|name| folder.path().join(name));
     let port = free_port()?;
-    unpack(&packages_of(server.name), &image)?;
-    (server.configure)(&image, port)?;
-    copy_tree(&image, &full)?;
-
+    let (folder, image, full) = roots(server, port)?;
+    let slim = folder.path().join("slim");
     let pod = Pod::new(server.name)?;
     let config = DaemonConfig::for_pod(&pod)?;
     let volume = fill_volume(server, &pod, &folder, &full)?;
@@ -128,6 +123,33 @@ fn prove(server: &Server) -> Outcome {
     let (mut container, same) = answers_of(server, container, &image, port)?;
     expect_eq("the answers from the slimmed root", &same, &answers)?;
     end(server, &mut container)
+}
+
+/// The configured image of a server, and a copy of it to run in, in a folder of their own.
+fn roots(server: &Server, port: u16) -> Result<(TempDir, PathBuf, PathBuf), Failed> {
+    let folder = tempfile::Builder::new().prefix("whodunit-slim-").tempdir()?;
+    allow_all_to_enter(&folder)?;
+    let [image, full] = ["image", "full"].map(|name| folder.path().join(name));
+    unpack(&packages_of(server.name), &image)?;
+    (server.configure)(&image, port)?;
+    copy_tree(&image, &full)?;
+    Ok((folder, image, full))
+}
+
+/// Records a redis from its start over some work to its end.
+pub(crate) fn record_redis(recording: &Path) -> Outcome {
+    let port = free_port()?;
+    let (folder, image, full) = roots(&REDIS, port)?;
+    let pod = Pod::new(REDIS.name)?;
+    let config = DaemonConfig::for_pod(&pod)?.environment("NODE_NAME", "node");
+    let config = config.recording_to(recording);
+    let _neighbour = pod.container("neighbour").shell("read stay").start()?;
+    let daemon = config.start()?;
+    let container = start(&REDIS, &pod, &full, folder.path(), port)?;
+    let (mut container, _) = answers_of(&REDIS, container, &image, port)?;
+    end(&REDIS, &mut container)?;
+    let exit = daemon.stop()?;
+    expect_eq(&format!("exit code, of {exit}"), &exit.code(), &Some(0))
 }
 
 fn start(

@@ -170,6 +170,8 @@ impl LoggedDaemon {
 pub(crate) struct Gone {
     pub(crate) said: String,
     pub(crate) events: Vec<Value>,
+    /// Calls of anybody that the kernel kept from the programs.
+    pub(crate) kept: u64,
 }
 
 /// Goes every road, under a daemon of the tier of that name.
@@ -185,7 +187,8 @@ pub(crate) fn go(kind: Kind, tier: &str) -> Result<Gone, Failed> {
     let exit = daemon.stop()?;
     expect_eq("the daemon's status", &exit.code(), &Some(0))?;
     let events = between(logged.events()?)?;
-    Ok(Gone { said: container.stdout(), events })
+    let report = Report::check_last(read_report(logged.config.report_path())?)?;
+    Ok(Gone { said: container.stdout(), events, kept: report.lost("interrupted") })
 }
 
 /// The events from the opening of `/begin` to that of `/end`.
@@ -200,7 +203,7 @@ pub(crate) fn between(mut events: Vec<Value>) -> Result<Vec<Value>, Failed> {
 }
 
 fn every_road(kind: Kind) -> Outcome {
-    let Gone { said, events: between } = go(kind, "auto")?;
+    let Gone { said, events: between, kept } = go(kind, "auto")?;
     let seen: BTreeSet<String> = between.iter().filter(|event| is_told(event)).map(line).collect();
     let told: BTreeSet<String> =
         said.lines().filter(|line| line.contains('\t')).map(str::to_owned).collect();
@@ -209,7 +212,6 @@ fn every_road(kind: Kind) -> Outcome {
     expect_eq("calls that the program makes, beside those of the table", &calls, &kind.calls())?;
     let more: Vec<_> = seen.difference(&told).collect();
     let less: Vec<_> = told.difference(&seen).collect();
-    let kept = Report::check_last(read_report(logged.config.report_path())?)?.lost("interrupted");
     expect(
         format!(
             "events are what was done, but for {kept}. Not done: {more:#?}; not seen: {less:#?}"

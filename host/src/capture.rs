@@ -361,6 +361,7 @@ impl Capture {
             ("untraced.cgroups-full", machine.cgroups_full),
             ("setup.untracked", machine.entering_full),
             ("lost.deaths", machine.deaths_lost),
+            ("lost.interrupted", machine.interrupted),
         ];
         let counters = daemon
             .into_iter()

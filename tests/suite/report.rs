@@ -91,6 +91,11 @@ impl Report {
         Ok(report)
     }
 
+    /// What the daemon says was lost for this reason, of nobody in particular.
+    pub(crate) fn lost(&self, reason: &str) -> u64 {
+        number(&self.0["lost"][reason])
+    }
+
     /// A number at the top.
     pub(crate) fn number(&self, key: &str) -> u64 {
         number(&self.0[key])

@@ -336,7 +336,7 @@ fn share(entries: usize, room: u64, bytes: usize) -> usize {
 
 /// Whether a probe is one of those that this report rests on.
 fn sees_files(probe: &str) -> bool {
-    probe.contains("open") || probe.contains("exec")
+    matches!(probe, "files" | "exec")
 }
 
 /// A time as RFC 3339, in UTC, as exact as it is.

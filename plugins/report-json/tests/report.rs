@@ -368,8 +368,12 @@ fn paths_are_bytes_and_come_out_exactly() {
 
 #[test]
 fn what_speaks_against_completeness_is_said() {
-    let mut harness =
-        world().probe("exec", false, "this kernel has no such tracepoint").start().unwrap();
+    let mut harness = world()
+        .probe("exec", false, "this kernel has no such tracepoint")
+        .probe("files", false, "this kernel has none of that either")
+        .probe("oom", false, "which no file depends on")
+        .start()
+        .unwrap();
     harness.batch(BatchBuilder::new().dropped(4).build());
     harness
         .tick(
@@ -392,6 +396,7 @@ fn what_speaks_against_completeness_is_said() {
             "it was already there when the daemon first saw it",
             "3 of its events were lost (ring-full: 3)",
             "the probe `exec` did not run: this kernel has no such tracepoint",
+            "the probe `files` did not run: this kernel has none of that either",
             "events were lost that may be of any container (unattributed: 2)",
             "4 events of any container did not reach the reporter",
         ])

@@ -39,24 +39,38 @@ pub fn program_checked(ctx: FExitContext) -> i32 {
 /// `struct file *open_exec(const char *name)`: an interpreter was opened, or was not to be opened.
 #[fexit]
 pub fn interpreter_opened(ctx: FExitContext) -> i32 {
-    opened::<ExactHelper>(&ctx)
+    opened::<ExactHelper>(ctx.arg(0), ctx.arg(1))
 }
 
 /// The same before Linux 5.17.
 #[fexit]
 pub fn interpreter_opened_unrolled(ctx: FExitContext) -> i32 {
-    opened::<Unrolled>(&ctx)
+    opened::<Unrolled>(ctx.arg(0), ctx.arg(1))
 }
 
+/// `struct file *bprm_open_interpreter(struct linux_binprm *bprm, const char *path)`, by which Linux 7.3 opens
+/// the interpreter of a program in ELF.
+#[fexit]
+pub fn loader_opened(ctx: FExitContext) -> i32 {
+    opened::<ExactHelper>(ctx.arg(1), ctx.arg(2))
+}
+
+/// The same before Linux 5.17.
+#[fexit]
+pub fn loader_opened_unrolled(ctx: FExitContext) -> i32 {
+    opened::<Unrolled>(ctx.arg(1), ctx.arg(2))
+}
+
+/// An interpreter was opened, or was not to be opened: by its path, and the file or the error.
 #[inline(always)]
-fn opened<L: Looping>(ctx: &FExitContext) -> i32 {
+fn opened<L: Looping>(path: Address, result: u64) -> i32 {
     let Some((cgroup, counters)) = traced_counters() else { return 0 };
     let Some(scratch) = occupy_exact() else {
         count(counters, counter::BUSY);
         return 0;
     };
     let loops = Scratch::loops(scratch);
-    keep!(loops.result, ctx.arg::<u64>(1));
+    keep!(loops.result, result);
     let result = recall!(loops.result);
     let failed = (-ERRNO_MAX..0).contains(&(result as i64));
     let file = if failed { 0 } else { result };
@@ -74,7 +88,7 @@ fn opened<L: Looping>(ctx: &FExitContext) -> i32 {
     let access = Access {
         operation: operation::LOAD,
         outcome: if failed { result as i32 } else { 0 },
-        requested: Requested::Kernel(ctx.arg(0)),
+        requested: Requested::Kernel(path),
     };
     record::<L>(scratch, cgroup, counters, access);
     vacate(scratch);

@@ -72,7 +72,13 @@ enum Hook {
     /// A tracepoint whose arguments come with their types (`tp_btf`, Linux 5.5).
     Typed { programs: Programs, tracepoint: &'static str },
     /// Where a function of the kernel returns: the first of these that it has. They take the same arguments.
-    Exit { programs: Programs, functions: &'static [&'static str], reads: &'static [&'static str] },
+    /// One that is not `needed` is left out where the kernel has none of them.
+    Exit {
+        programs: Programs,
+        functions: &'static [&'static str],
+        reads: &'static [&'static str],
+        needed: bool,
+    },
 }
 
 /// Programs that do the same, by name: the first that the kernel takes is the one.
@@ -91,7 +97,11 @@ const fn exit(
     functions: &'static [&'static str],
     reads: &'static [&'static str],
 ) -> Hook {
-    Hook::Exit { programs, functions, reads }
+    Hook::Exit { programs, functions, reads, needed: true }
+}
+
+const fn exit_if(programs: Programs, functions: &'static [&'static str]) -> Hook {
+    Hook::Exit { programs, functions, reads: &[], needed: false }
 }
 
 /// What every file access is made of.
@@ -235,6 +245,7 @@ const PROBES: &[Probe] = &[
         hooks: &[
             exit(&["program_checked"], &["security_bprm_check"], &[]),
             exit(&["interpreter_opened", "interpreter_opened_unrolled"], &["open_exec"], &[]),
+            exit_if(&["loader_opened", "loader_opened_unrolled"], &["bprm_open_interpreter"]),
         ],
         structures: FILE_STRUCTURES,
         tier: Tier::Exact,
@@ -338,9 +349,16 @@ impl Hook {
                 load_once(program.load(tracepoint, types), name)?;
                 program.attach().map(drop).map_err(|error| hook_refused(tracepoint, &error))
             }
-            (Hook::Exit { functions, .. }, Program::FExit(program)) => {
+            (Hook::Exit { functions, needed, .. }, Program::FExit(program)) => {
                 let types = types.as_ref().map_err(String::clone)?;
-                let function = load_first(program, functions, types, name)?;
+                let function = match load_first(program, functions, types, name)? {
+                    Some(function) => function,
+                    None if !needed => return Ok(()),
+                    None => {
+                        let functions = functions.join(" or ");
+                        return Err(format!("this kernel has no function {functions}"));
+                    }
+                };
                 program.attach().map(drop).map_err(|error| hook_refused(function, &error))
             }
             _ => Err(format!("the program {name} is of another type than its hook")),
@@ -361,21 +379,21 @@ impl Hook {
     }
 }
 
-/// Loads a program for the first of these functions that the kernel has, and gives that one.
+/// Loads a program for the first of these functions that the kernel has, and gives that one, if there is one.
 fn load_first(
     program: &mut FExit,
     functions: &[&'static str],
     types: &Btf,
     name: &str,
-) -> Result<&'static str, String> {
+) -> Result<Option<&'static str>, String> {
     for function in functions {
         match program.load(function, types) {
             // It has no such function, or none that was not dissolved in its callers.
             Err(ProgramError::Btf(_)) => {}
-            loaded => return load_once(loaded, name).map(|()| *function),
+            loaded => return load_once(loaded, name).map(|()| Some(*function)),
         }
     }
-    Err(format!("this kernel has no function {}", functions.join(" or ")))
+    Ok(None)
 }
 
 /// A program on several hooks is loaded with the first.

@@ -80,7 +80,8 @@ struct Ground {
 
 impl Resolver {
     /// A resolver that knows nothing yet. `cgroup_root` is where the cgroup v2 hierarchy is mounted, and
-    /// `excluded` what no event may be about. Interpreters are looked for unless the kernel programs tell them.
+    /// `excluded` what no event may be about. Where the kernel programs tell interpreters, only what they did not
+    /// tell is added.
     pub fn new(
         directory: Arc<Directory>,
         excluded: Excluded,
@@ -157,6 +158,10 @@ impl Resolver {
         let unresolved = event.flags.contains(Flags::UNRESOLVED);
         let detached = event.flags.contains(Flags::DETACHED);
         let loads = self.loads(event.kind);
+        if self.interpreters_told && event.kind == Kind::Load && !unresolved {
+            // The kernel opens an interpreter before the program is executed.
+            self.is_news(event.container, (Kind::Load.code(), path));
+        }
         let direct = !unresolved && !detached && asked_directly(path, requested);
         if settled || (direct && !loads) {
             out.batch.events.push(*event);
@@ -410,7 +415,9 @@ impl Resolver {
                 return;
             };
             let Ok(found) = self.walk(ground, &asked, true, now) else { return };
-            if !self.excluded.covers(&found.path) {
+            let by_kernel = self.interpreters_told
+                && !self.is_news(cause.container, (Kind::Load.code(), &found.path[..]));
+            if !by_kernel && !self.excluded.covers(&found.path) {
                 let mut event = inferred(cause, Kind::Load, &found.path, &named, out);
                 event.attributes_first = out.batch.attributes.len() as u32;
                 push_identity(&mut out.batch, &found);
@@ -422,9 +429,11 @@ impl Resolver {
         }
     }
 
-    /// Whether an event of this kind may be followed by an interpreter that nobody tells.
+    /// Whether an event of this kind is one after which interpreters are looked for. Where the kernel programs tell
+    /// them, that of a script's interpreter may be still to come when it is told itself, and none is when the program
+    /// is executed.
     fn loads(&self, kind: Kind) -> bool {
-        !self.interpreters_told && matches!(kind, Kind::Exec | Kind::Load)
+        kind == Kind::Exec || (kind == Kind::Load && !self.interpreters_told)
     }
 
     fn is_news(&mut self, container: ContainerId, what: impl std::hash::Hash) -> bool {

@@ -48,7 +48,12 @@ pub(crate) fn full(levels: &[RawMemory], line: &[(u64, Vec<u8>)]) -> Full {
     let fullest =
         levels.iter().enumerate().filter(|level| limited(&level)).min_by_key(|level| room(level.1));
     let Some((index, level)) = fullest else {
-        return Full { scope: OomScope::Node, ..unknown };
+        // Whoever lowers a limit sets off the kill in its own name, and is under no limit itself: only a process of the
+        // container tells that it was none of the container's.
+        let is_of_container =
+            line.first().is_some_and(|(own, _)| levels.iter().any(|level| level.cgroup == *own));
+        let scope = if is_of_container { OomScope::Node } else { OomScope::Unknown };
+        return Full { scope, ..unknown };
     };
     let position = |cgroup: u64| line.iter().position(|(id, _)| *id == cgroup);
     let (scope, path) = match position(level.cgroup) {
@@ -97,6 +102,8 @@ mod tests {
         check(&pod, OomScope::Ancestor, b"/pod");
         check(&[level(APP, 3000, free), level(POD, 3000, free)], OomScope::Node, b"");
         check(&[level(APP, 1000, 4096)], OomScope::Node, b"");
+        // Somebody else's allocation, or somebody who lowered the container's limit.
+        check(&[level(77, 1000, free)], OomScope::Unknown, b"");
         check(&[], OomScope::Unknown, b"");
     }
 

@@ -253,7 +253,7 @@ fn lowered() -> Outcome {
             // In the allocation of nobody: it was this trial that wrote the limit.
             let trigger = &death.fact("oom-kill")?["trigger"];
             expect_eq("trigger", &trigger["pid"], &json!(std::process::id()))?;
-            death.expect_verdict("oom-limit-unknown", 70..=80, &["signal 9", "oom-kill"])
+            death.expect_verdict("oom-limit-unknown", 70..=80, &["signal 9", "oom-kill", "memory"])
         },
     )
 }

@@ -121,7 +121,6 @@ pub(crate) const SAMPLE: [(&str, &[&str]); 1] = [(
         "program_is_seen_on_every_road",
         "roads::a_script_of_a_script",
         "deaths::memory_at_the_container",
-        "deaths::a_parent_that_kills",
     ],
 )];
 

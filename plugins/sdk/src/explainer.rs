@@ -59,29 +59,8 @@ macro_rules! export_explainer {
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             use $crate::bindings::explainer::exports::whodunit::plugin::explainer;
-            use $crate::bindings::exports::whodunit::plugin::lifecycle;
 
-            ::std::thread_local! {
-                static INSTANCE: ::std::cell::RefCell<::std::option::Option<$explainer>> =
-                    const { ::std::cell::RefCell::new(::std::option::Option::None) };
-            }
-
-            struct Exports;
-
-            impl lifecycle::Guest for Exports {
-                fn describe() -> lifecycle::Description {
-                    lifecycle::Description {
-                        name: env!("CARGO_PKG_NAME").into(),
-                        version: env!("CARGO_PKG_VERSION").into(),
-                    }
-                }
-
-                fn start(
-                    context: lifecycle::Context,
-                ) -> ::std::result::Result<(), ::std::string::String> {
-                    $crate::guest::start_explainer(&INSTANCE, context)
-                }
-            }
+            $crate::export_life!($explainer, $crate::guest::start_explainer);
 
             impl explainer::Guest for Exports {
                 fn explain(
@@ -91,7 +70,6 @@ macro_rules! export_explainer {
                 }
             }
 
-    $crate::bindings::export_common_bindings!(Exports with_types_in $crate::bindings);
             $crate::bindings::explainer::export_explainer_bindings!(
                 Exports with_types_in $crate::bindings::explainer
             );

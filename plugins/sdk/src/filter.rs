@@ -39,30 +39,9 @@ macro_rules! export_filter {
 
         #[cfg(target_arch = "wasm32")]
         const _: () = {
-            use $crate::bindings::exports::whodunit::plugin::lifecycle;
             use $crate::bindings::filter::exports::whodunit::plugin::filter;
 
-            ::std::thread_local! {
-                static INSTANCE: ::std::cell::RefCell<::std::option::Option<$filter>> =
-                    const { ::std::cell::RefCell::new(::std::option::Option::None) };
-            }
-
-            struct Exports;
-
-            impl lifecycle::Guest for Exports {
-                fn describe() -> lifecycle::Description {
-                    lifecycle::Description {
-                        name: env!("CARGO_PKG_NAME").into(),
-                        version: env!("CARGO_PKG_VERSION").into(),
-                    }
-                }
-
-                fn start(
-                    context: lifecycle::Context,
-                ) -> ::std::result::Result<(), ::std::string::String> {
-                    $crate::guest::start_filter(&INSTANCE, context)
-                }
-            }
+            $crate::export_life!($filter, $crate::guest::start_filter);
 
             impl filter::Guest for Exports {
                 fn on_batch(
@@ -73,7 +52,6 @@ macro_rules! export_filter {
                 }
             }
 
-    $crate::bindings::export_common_bindings!(Exports with_types_in $crate::bindings);
             $crate::bindings::filter::export_filter_bindings!(
             Exports with_types_in $crate::bindings::filter
                 );

@@ -118,6 +118,7 @@ pub mod directory;
 pub mod documents;
 pub mod escape;
 mod explainer;
+mod export;
 mod filter;
 #[doc(hidden)]
 pub mod guest;
@@ -167,30 +168,9 @@ macro_rules! export_reporter {
 
         #[cfg(target_arch = "wasm32")]
         const _: () = {
-            use $crate::bindings::exports::whodunit::plugin::lifecycle;
             use $crate::bindings::reporter::exports::whodunit::plugin::reporter;
 
-            ::std::thread_local! {
-                static INSTANCE: ::std::cell::RefCell<::std::option::Option<$reporter>> =
-                    const { ::std::cell::RefCell::new(::std::option::Option::None) };
-            }
-
-            struct Exports;
-
-            impl lifecycle::Guest for Exports {
-                fn describe() -> lifecycle::Description {
-                    lifecycle::Description {
-                        name: env!("CARGO_PKG_NAME").into(),
-                        version: env!("CARGO_PKG_VERSION").into(),
-                    }
-                }
-
-                fn start(
-                    context: lifecycle::Context,
-                ) -> ::std::result::Result<(), ::std::string::String> {
-                    $crate::guest::start(&INSTANCE, context)
-                }
-            }
+            $crate::export_life!($reporter, $crate::guest::start);
 
             impl reporter::Guest for Exports {
                 fn on_batch(
@@ -206,7 +186,6 @@ macro_rules! export_reporter {
                 }
             }
 
-    $crate::bindings::export_common_bindings!(Exports with_types_in $crate::bindings);
             $crate::bindings::reporter::export_reporter_bindings!(
                 Exports with_types_in $crate::bindings::reporter
             );

@@ -11,6 +11,9 @@ use super::table::Row;
 const HOT_OPENS: u64 = 1_000_000;
 const HOT_FILES: u64 = 1_000;
 const CALLS: u64 = 20_000_000;
+/// Events of the load's start: its exec, the C library's look at `/proc/self/exe`, and the standard library's
+/// at `/proc/self/maps`.
+const AT_START: u64 = 3;
 /// Who traces the opening of files.
 pub(super) const PEERS: [PeerKind; 2] = [PeerKind::Opensnoop, PeerKind::BpftraceMap];
 
@@ -37,8 +40,7 @@ impl Bench {
         files: u64,
         target: f64,
     ) -> Result<Vec<Row>, BenchError> {
-        // Its exec, and the standard library's look at `/proc/self/maps`.
-        let events = times + 2;
+        let events = times + AT_START;
         let work = self.open_work(times, files, true);
         let truth = Truth::Files { events, files: files + 1 };
         let measured = self.measure(name, &PEERS, &work, truth)?;
@@ -73,7 +75,7 @@ impl Bench {
         target: f64,
     ) -> Result<Row, BenchError> {
         let processes = thread::available_parallelism().map_or(1, usize::from);
-        let events = (times + 2) * processes as u64;
+        let events = (times + AT_START) * processes as u64;
         let work = self.open_work(times, files, true);
         let run = || -> Result<f64, BenchError> {
             let start = Instant::now();

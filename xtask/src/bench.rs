@@ -102,16 +102,23 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode, 
     let load = find("load").ok_or_else(missing)?;
     let storm = compile_storm(workspace)?;
     let bench = Bench::new(daemon, load, storm, options.rounds.into())?;
-    let mut rows = Vec::new();
-    for (_, measure) in select(&options.groups) {
-        rows.extend(measure(&bench)?);
+    let (mut rows, mut failed) = (Vec::new(), false);
+    for (name, measure) in select(&options.groups) {
+        match measure(&bench) {
+            Ok(measured) => rows.extend(measured),
+            // The other rows are worth having.
+            Err(error) => {
+                eprintln!("error: {name}: {error}");
+                failed = true;
+            }
+        }
     }
     table::print(&rows);
     if let Some(path) = &options.json {
         let text = serde_json::to_string_pretty(&rows).expect("rows are plain values");
         fs::write(path, text + "\n").map_err(io_error(format!("write {}", path.display())))?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// The groups of these names, or all, in the order of the table.

@@ -332,7 +332,7 @@ fn expect_executed(pod: &Pod, container: ContainerBuilder, expected: &[(&str, &s
 }
 
 /// More than half of the ring, and less than all of it.
-const HALF_A_RING: usize = 1_000;
+const HALF_A_RING: usize = 1_200;
 
 /// While nobody empties the ring, a flood fills half of it, and a neighbour has the other half.
 fn throttled() -> Outcome {
@@ -346,7 +346,7 @@ fn throttled() -> Outcome {
 
     let config = DaemonConfig::for_pod(&pod)?.more_toml("[capture]\nring = \"256KiB\"");
     let mut daemon = config.start()?;
-    daemon.signal(Signal::STOP)?;
+    daemon.pause()?;
     let_work(&mut flood)?;
     let_work(&mut neighbour)?;
     daemon.signal(Signal::CONT)?;

@@ -13,7 +13,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -681,11 +681,27 @@ impl Daemon<'_> {
 
     /// Sends a signal to its process.
     pub fn signal(&self, signal: Signal) -> Result<(), DaemonError> {
-        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
-        let pid = pid.expect("a running process has a positive number");
-        kill_process(pid, signal).map_err(|errno| {
+        kill_process(self.process(), signal).map_err(|errno| {
             DaemonError::io("send a signal to the daemon of", self.config.folder())(errno.into())
         })
+    }
+
+    /// Stops it as a shell's ctrl-Z does, and waits until not one of its threads runs any more: a signal
+    /// alone says nothing about when. SIGCONT lets it go on.
+    pub fn pause(&self) -> Result<(), DaemonError> {
+        self.signal(Signal::STOP)?;
+        let stopped = WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT;
+        waitid(WaitId::Pid(self.process()), stopped).map(drop).map_err(|errno| {
+            DaemonError::io("wait until the daemon stands still, of", self.config.folder())(
+                errno.into(),
+            )
+        })
+    }
+
+    /// Its process, as the kernel's calls name one.
+    fn process(&self) -> Pid {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
+        pid.expect("a running process has a positive number")
     }
 
     /// Waits for its end.

@@ -9,7 +9,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub mod fate_kind {
     /// [`RawFork`](super::RawFork): a process was made.
     pub const FORKED: u16 = 48;
-    /// [`RawProgram`](super::RawProgram): a process executed a program.
+    /// [`RawProgram`](super::RawProgram): a process executed a program, or could not.
     pub const EXECUTED: u16 = 49;
     /// [`RawExit`](super::RawExit): a process ended, with its last thread.
     pub const EXITED: u16 = 50;
@@ -88,7 +88,7 @@ pub struct RawFork {
     pub parent: RawProcess,
 }
 
-/// A process executed a program.
+/// A process executed a program, or could not: then the record stands before that of its end.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct RawProgram {
@@ -97,10 +97,12 @@ pub struct RawProgram {
     /// Bits of [`program_flag`].
     pub flags: u16,
     /// Bytes of the path, the final NUL included. 0 where it could not be read.
-    pub path_length: u32,
+    pub path_length: u16,
+    /// 0, or a negative errno where it could not be executed.
+    pub outcome: i16,
     /// When.
     pub time_ns: u64,
-    /// Who, with its new name.
+    /// Who, with its new name if it was executed.
     pub process: RawProcess,
     /// The path as it was asked for; cut where it is longer.
     pub path: [u8; PROGRAM_MAX],

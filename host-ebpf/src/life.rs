@@ -10,6 +10,7 @@ use whodunit_ebpf::{
 
 use crate::maps::{DEATHS, fate, offset};
 use crate::read::{Address, Place, cgroup_of, current_task, process_of, read_or_zero};
+use crate::refused;
 use crate::setup;
 use crate::task::{
     describe, describe_ancestors, is_traced, leader_of, lost, now, part, put, system_call,
@@ -50,6 +51,8 @@ pub fn process_executed(ctx: RawTracePointContext) -> i32 {
     if !is_traced(cgroup_of(task)) {
         return 0;
     }
+    // What it could not execute before it could is of no interest any more: a search of PATH.
+    refused::forget(process_of(task));
     let program: Address = ctx.arg(2);
     let file: Address = read_or_zero(program + offset!(binprm_file) as u64);
     let detached = walk::is_detached(task, Place::read(file + offset!(file_path) as u64));
@@ -77,7 +80,8 @@ pub fn process_executed(ctx: RawTracePointContext) -> i32 {
     // SAFETY: there are so many bytes. What the helper leaves behind the NUL nobody reads: the length tells.
     let length =
         unsafe { bpf_probe_read_kernel_str(path.cast(), PROGRAM_MAX as u32, filename as *const _) };
-    put!(record.path_length, if length < 0 { 0 } else { length as u32 });
+    put!(record.path_length, if length < 0 { 0 } else { length as u16 });
+    put!(record.outcome, 0);
     entry.submit(u64::from(BPF_RB_NO_WAKEUP));
     0
 }
@@ -100,29 +104,28 @@ pub fn process_exited(ctx: RawTracePointContext) -> i32 {
     if !over {
         return 0;
     }
+    let leader = leader_of(task);
+    let told: u32 = read_or_zero(group + offset!(signal_flags) as u64);
+    let together = told & SIGNAL_GROUP_EXIT != 0;
+    // As `wait_task_zombie` in `kernel/exit.c` chooses.
+    let status: u32 = if together {
+        read_or_zero(group + offset!(signal_group_exit_code) as u64)
+    } else {
+        read_or_zero(leader + offset!(task_exit_code) as u64)
+    };
+    refused::tell(task, status);
     let Some(mut entry) = DEATHS.reserve::<RawExit>(0) else {
         lost();
         return 0;
     };
     let record = entry.as_mut_ptr();
-    let leader = leader_of(task);
-    let told: u32 = read_or_zero(group + offset!(signal_flags) as u64);
-    let together = told & SIGNAL_GROUP_EXIT != 0;
     let mut flags = if together { exit_flag::GROUP } else { 0 };
     if setup::is_entering(process_of(task)) {
         flags |= exit_flag::SETUP;
     }
     put!(record.kind, fate_kind::EXITED);
     put!(record.flags, flags);
-    // As `wait_task_zombie` in `kernel/exit.c` chooses.
-    put!(
-        record.status,
-        if together {
-            read_or_zero::<u32>(group + offset!(signal_group_exit_code) as u64)
-        } else {
-            read_or_zero::<u32>(leader + offset!(task_exit_code) as u64)
-        }
-    );
+    put!(record.status, status);
     put!(record.time_ns, now());
     put!(record.peak_pages, read_or_zero(group + offset!(signal_maxrss) as u64));
     put!(record.syscall, system_call().0);

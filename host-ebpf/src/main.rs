@@ -10,6 +10,7 @@
 //! | `interpreter.rs`, `beneath.rs` | file accesses that no system call tells: the exact tier |
 //! | `cgroup.rs` | cgroups made and removed |
 //! | `life.rs` | processes made, executing a program, ended |
+//! | `refused.rs` | the program that a process could not execute |
 //! | `signal.rs` | signals generated and delivered |
 //! | `oom.rs` | processes killed for want of memory |
 //! | `task.rs` | who a task is: its identity and its parents |
@@ -32,6 +33,7 @@ mod maps;
 mod oom;
 mod read;
 mod record;
+mod refused;
 mod setup;
 mod signal;
 mod syscall;

@@ -15,6 +15,7 @@ use crate::read::{
     working_directory,
 };
 use crate::record::{Access, Requested, count, in_setup, record, traced_counters};
+use crate::refused;
 use crate::walk::{Helper, Looping, Unrolled};
 
 /// `ENOENT` and its like are negative results: errno goes up to this.
@@ -199,6 +200,7 @@ fn returned<L: Looping>(scratch: *mut Scratch, cgroup: u64, counters: *mut Cgrou
             reached::WORKING_DIRECTORY if !failed => place = working_directory(),
             reached::ROOT if !failed => place = root(),
             reached::FAILURE if !failed => return,
+            reached::FAILURE => refused::remember(path, result),
             _ => {}
         }
         keep!(loops.file, file);

@@ -7,7 +7,7 @@ use whodunit_ebpf::{RawAncestor, RawExit, RawProcess, RawSignal, RawVictim, exit
 use super::decode::{ProcessKey, comm};
 use super::join::{Held, House, Joiner, Moment};
 use super::memory;
-use super::processes::{Process, SeenSignal};
+use super::processes::{Process, Refusal, SeenSignal};
 use super::record::{
     Ancestor, CgroupKill, ChildExit, Container, DeadProcess, DeathRecord, Evidence, Execution,
     Fact, Fault, InitDeath, Losses, OomKill, Party, ResourceLimit, SCHEMA, Seccomp, Sender, Signal,
@@ -103,6 +103,9 @@ impl Joiner {
         for (time_ns, path) in &process.programs {
             found.add(*time_ns, Fact::Executed(Execution { path: path.clone(), outcome: 0 }));
         }
+        if let Some(refusal) = &process.refused {
+            found.add(refusal.time_ns, Fact::Executed(Execution::from(refusal)));
+        }
         self.add_signals(&mut found, &process, container, init, status);
         self.add_causes(&mut found, &process, &exit, status);
         for child in &process.children {
@@ -110,6 +113,7 @@ impl Joiner {
                 child: self.party(&child.raw, &[], child.exe.clone()),
                 status: child.status,
                 oom_killed: child.oom_killed,
+                refused: child.refused.as_ref().map(Execution::from),
             };
             found.add(child.time_ns, Fact::ChildExited(fact));
         }
@@ -447,6 +451,12 @@ impl Joiner {
             (ended.time_ns, ended.raw, ended.status, ended.exe.clone());
         let init = self.party(&raw, &[], exe);
         found.add(time_ns, Fact::InitDied(InitDeath { init, status }));
+    }
+}
+
+impl From<&Refusal> for Execution {
+    fn from(refusal: &Refusal) -> Execution {
+        Execution { path: refusal.path.clone(), outcome: refusal.outcome }
     }
 }
 

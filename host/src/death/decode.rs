@@ -81,7 +81,7 @@ pub(crate) fn comm(raw: &[u8; 16]) -> String {
 
 /// The path of a program as text. None where it was not read, or did not fit.
 pub(crate) fn program_path(raw: &RawProgram) -> Option<String> {
-    let length = raw.path_length as usize;
+    let length = usize::from(raw.path_length);
     if length < 2 || length >= raw.path.len() {
         return None;
     }
@@ -117,7 +117,7 @@ mod tests {
         program.path[..5].copy_from_slice(b"/bin\0");
         program.path_length = 5;
         assert_eq!(program_path(&program).as_deref(), Some("/bin"));
-        program.path_length = PROGRAM_MAX as u32;
+        program.path_length = PROGRAM_MAX as u16;
         assert_eq!(program_path(&program), None);
         program.path_length = 0;
         assert_eq!(program_path(&program), None);

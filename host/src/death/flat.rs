@@ -63,6 +63,7 @@ mod text {
     pub(super) const SYSCALL: u16 = 17;
     pub(super) const TRIGGER: u16 = 18;
     pub(super) const TRIGGER_CONTAINER: u16 = 19;
+    pub(super) const REFUSED: u16 = 20;
 }
 
 /// One thing that was seen.
@@ -145,6 +146,10 @@ impl FlatDeath {
                 self.party(&exit.child);
                 self.number(attribute::STATUS, u64::from(exit.status.raw()));
                 self.flag(attribute::OOM_KILLED, exit.oom_killed);
+                if let Some(refused) = &exit.refused {
+                    self.text(text::REFUSED, &refused.path);
+                    self.signed(attribute::OUTCOME, refused.outcome);
+                }
             }
             Fact::OomKill(kill) => self.oom_kill(kill),
             Fact::Throttled(throttling) => {
@@ -667,11 +672,17 @@ mod tests {
         let status = WaitStatus::Killed { signal: 9, core_dumped: true };
         let seen_status = seen::WaitStatus::Killed { signal: 9, core_dumped: true };
         check(
-            Fact::ChildExited(ChildExit { child: party("kid", None), status, oom_killed: true }),
+            Fact::ChildExited(ChildExit {
+                child: party("kid", None),
+                status,
+                oom_killed: true,
+                refused: Some(Execution { path: "/nope".to_owned(), outcome: -13 }),
+            }),
             &seen::Fact::ChildExited {
                 child: seen_party("kid", "/bin/kid", None),
                 status: seen_status,
                 oom_killed: true,
+                refused: Some(("/nope", -13)),
             },
         );
         check(

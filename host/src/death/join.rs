@@ -17,7 +17,7 @@ use whodunit_ebpf::{
 
 use super::census;
 use super::decode::{self, Fate, ProcessKey};
-use super::processes::{Process, Processes, SeenChild};
+use super::processes::{Process, Processes, Refusal, SeenChild};
 use super::record::{DeathRecord, Subject, WaitStatus};
 use super::signals::{SIGKILL, asks_to_end, is_fault};
 use super::words::{Controllers, Words};
@@ -272,7 +272,13 @@ impl Joiner {
         }
         let key = ProcessKey::from(&program.process);
         let process = self.processes.meet(&program.process, now.lost);
-        process.executed(program.time_ns, decode::program_path(program));
+        let path = decode::program_path(program);
+        if program.outcome < 0 {
+            let outcome = i32::from(program.outcome);
+            process.refused = path.map(|path| Refusal { time_ns: program.time_ns, path, outcome });
+            return;
+        }
+        process.executed(program.time_ns, path);
         if program.flags & program_flag::ENTERED != 0 {
             process.line = Some(key);
             let cgroup = CgroupId(program.process.cgroup);
@@ -366,6 +372,7 @@ impl Joiner {
                 exe: process.exe.clone(),
                 status,
                 oom_killed: process.victim.is_some(),
+                refused: process.refused.clone(),
             });
         }
         let killed = matches!(status, WaitStatus::Killed { .. });

@@ -42,6 +42,16 @@ pub(crate) struct SeenChild {
     pub(crate) exe: Option<String>,
     pub(crate) status: WaitStatus,
     pub(crate) oom_killed: bool,
+    pub(crate) refused: Option<Refusal>,
+}
+
+/// A program that a process could not execute before it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) time_ns: u64,
+    pub(crate) path: String,
+    /// A negative errno.
+    pub(crate) outcome: i32,
 }
 
 /// A living process.
@@ -54,6 +64,8 @@ pub(crate) struct Process {
     pub(crate) exe: Option<String>,
     /// What it executed and when, the oldest first.
     pub(crate) programs: VecDeque<(u64, String)>,
+    /// What it could not execute. Heard of only where it exits with 126 or 127.
+    pub(crate) refused: Option<Refusal>,
     /// Its signals, the oldest first.
     pub(crate) signals: VecDeque<SeenSignal>,
     pub(crate) signals_forgotten: u64,
@@ -297,6 +309,7 @@ mod tests {
                 exe: None,
                 status: WaitStatus::Exited { code: 0 },
                 oom_killed: time_ns == 0,
+                refused: None,
             });
         }
         assert_eq!(process.children.len(), CHILDREN);

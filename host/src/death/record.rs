@@ -171,7 +171,7 @@ pub struct Evidence {
 pub enum Fact {
     /// The container's cgroup was made: the container was watched from its birth on.
     ContainerStarted,
-    /// The process executed a program.
+    /// The process executed a program; or could not, and exited with 126 or 127.
     Executed(Execution),
     /// A signal was generated for the process.
     Signal(Signal),
@@ -400,6 +400,9 @@ pub struct ChildExit {
     pub status: WaitStatus,
     /// Whether the out-of-memory killer chose it.
     pub oom_killed: bool,
+    /// The program that it could not execute, if it exited with 126 or 127.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Execution>,
 }
 
 /// A process that the kernel killed for want of memory.

@@ -106,7 +106,14 @@ fn fact(fact: &Fact) -> String {
         Fact::Signal(signal) => self::signal(signal),
         Fact::ChildExited(exit) => {
             let why = if exit.oom_killed { ", for want of memory" } else { "" };
-            format!("its child {} {}{why}", party(&exit.child), ended(exit.status))
+            let refused = match &exit.refused {
+                Some(refused) => format!(
+                    ", because it could not execute {} (errno {})",
+                    refused.path, -refused.outcome
+                ),
+                None => String::new(),
+            };
+            format!("its child {} {}{why}{refused}", party(&exit.child), ended(exit.status))
         }
         Fact::OomKill(kill) => oom_kill(kill),
         Fact::Throttled(throttling) => format!(

@@ -60,7 +60,7 @@ pub const VERDICTS: &[Verdict] = &[
     },
     Verdict {
         id: "cannot-execute",
-        meaning: "exit code 126, or the program was found and could not be executed",
+        meaning: "exit code 126, and the kernel refused to execute a program; or a shell's code 126",
         headline: "{who} could not execute its program (exit code {code})",
         explanation: "The program is there and cannot be executed: it is not executable, it is a folder, or it is made for another architecture.",
         advice: &[
@@ -69,7 +69,7 @@ pub const VERDICTS: &[Verdict] = &[
     },
     Verdict {
         id: "not-found",
-        meaning: "exit code 127, or the program was not found",
+        meaning: "exit code 127, and the program was not found; or a shell's code 127",
         headline: "{who} did not find its program (exit code {code})",
         explanation: "A command, or a shared library that it needs, is not in the image or not in the search path.",
         advice: &[

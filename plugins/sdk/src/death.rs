@@ -81,6 +81,8 @@ pub mod key {
         pub const SYSCALL: u16 = 17;
         pub const TRIGGER: u16 = 18;
         pub const TRIGGER_CONTAINER: u16 = 19;
+        /// Path of the program that the child could not execute.
+        pub const REFUSED: u16 = 20;
     }
 }
 
@@ -414,6 +416,8 @@ pub enum Fact<'a> {
         status: WaitStatus,
         /// Whether the out-of-memory killer chose it.
         oom_killed: bool,
+        /// The program that it could not execute before it ended, and the negative errno.
+        refused: Option<(&'a str, i32)>,
     },
     /// A signal for the process.
     Signal(Signal<'a>),
@@ -662,6 +666,9 @@ impl<'a> Things<'a> {
                 child: self.party(),
                 status: self.status(),
                 oom_killed: self.flag(key::OOM_KILLED),
+                refused: self
+                    .text(key::text::REFUSED)
+                    .map(|program| (program, self.signed(key::OUTCOME))),
             },
             key::kind::SIGNAL_GENERATED => Fact::Signal(self.signal()),
             key::kind::OOM_KILL => Fact::OomKill(self.oom_kill()),

@@ -20,9 +20,19 @@ pub(super) fn claims() -> Vec<Claim> {
             exit_codes,
         ),
         Claim::new(
-            "deaths::what_a_shell_could_not_execute_is_its_code",
+            "deaths::a_program_that_the_kernel_refused_is_named",
+            &["not-found", "cannot-execute"],
+            refused_programs,
+        ),
+        Claim::new(
+            "deaths::what_a_shell_did_not_find_is_its_code",
             &["not-found", "cannot-execute"],
             shell_codes,
+        ),
+        Claim::new(
+            "deaths::a_program_may_exit_with_the_codes_of_shells",
+            &["application-error"],
+            own_codes,
         ),
         Claim::new("deaths::abort_is_a_signal_of_its_own", &["aborted"], aborts),
         Claim::new("deaths::an_init_that_aborts_did_not_crash", &["aborted"], init_aborts),
@@ -67,23 +77,74 @@ fn exit_codes() -> Outcome {
     Ok(())
 }
 
+fn refused_programs() -> Outcome {
+    let pod = Pod::new("deaths")?;
+    let config = DaemonConfig::for_node()?;
+    let _daemon = config.start()?;
+    // The shell itself, and a child of it whose code it passes on.
+    for (program, code, errno, verdict) in [
+        ("/no/such/program", 127, -2, "not-found"),
+        ("/etc/plain/program", 127, -20, "not-found"),
+        ("/etc", 126, -13, "cannot-execute"),
+        ("/etc/plain", 126, -13, "cannot-execute"),
+    ] {
+        let in_child = format!("{program}; exit $?");
+        for (script, rests_on) in [(program, "executed"), (in_child.as_str(), "child-exited")] {
+            let app = pod.container("app").file("/etc/plain", "", 0o644).shell(script).run()?;
+            expect_eq("what the runtime was told", &app.output.status.code(), &Some(code))?;
+            let death = container_death(&config, &app.id)?;
+            death.expect_sound()?;
+            death.expect_exited(code as u8)?;
+            death.expect_verdict(verdict, 93..=98, &[rests_on])?;
+            death.expect_told(program)?;
+            let fact = death.fact(rests_on)?;
+            let refused = if rests_on == "executed" { fact } else { &fact["refused"] };
+            expect_eq("refused", &refused["path"], &json!(program))?;
+            expect_eq("errno", &refused["outcome"], &json!(errno))?;
+        }
+    }
+    Ok(())
+}
+
 fn shell_codes() -> Outcome {
     let pod = Pod::new("deaths")?;
     let config = DaemonConfig::for_node()?;
     let _daemon = config.start()?;
-    for (script, code, verdict) in [
-        ("/no/such/program", 127, "not-found"),
-        ("/etc", 126, "cannot-execute"),
-        ("/etc/plain", 126, "cannot-execute"),
-    ] {
-        let app = pod.container("app").file("/etc/plain", "", 0o644).shell(script).run()?;
+    // What a shell looks for along PATH it does not try to execute: by its convention only, so less sure.
+    for (script, code, verdict) in
+        [("no-such-program", 127, "not-found"), ("exit 126", 126, "cannot-execute")]
+    {
+        let app = pod.container("app").shell(script).run()?;
         expect_eq("what the runtime was told", &app.output.status.code(), &Some(code))?;
         let death = container_death(&config, &app.id)?;
+        death.expect_sound()?;
         death.expect_exited(code as u8)?;
-        // By the shell's convention only, so less sure.
-        death.expect_verdict(verdict, 60..=80, &[])?;
+        death.expect_verdict(verdict, 60..=75, &[])?;
     }
     Ok(())
+}
+
+fn own_codes() -> Outcome {
+    let dead = die_each(&[&["exit", "126"], &["exit", "127"]])?;
+    // With 127 the dynamic loader exits as well.
+    for ((death, told), (code, sure)) in dead.into_iter().zip([(126_u8, 80..=92), (127, 60..=75)]) {
+        expect_eq("what the runtime was told", &told, &i32::from(code))?;
+        death.expect_exited(code)?;
+        death.expect_verdict("application-error", sure, &[])?;
+        death.expect_told("this is no shell")?;
+    }
+    // What was refused before something else was executed is not the reason of the end.
+    play(
+        |pod| mortal(pod, &["search", "/no/such/program", "127"]),
+        |config, _, app| {
+            let death = end(config, app, 127)?;
+            death.expect_exited(127)?;
+            death.expect_verdict("application-error", 60..=75, &[])?;
+            let outcomes: Vec<_> =
+                death.facts("executed").iter().map(|fact| fact["outcome"].clone()).collect();
+            expect_eq("outcomes of what it executed", &outcomes, &vec![json!(0), json!(0)])
+        },
+    )
 }
 
 fn aborts() -> Outcome {

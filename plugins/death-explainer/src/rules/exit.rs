@@ -19,6 +19,9 @@ const CANNOT_EXECUTE: u8 = 126;
 const NOT_FOUND: u8 = 127;
 const SIGNAL_BASE: u8 = 128;
 const LAST_SIGNAL: u8 = 64;
+/// Programs to which these codes mean that.
+const SHELLS: [&str; 10] =
+    ["sh", "ash", "bash", "dash", "zsh", "ksh", "mksh", "busybox", "toybox", "fish"];
 const ENOENT: i32 = -2;
 const ENOTDIR: i32 = -20;
 
@@ -82,13 +85,9 @@ pub(crate) fn child_killed(case: &Case<'_>) -> Option<Finding> {
     )
 }
 
-/// Its program could not be executed.
+/// Its program, or its child's, could not be executed; or a shell says so.
 pub(crate) fn not_executed(case: &Case<'_>) -> Option<Finding> {
     let code = case.exit_code()?;
-    let failed = case.last(|fact| match fact {
-        Fact::Executed { program, outcome } if *outcome < 0 => Some((*program, *outcome)),
-        _ => None,
-    });
     let id = match code {
         CANNOT_EXECUTE => "cannot-execute",
         NOT_FOUND => "not-found",
@@ -98,19 +97,43 @@ pub(crate) fn not_executed(case: &Case<'_>) -> Option<Finding> {
         let is_missing = matches!(outcome, ENOENT | ENOTDIR);
         is_missing == (code == NOT_FOUND)
     };
-    let finding = match failed.filter(|failed| fits(failed.what.1)) {
-        Some(failed) => {
-            let (program, outcome) = failed.what;
-            Finding::new(id, 97)
-                .rests_on(failed.index)
-                .also(format!("`{program}` could not be executed (errno {}).", -outcome))
+    let own = case.last(|fact| match fact {
+        Fact::Executed { program, outcome } if *outcome < 0 && fits(*outcome) => {
+            Some((*program, *outcome))
         }
-        // By convention only: a program may exit with any code.
-        None => Finding::new(id, 75)
-            .also("That is what this code means to shells; no failed execution was seen, and a program may exit with any code.")
+        _ => None,
+    });
+    let child = case.last(|fact| match fact {
+        Fact::ChildExited {
+            status: WaitStatus::Exited(of_child), refused: Some(refused), ..
+        } if *of_child == code && fits(refused.1) => Some(*refused),
+        _ => None,
+    });
+    let child = child.filter(|child| child.before <= CHILD_SOON_NS);
+    let refused = |seen: Seen<(&str, i32)>, who: &str, confidence| {
+        let (program, outcome) = seen.what;
+        Finding::new(id, confidence)
+            .rests_on(seen.index)
+            .also(format!("{who} `{program}`, and the kernel refused (errno {}).", -outcome))
+    };
+    let finding = match (own, child) {
+        (Some(own), _) => refused(own, "It asked for", 97),
+        (None, Some(child)) => refused(child, "Its child asked for", 95),
+        // A shell looks for a command before it executes it, and then says so by its code alone. So does a script.
+        (None, None) if is_shell(case) => Finding::new(id, 70)
+            .also("That is what this code means to shells; no failed execution was seen, and a script may exit with any code.")
             .matters(&["program"]),
+        (None, None) => return None,
     };
     Some(finding.word("code", code.to_string()))
+}
+
+/// Whether the process is a shell, or could not be seen to be none.
+fn is_shell(case: &Case<'_>) -> bool {
+    let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+    let program = case.process.program.map(name);
+    program.is_none_or(|program| SHELLS.contains(&program.as_str()))
+        || SHELLS.contains(&case.process.name)
 }
 
 /// A code that stands for a signal, with no child that it fits.
@@ -131,7 +154,17 @@ pub(crate) fn clean(case: &Case<'_>) -> Option<Finding> {
 /// It reported an error.
 pub(crate) fn error(case: &Case<'_>) -> Option<Finding> {
     let code = case.exit_code()?;
-    let finding = Finding::new("application-error", 96).word("code", code.to_string());
+    let mut finding = Finding::new("application-error", 96).word("code", code.to_string());
+    if matches!(code, CANNOT_EXECUTE | NOT_FOUND) {
+        finding = finding.less(8).also(
+            "To shells this code means that a program could not be executed, but this is no shell, and no failed execution was seen.",
+        );
+    }
+    if code == NOT_FOUND {
+        finding = finding.less(20).also(
+            "The dynamic loader exits with it too, where a shared library is missing: then the last output names it.",
+        );
+    }
     Some(with_hints(case, with_earlier_stop(case, finding)))
 }
 

@@ -100,10 +100,22 @@ fn exits() {
     };
     assert!(check(failed(-2), "not-found", &[0]).explanation.contains("/bin/nope"));
     check(failed(-13), "cannot-execute", &[0]);
-    // By the code alone, less sure; a failure of the other kind does not make it surer.
+    // By the code alone, less sure.
     let by_code = check(DeathBuilder::exited(127), "not-found", &[]).confidence;
     assert!(by_code < check(failed(-2), "not-found", &[0]).confidence);
     check(DeathBuilder::exited(126), "cannot-execute", &[]);
+    // Of a shell. Any other program may mean what it likes by the code.
+    let program = |path| DeathBuilder::exited(127).text(key::text::PROGRAM, path);
+    check(program("/usr/bin/bash"), "not-found", &[]);
+    check(program("/bin/worker"), "application-error", &[]);
+    let child = |outcome: i64, before| {
+        child_exited(program("/bin/worker"), before, 127 << 8)
+            .text(key::text::REFUSED, "/bin/nope")
+            .number(key::OUTCOME, outcome.cast_unsigned())
+    };
+    assert!(check(child(-2, MS), "not-found", &[0]).explanation.contains("/bin/nope"));
+    check(child(-13, MS), "application-error", &[]);
+    check(child(-2, 3600 * S), "application-error", &[]);
 }
 
 #[test]

@@ -18,6 +18,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -114,6 +115,12 @@ static void way_outlive(char **arguments) {
     sigaction(number(arguments, 0), &action, NULL);
     say("ready", getpid());
     hear();
+    _exit(number(arguments, 1));
+}
+
+/* nap MILLISECONDS CODE: lives so long. */
+static void way_nap(char **arguments) {
+    usleep(1000 * (unsigned)number(arguments, 0));
     _exit(number(arguments, 1));
 }
 
@@ -466,9 +473,10 @@ static void be_chosen(int score) {
     check(fclose(file) == 0, "oom_score_adj");
 }
 
-/* eat: takes memory when it is told to, until it is killed. */
+/* eat [SCORE]: takes memory when it is told to, until it is killed. With a score it asks to be chosen. */
 static void way_eat(char **arguments) {
-    (void)arguments;
+    if (arguments[0] != NULL)
+        be_chosen(number(arguments, 0));
     say("ready", getpid());
     hear();
     take(0);
@@ -500,19 +508,30 @@ static void way_starve(char **arguments) {
     _exit(number(arguments, 1));
 }
 
-/* storm COUNT: kills so many children, each with SIGKILL, as fast as it can; says how many ended so. */
-static void way_storm(char **arguments) {
-    int count = number(arguments, 0), killed = 0, done;
+/* Nanoseconds since the Unix epoch. */
+static long long now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_REALTIME, &time);
+    return time.tv_sec * 1000000000LL + time.tv_nsec;
+}
+
+/* volley COUNT: has so many children, and kills all of them with SIGKILL at once when it is told to; says how many ended so. */
+static void way_volley(char **arguments) {
+    int count = number(arguments, 0), killed = 0, index, status;
+    pid_t *children = calloc(count, sizeof *children);
+    check(children != NULL, "calloc");
+    for (index = 0; index < count; index++) {
+        children[index] = fork();
+        check(children[index] >= 0, "fork");
+        if (children[index] == 0)
+            wait_for_ever();
+    }
     say("ready", getpid());
     hear();
-    for (done = 0; done < count; done++) {
-        int status = 0;
-        pid_t child = fork();
-        check(child >= 0, "fork");
-        if (child == 0)
-            wait_for_ever();
-        check(kill(child, SIGKILL) == 0, "kill");
-        check(waitpid(child, &status, 0) == child, "waitpid");
+    for (index = 0; index < count; index++)
+        check(kill(children[index], SIGKILL) == 0, "kill");
+    for (index = 0; index < count; index++) {
+        check(waitpid(children[index], &status, 0) == children[index], "waitpid");
         killed += WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
     }
     say("killed", killed);
@@ -520,20 +539,28 @@ static void way_storm(char **arguments) {
     _exit(0);
 }
 
-/* files FOLDER COUNT: makes so many files, each of them new. */
+/* files FOLDER COUNT: makes so many files; when it is told to, opens each of them, once. Says when it began and when it was done. */
 static void way_files(char **arguments) {
-    char path[256];
+    char name[16];
     int index, file, count = number(arguments, 1);
+    long long begin;
+    check(chdir(arguments[0]) == 0, "chdir");
+    for (index = 0; index < count; index++) {
+        snprintf(name, sizeof name, "%d", index);
+        check(mknod(name, S_IFREG | 0600, 0) == 0, "mknod");
+    }
     say("ready", getpid());
     hear();
+    begin = now();
+    say("begun", 1);
     for (index = 0; index < count; index++) {
-        snprintf(path, sizeof path, "%s/%d", arguments[0], index);
-        file = open(path, O_WRONLY | O_CREAT, 0600);
+        snprintf(name, sizeof name, "%d", index);
+        file = open(name, O_RDONLY);
         check(file >= 0, "open");
         close(file);
-        unlink(path);
     }
-    say("done", count);
+    printf("opened %lld %lld\n", begin, now());
+    fflush(stdout);
     hear();
     _exit(0);
 }
@@ -608,6 +635,7 @@ static const struct {
     {"timer", way_timer},
     {"child", way_child},
     {"terminal", way_terminal},
+    {"nap", way_nap},
     {"exit", way_exit},
     {"search", way_search},
     {"abort", way_abort},
@@ -624,7 +652,7 @@ static const struct {
     {"parent-death", way_parent_death},
     {"eat", way_eat},
     {"starve", way_starve},
-    {"storm", way_storm},
+    {"volley", way_volley},
     {"files", way_files},
     {"reuse", way_reuse},
     {"block", way_block},

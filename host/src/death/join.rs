@@ -25,8 +25,8 @@ use crate::directory::{Directory, Owner};
 use crate::discovery::root::CgroupRoot;
 use crate::event::{CgroupId, ContainerId};
 
-/// How long a death waits for its container to become known.
-const PATIENCE_NS: u64 = 2_000_000_000;
+/// How long a death waits for its container to become known: the capture thread of a busy machine may be late.
+const PATIENCE_NS: u64 = 10_000_000_000;
 /// How long the death by a SIGKILL of the kernel's waits for the record that says that it was for want of memory. The
 /// kernel writes it a moment after the signal, and the victim may be quicker.
 const OOM_PATIENCE_NS: u64 = 20_000_000;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::ResourceLimiter;
 
+use super::allowance::{Allowance, Allowed};
 use super::bindings::whodunit::plugin::{clock, configuration, directory, documents, log, types};
 use super::status::Board;
 use super::world::World;
@@ -76,12 +77,19 @@ impl Grants {
 pub(super) struct Guest {
     grants: Arc<Grants>,
     pub(super) memory: MemoryLimit,
+    allowance: Allowance,
+}
+
+impl Allowed for Guest {
+    fn allowance(&mut self) -> &mut Allowance {
+        &mut self.allowance
+    }
 }
 
 impl Guest {
     pub(super) fn new(grants: Arc<Grants>) -> Guest {
         let memory = MemoryLimit { limit: grants.memory_bytes, used: 0, was_refused: false };
-        Guest { grants, memory }
+        Guest { grants, memory, allowance: Allowance::new(Duration::ZERO) }
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use wasmtime::{Store, Trap};
 
+use super::allowance;
 use super::bindings::exports::whodunit::plugin::{explainer, filter, lifecycle, reporter, state};
 use super::engine::{Engine, Entered, chain};
 use super::imports::{Grants, Guest};
@@ -133,7 +134,8 @@ impl Instance {
         store.set_hostcall_fuel(limits.output_bytes.saturating_add(HANDOVER_SLACK_BYTES));
         store.set_max_component_handles(MAX_HANDLES);
         let limit = limits.call.saturating_mul(START_FACTOR);
-        store.set_epoch_deadline(Engine::ticks(limit));
+        allowance::enforce(&mut store);
+        allowance::begin(&mut store, limit);
         let _entered = engine.enter();
         let lost = |error, store: &Store<Guest>| loss_of(&error, store, limits, limit);
         let made = loaded.pre.instantiate(&mut store).and_then(|instance| {
@@ -262,7 +264,7 @@ struct Begun {
 }
 
 fn begin(store: &mut Store<Guest>, engine: &Engine, limits: &Limits) -> Begun {
-    store.set_epoch_deadline(Engine::ticks(limits.call));
+    allowance::begin(store, limits.call);
     Begun { at: Instant::now(), _entered: engine.enter() }
 }
 

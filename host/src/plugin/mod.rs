@@ -5,6 +5,7 @@
 //! on or grows without end costs its own instance and nothing else: capture never waits for a plugin,
 //! and a trapped instance is never entered again.
 
+mod allowance;
 mod apply;
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
 mod bindings;

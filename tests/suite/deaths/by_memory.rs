@@ -1,4 +1,4 @@
-//! Processes that the kernel kills for want of memory. The witness is the memory controller's own count of kills.
+//! Processes that the kernel kills for want of memory. The witnesses are the memory controller's own count of kills, and the kernel log.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,8 @@ use whodunit_containers::condition::{PATIENCE, wait_until};
 use whodunit_containers::{Container, DaemonConfig, Hierarchies, Pod};
 
 use super::claim::Claim;
-use super::{container_death, end, hear_numbers, mortal, play, process_death};
+use super::kernel_log::KernelLog;
+use super::{Death, container_death, end, hear_numbers, mortal, play, process_death};
 use crate::Outcome;
 use crate::report::{expect, expect_eq};
 
@@ -53,6 +54,12 @@ pub(super) fn claims() -> Vec<Claim> {
             elsewhere,
         )
         .needing(lacks_memory_hierarchy),
+        Claim::new(
+            "deaths::memory_of_the_machine_that_runs_out_is_told",
+            &["oom-node"],
+            whole_machine,
+        )
+        .needing(lacks_being_expendable),
     ]
 }
 
@@ -82,6 +89,15 @@ fn lacks_memory_hierarchy() -> Option<&'static str> {
     legacy_root().is_none().then_some("the memory controller has no hierarchy of its own")
 }
 
+/// Names a machine that nobody minds to run out of memory.
+const EXPENDABLE_VARIABLE: &str = "WHODUNIT_EXPENDABLE_MACHINE";
+
+fn lacks_being_expendable() -> Option<&'static str> {
+    std::env::var_os(EXPENDABLE_VARIABLE)
+        .is_none()
+        .then_some("it takes all memory of the machine, which only a virtual machine of its own is for (`cargo xtask vm`)")
+}
+
 /// The folder of a cgroup in the hierarchy that has the memory controller.
 fn memory_folder(cgroup_path: &str) -> Result<PathBuf, Failed> {
     let root = match legacy_root() {
@@ -103,16 +119,18 @@ fn own_limit() -> Outcome {
     let pod = Pod::new("deaths")?;
     let config = DaemonConfig::for_node()?;
     let _daemon = config.start()?;
+    let mut log = KernelLog::listen();
     let mut app = mortal(&pod, &["eat"]).memory_bytes(LIMIT).start()?;
     app.hear("ready 1")?;
     app.tell("go")?;
     expect_eq("what the runtime was told", &app.wait()?.code(), &Some(128 + 9))?;
     let folder = memory_folder(&app.cgroup_path())?;
     expect_eq("kills, as the kernel counts", &kills(&folder)?, &1)?;
-    expect_own(&config, &app)
+    expect_own(&config, &app, &mut log)
 }
 
-fn expect_own(config: &DaemonConfig, app: &Container) -> Outcome {
+fn expect_own(config: &DaemonConfig, app: &Container, log: &mut KernelLog) -> Outcome {
+    log.expect_oom_kill(app.pid().into(), Some(&app.cgroup_path()))?;
     let death = container_death(config, app.id())?;
     death.expect_sound()?;
     death.expect_seen_from_birth()?;
@@ -142,6 +160,7 @@ fn pod_limit() -> Outcome {
     let pod = Pod::new("deaths")?;
     let config = DaemonConfig::for_node()?;
     let _daemon = config.start()?;
+    let mut log = KernelLog::listen();
     let folder = memory_folder(&pod.cgroup_path())?;
     // runc hands the controller on to the cgroup of a container that has a limit.
     let mut app = mortal(&pod, &["eat"]).memory_bytes(4 * LIMIT).start()?;
@@ -160,6 +179,8 @@ fn pod_limit() -> Outcome {
     expect_eq("scope", &kill["scope"], &json!("ancestor"))?;
     expect_eq("limit", &kill["limit_bytes"], &json!(LIMIT))?;
     expect_eq("cgroup", &kill["cgroup_path"], &json!(pod.cgroup_path()))?;
+    log.expect_oom_kill(app.pid().into(), Some(&pod.cgroup_path()))?;
+    expect_eq("kills, as the kernel counts", &kills(&memory_folder(&app.cgroup_path())?)?, &1)?;
     death.expect_verdict("oom-ancestor-limit", 95..=99, &["signal 9", "oom-kill"])?;
     death.expect_told(&pod.cgroup_path())
 }
@@ -174,9 +195,11 @@ fn bystander() -> Outcome {
             |pod| mortal(pod, &how).memory_bytes(LIMIT),
             |config, _, app| {
                 let victim = hear_numbers(app, "victim")?[0];
+                let mut log = KernelLog::listen();
                 app.tell("go")?;
                 app.hear("survived 1")?;
                 let death = process_death(config, app, victim)?;
+                expect_killed_in(&mut log, &death, app)?;
                 death.expect_sound()?;
                 death.expect_killed(9)?;
                 death.expect_decided("oom", "kernel", None)?;
@@ -205,6 +228,7 @@ fn passed_on() -> Outcome {
     let shell = |pod: &Pod| mortal(pod, &[]).shell("/mortal eat; exit $?").memory_bytes(LIMIT);
     play(shell, |config, _, app| {
         let victim = hear_numbers(app, "ready")?[0];
+        let mut log = KernelLog::listen();
         app.tell("go")?;
         let death = end(config, app, 128 + 9)?;
         let folder = memory_folder(&app.cgroup_path())?;
@@ -213,8 +237,15 @@ fn passed_on() -> Outcome {
         death.expect_verdict("oom-child-followed", 90..=97, &["child-exited"])?;
         let child = process_death(config, app, victim)?;
         child.expect_killed(9)?;
+        expect_killed_in(&mut log, &child, app)?;
         child.expect_verdict("oom-own-limit", 95..=99, &["signal 9", "oom-kill"])
     })
+}
+
+/// Expects that the kernel says so of a process of a container, at the container's own limit.
+fn expect_killed_in(log: &mut KernelLog, death: &Death, app: &Container) -> Outcome {
+    let pid = death["process"]["pid"].as_u64().unwrap_or_default();
+    log.expect_oom_kill(pid, Some(&app.cgroup_path()))
 }
 
 fn group() -> Outcome {
@@ -222,6 +253,7 @@ fn group() -> Outcome {
         |pod| mortal(pod, &["starve", "8", "0"]).memory_bytes(LIMIT),
         |config, _, app| {
             fs::write(app.cgroup_folder().join("memory.oom.group"), "1")?;
+            let mut log = KernelLog::listen();
             let victim = hear_numbers(app, "victim")?[0];
             app.tell("go")?;
             let death = end(config, app, 128 + 9)?;
@@ -231,6 +263,7 @@ fn group() -> Outcome {
             for death in [&death, &chosen] {
                 death.expect_killed(9)?;
                 expect_eq("sender", &death.deciding()?["sender"]["kind"], &json!("kernel"))?;
+                expect_killed_in(&mut log, death, app)?;
                 let kill = death.fact("oom-kill")?;
                 expect_eq("group_kill", &kill["group_kill"], &json!(true))?;
                 expect_eq("scope", &kill["scope"], &json!("own"))?;
@@ -246,14 +279,44 @@ fn lowered() -> Outcome {
         |pod| mortal(pod, &["starve", "20", "0"]).memory_bytes(2 * LIMIT),
         |config, _, app| {
             let victim = hear_numbers(app, "victim")?[0];
+            let mut log = KernelLog::listen();
             fs::write(app.cgroup_folder().join("memory.max"), (LIMIT / 4).to_string())?;
             let death = process_death(config, app, victim)?;
             death.expect_killed(9)?;
             death.expect_decided("oom", "kernel", None)?;
+            expect_killed_in(&mut log, &death, app)?;
             // In the allocation of nobody: it was this trial that wrote the limit.
             let trigger = &death.fact("oom-kill")?["trigger"];
             expect_eq("trigger", &trigger["pid"], &json!(std::process::id()))?;
             death.expect_verdict("oom-limit-unknown", 70..=80, &["signal 9", "oom-kill", "memory"])
+        },
+    )
+}
+
+fn whole_machine() -> Outcome {
+    play(
+        // Nobody else shall be chosen: it asks for it as nobody does.
+        |pod| mortal(pod, &["eat", "1000"]),
+        |config, _, app| {
+            app.hear("ready 1")?;
+            let mut log = KernelLog::listen();
+            app.tell("go")?;
+            let death = end(config, app, 128 + 9)?;
+            log.expect_oom_kill(app.pid().into(), None)?;
+            death.expect_killed(9)?;
+            death.expect_decided("oom", "kernel", None)?;
+            let kill = death.fact("oom-kill")?;
+            for (field, expected) in [
+                ("is_self", json!(true)),
+                ("scope", json!("node")),
+                ("cgroup_path", json!("")),
+                ("group_kill", json!(false)),
+            ] {
+                expect_eq(field, &kill[field], &expected)?;
+            }
+            expect_eq("victim", &kill["victim"]["pid"], &json!(app.pid()))?;
+            expect_eq("trigger", &kill["trigger"]["pid"], &json!(app.pid()))?;
+            death.expect_verdict("oom-node", 90..=99, &["signal 9", "oom-kill"])
         },
     )
 }
@@ -278,8 +341,11 @@ fn elsewhere() -> Outcome {
             app.hear("ready 1")?;
             fs::write(folder.0.join("memory.limit_in_bytes"), LIMIT.to_string())?;
             fs::write(folder.0.join("cgroup.procs"), app.pid().to_string())?;
+            let mut log = KernelLog::listen();
             app.tell("go")?;
             let death = end(config, app, 128 + 9)?;
+            let name = folder.0.file_name().unwrap_or_default().display().to_string();
+            log.expect_oom_kill(app.pid().into(), Some(&format!("/{name}")))?;
             expect_eq("kills, as the kernel counts", &kills(&folder.0)?, &1)?;
             death.expect_killed(9)?;
             death.expect_decided("oom", "kernel", None)?;
@@ -293,6 +359,7 @@ fn two_at_once() -> Outcome {
     let pod = Pod::new("deaths")?;
     let config = DaemonConfig::for_node()?;
     let _daemon = config.start()?;
+    let mut log = KernelLog::listen();
     let start = || mortal(&pod, &["eat"]).memory_bytes(LIMIT).start();
     let mut apps = [start()?, start()?];
     for app in &apps {
@@ -306,7 +373,8 @@ fn two_at_once() -> Outcome {
     }
     let mut times = Vec::new();
     for app in &apps {
-        expect_own(&config, app)?;
+        expect_own(&config, app, &mut log)?;
+        expect_eq("kills, as the kernel counts", &kills(&memory_folder(&app.cgroup_path())?)?, &1)?;
         times.extend(container_death(&config, app.id())?["time_ns"].as_u64());
     }
     let apart = times[0].abs_diff(times[1]);

@@ -1,13 +1,14 @@
 //! Claims about deaths: real processes in real containers that end in ways that the trial knows beforehand.
 //!
 //! What the daemon wrote is held against witnesses that it did not ask: the status that the parent was told, what the
-//! memory controller counted, and what the trial itself did.
+//! memory controller counted, what the kernel log says, and what the trial itself did.
 
 mod by_itself;
 mod by_kernel;
 mod by_memory;
 mod by_others;
 mod claim;
+mod kernel_log;
 mod many;
 mod outputs;
 mod stops;

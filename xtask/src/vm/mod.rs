@@ -37,8 +37,9 @@ const INIT: &str = include_str!("init.sh");
 /// What trials run beside the daemon: programs of this machine.
 const PROGRAMS: [&str; 3] = ["runc", "setpriv", "unshare"];
 
-/// What trials are told of a machine whose processors are emulated.
-const SLOW_MACHINE: &str = "WHODUNIT_SLOWNESS=8 WHODUNIT_SHARED_CACHE=/var/cache/whodunit";
+/// What trials are told of a machine whose processors are emulated, and that nobody else needs.
+const SLOW_MACHINE: &str = "WHODUNIT_SLOWNESS=8 WHODUNIT_SHARED_CACHE=/var/cache/whodunit \
+                            WHODUNIT_EXPENDABLE_MACHINE=yes";
 
 /// Why a guest did not run its trials to the end.
 #[derive(Debug, thiserror::Error)]

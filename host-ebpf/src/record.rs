@@ -22,6 +22,7 @@ use crate::setup;
 use crate::syscall::AT_FDCWD;
 use crate::walk::{self, Looping};
 
+const EFAULT: i32 = 14;
 const ENAMETOOLONG: i32 = 36;
 
 /// A path as the program asked for it, and in whose memory it is.
@@ -101,6 +102,11 @@ pub(crate) fn record<L: Looping>(
         if file == 0 {
             return;
         }
+    }
+    if requested_length == 0 && file == 0 && place.dentry == 0 && access.outcome == -EFAULT {
+        // The kernel could not read the path either, so it looked for no file. Programs do this to ask
+        // whether there is such a call at all, as Rust's standard library does with `statx`.
+        return;
     }
     let operation = access.operation as usize & 31;
     if operation >= operation::COUNT {

@@ -608,6 +608,28 @@ static void by_the_old_door(int made)
 }
 #endif
 
+/* Paths that are nowhere: the kernel looks for no file, so there is nothing to tell, and nothing is lost. */
+static void bad_pointers(void)
+{
+	char *nowhere = mmap(0, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (nowhere == MAP_FAILED)
+		must("mmap", -1);
+	char *const none[] = {0};
+	long results[] = {
+		syscall(SYS_openat, AT_FDCWD, nowhere, O_RDONLY),
+		syscall(SYS_readlinkat, AT_FDCWD, nowhere, nowhere, 1),
+		syscall(SYS_chdir, nowhere),
+		syscall(SYS_execve, nowhere, none, none),
+		/* As Rust's standard library asks whether there is `statx`. */
+		syscall(SYS_statx, AT_FDCWD, nowhere, 0, 0xfff, nowhere),
+	};
+	for (size_t at = 0; at < sizeof results / sizeof *results; at++)
+		if (results[at] != -1) {
+			fprintf(stderr, "roads: call %zu took a bad pointer\n", at);
+			exit(1);
+		}
+}
+
 int main(int count, char **arguments)
 {
 	if (count == 2 && strcmp(arguments[1], "nothing") == 0)
@@ -634,6 +656,7 @@ int main(int count, char **arguments)
 		by_the_old_door(made);
 		if (made)
 			outcomes();
+		bad_pointers();
 	}
 	CALL(openat, AT_FDCWD, "/end", O_RDONLY);
 	puts("done");

@@ -252,7 +252,10 @@ fn expect(config: &DaemonConfig, truth: Truth) -> Result<(), BenchError> {
     let report = read_report(config.report_path())?;
     let dropped = &report["dropped_events"];
     if dropped != 0 {
-        return Err(BenchError::Wrong(format!("the report says that {dropped} events are lost")));
+        let reasons = &report["containers"][0]["lost"];
+        return Err(BenchError::Wrong(format!(
+            "the report says that {dropped} events are lost: {reasons}"
+        )));
     }
     match truth {
         Truth::NothingLost => Ok(()),

@@ -15,7 +15,7 @@ use whodunit_containers::daemon::{call_limit, read_report};
 use whodunit_containers::{ContainerBuilder, DaemonConfig, Pod, program};
 
 use crate::discovery::{let_work, worker};
-use crate::report::{Report, expect, expect_eq, last_report};
+use crate::report::{Entry, Report, expect, expect_eq, last_report};
 use crate::{Outcome, about_capture, machine};
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -188,6 +188,7 @@ pub(crate) fn go(kind: Kind, tier: &str) -> Result<Gone, Failed> {
     expect_eq("the daemon's status", &exit.code(), &Some(0))?;
     let events = between(logged.events()?)?;
     let report = Report::check_last(read_report(logged.config.report_path())?)?;
+    lost_as_interrupted(&report.container(&container)?)?;
     Ok(Gone { said: container.stdout(), events, kept: report.lost("interrupted") })
 }
 
@@ -381,9 +382,7 @@ fn crowd() -> Outcome {
     let report = last_report(&config, daemon)?;
     let all = (8 * each) as u64;
     let crowd = report.container(&crowd)?;
-    let lost = crowd.number("lost_total");
-    let interrupted: &[_] = if lost > 0 { &[("interrupted", lost)] } else { &[] };
-    crowd.expect_lost(interrupted)?;
+    let lost = lost_as_interrupted(&crowd)?;
     let told = crowd.count_below("files", "/crowd/") + lost;
     // What the kernel kept from the programs may be anybody's.
     let kept = report.lost("interrupted");
@@ -391,6 +390,14 @@ fn crowd() -> Outcome {
         format!("{told} files and losses, and {kept} that the kernel kept, are {all}"),
         told <= all && told + kept >= all,
     )
+}
+
+/// What a container lost, all of it for the one reason that nobody can help.
+fn lost_as_interrupted(container: &Entry<'_>) -> Result<u64, Failed> {
+    let lost = container.number("lost_total");
+    let interrupted: &[_] = if lost > 0 { &[("interrupted", lost)] } else { &[] };
+    container.expect_lost(interrupted)?;
+    Ok(lost)
 }
 
 /// What a report says of the accesses of a container.

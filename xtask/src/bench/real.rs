@@ -160,7 +160,7 @@ impl RealPrograms {
     fn nginx(&self, cgroup: &Cgroup) -> Result<f64, BenchError> {
         let port = free_port()?;
         let configuration = format!(
-            "worker_processes 1; pid /run/bench.pid; error_log /dev/null; events {{}} \
+            "user www-data; worker_processes 1; pid /run/bench.pid; error_log /dev/null; events {{}} \
              http {{ access_log off; server {{ listen 127.0.0.1:{port}; root /srv/www; }} }}"
         );
         write(&self.root.path().join("etc/nginx/bench.conf"), &configuration)?;

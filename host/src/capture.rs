@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
 use crate::attribute::WaitingRoom;
+use crate::config::Scope;
 use crate::decode::{Observation, decode};
 use crate::discovery::{CgroupMade, Change, Discovery, DiscoveryError, Owner};
 use crate::dispatch::Dispatcher;
@@ -38,6 +39,8 @@ const FORGET_EVERY: Duration = Duration::from_secs(5);
 pub enum Command {
     /// Hand out totals.
     Tick(TickCause),
+    /// Let go of a container that is not wanted.
+    LeaveOut(ContainerId),
     /// Take the programs off their hooks, hand out what is left and the last totals, and end.
     Stop,
 }
@@ -107,6 +110,36 @@ impl Capture {
         Ok(capture)
     }
 
+    /// Lets go of a container that is not wanted: plugins are told that it ended.
+    pub fn leave_out(&mut self, container: ContainerId) {
+        let now = UnixNanos(real_time_ns());
+        let counters = self.counters_of(container);
+        if self.discovery.leave_out(container, &mut self.kernel, now) {
+            self.ended.extend(self.pipeline.ended(container, counters, now));
+        }
+    }
+
+    /// Whether nothing is watched where there must be something.
+    ///
+    /// # Errors
+    ///
+    /// If so.
+    pub fn check_company(&self) -> Result<(), DiscoveryError> {
+        match self.discovery.scope() == Scope::Pod && self.discovery.is_empty() {
+            true => Err(DiscoveryError::OnlyUs),
+            false => Ok(()),
+        }
+    }
+
+    /// What the kernel counted of a container, but for its cgroups that are gone.
+    fn counters_of(&self, container: ContainerId) -> KernelCounters {
+        let mut sum = KernelCounters::default();
+        for cgroup in self.discovery.cgroups_of(container) {
+            sum.add(&self.kernel.counters(*cgroup));
+        }
+        sum
+    }
+
     /// How many containers are watched.
     pub fn containers(&self) -> usize {
         self.pipeline.containers().count()
@@ -122,6 +155,7 @@ impl Capture {
             wait = if events > 0 { BUSY_WAIT } else { (wait * 2).min(IDLE_WAIT) };
             match commands.try_recv() {
                 Ok(Command::Tick(cause)) => self.tick(cause),
+                Ok(Command::LeaveOut(container)) => self.leave_out(container),
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => break,
                 Err(TryRecvError::Empty) => {}
             }
@@ -338,13 +372,7 @@ impl Capture {
         let counters: Vec<(ContainerId, KernelCounters)> = self
             .pipeline
             .containers()
-            .map(|container| {
-                let mut sum = KernelCounters::default();
-                for cgroup in self.discovery.cgroups_of(container) {
-                    sum.add(&self.kernel.counters(*cgroup));
-                }
-                (container, sum)
-            })
+            .map(|container| (container, self.counters_of(container)))
             .collect();
         let machine = self.kernel.machine_counters();
         self.turn();

@@ -264,13 +264,12 @@ fn watch(
         surroundings,
         vitals: Arc::new(Vitals::new(pulses)),
     };
-    let names = Namer::start(&config.discovery.host_root, Arc::clone(&directory))
-        .map_err(|source| SystemError { what: "the thread for names", source })?;
+    let mut namer = Namer::new(&config.discovery, Arc::clone(&directory));
     let pipeline = Pipeline::new(&config.files, Arc::clone(&directory));
     let scope = discovery.scope();
     let ring = kernel.take_deaths();
     let probes = kernel.probes().to_vec();
-    let capture = Capture::new(
+    let mut capture = Capture::new(
         kernel,
         discovery,
         pipeline,
@@ -279,6 +278,9 @@ fn watch(
         config.discovery.rescan,
         Arc::clone(&observer.board),
     )?;
+    // Who is there already is named before anything is said about it.
+    namer.look().into_iter().for_each(|unwanted| capture.leave_out(unwanted));
+    capture.check_company()?;
     // After the first look at what is there: whoever lives in it is read before anything else happens.
     let explainers = plugins.deaths();
     let deaths = ring
@@ -300,6 +302,13 @@ fn watch(
         "ready"
     );
     let (commands, inbox) = channel();
+    let to_capture = commands.clone();
+    let names = namer
+        .start(move |unwanted| {
+            // Nobody listens any more once capture has ended.
+            let _ = to_capture.send(Command::LeaveOut(unwanted));
+        })
+        .map_err(|source| SystemError { what: "the thread for names", source })?;
     let thread = std::thread::Builder::new()
         .name("capture".to_owned())
         .spawn(move || capture.run(&inbox))

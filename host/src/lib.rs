@@ -25,6 +25,7 @@ pub mod kinds;
 pub mod lock;
 pub mod logging;
 pub mod names;
+mod patterns;
 pub mod pipeline;
 pub mod plugin;
 pub mod privilege;

@@ -248,6 +248,18 @@ static DISCOVERY: &[Key] = &[
         "Where the root of the machine's file system is, as the daemon sees it: below it are the files by \
          which runtimes name containers",
     ),
+    optional(
+        "include",
+        Shape::Patterns,
+        "The containers that are watched, by patterns of their names with `*`, `?`, `[...]` and `{a,b}`. \
+         Without it, every container in scope",
+    ),
+    optional(
+        "exclude",
+        Shape::Patterns,
+        "The containers that are left out, even where `include` has them. Those that only hold the \
+         namespaces of a pod (`pause`) always are",
+    ),
 ];
 
 static FILES: &[Key] = &[

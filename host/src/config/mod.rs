@@ -78,6 +78,12 @@ pub struct Discovery {
     pub rescan: Duration,
     /// Where the root of the machine's file system is, for the files that name containers.
     pub host_root: PathBuf,
+    /// Patterns of the names of the containers that are watched. Empty: every one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub include: Vec<String>,
+    /// Patterns of the names of those that are not, even where `include` has them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
 }
 
 impl Default for Discovery {
@@ -88,6 +94,8 @@ impl Default for Discovery {
             cgroups: Vec::new(),
             rescan: Duration::from_secs(30),
             host_root: PathBuf::from("/"),
+            include: Vec::new(),
+            exclude: Vec::new(),
         }
     }
 }

@@ -551,6 +551,8 @@ cgroup_root = "/mnt/cgroup"
 cgroups = ["system.slice/nginx.service", "user.slice"]
 rescan = "90s"
 host_root = "/host"
+include = ["app-*"]
+exclude = ["app-{old,new}"]
 [files]
 exclude = ["/tmp/\u00fc\t"]
 dedup_capacity = 7
@@ -618,6 +620,8 @@ fn every_key_arrives_and_relative_paths_start_at_the_file() {
             cgroups: ["system.slice/nginx.service", "user.slice"].map(String::from).to_vec(),
             rescan: Duration::from_secs(90),
             host_root: PathBuf::from("/host"),
+            include: vec![String::from("app-*")],
+            exclude: vec![String::from("app-{old,new}")],
         },
         files: Files { exclude: vec![String::from("/tmp/\u{fc}\t")], dedup_capacity: 7 },
         capture: Capture {

@@ -352,7 +352,7 @@ impl Discovery {
         }
         let mut changes = self.sweep(gate, now);
         changes.append(&mut found);
-        if self.scans == 1 && matches!(self.territory, Territory::Pod(_)) && self.is_alone() {
+        if self.scans == 1 && matches!(self.territory, Territory::Pod(_)) && self.is_empty() {
             return Err(DiscoveryError::OnlyUs);
         }
         self.scan_due = false;
@@ -440,10 +440,44 @@ impl Discovery {
         self.cgroups.values().filter(|cgroup| cgroup.lacks_its_hold()).count()
     }
 
-    /// Whether a scan found no container, and none that was refused either.
-    fn is_alone(&self) -> bool {
-        self.containers.is_empty()
-            && !self.cgroups.values().any(|cgroup| cgroup.standing == Standing::Refused)
+    /// Lets go of a container that is not wanted after all, for as long as its cgroup is there: nothing in
+    /// it is traced any more, and it ends as far as anybody is told. Returns whether it was watched.
+    pub fn leave_out(
+        &mut self,
+        container: ContainerId,
+        gate: &mut dyn Gate,
+        now: UnixNanos,
+    ) -> bool {
+        let members = self.containers.get_mut(&container);
+        let own = members.and_then(|members| {
+            let own = members.cgroups.first().copied();
+            members.cgroups.clear();
+            own
+        });
+        let Some(own) = own.filter(|own| self.cgroups.contains_key(own)) else {
+            return false;
+        };
+        let mut below = vec![own];
+        while let Some(id) = below.pop() {
+            let Some(cgroup) = self.cgroups.get_mut(&id) else {
+                continue;
+            };
+            cgroup.standing = Standing::Ignored;
+            cgroup.hold = Hold::Nothing;
+            below.extend_from_slice(&cgroup.children);
+            release(gate, &[id]);
+            self.directory.put_owner(id, directory::Owner::Nobody);
+        }
+        self.end(container, now);
+        true
+    }
+
+    /// Whether nothing is watched, nor was refused.
+    pub fn is_empty(&self) -> bool {
+        !self
+            .cgroups
+            .values()
+            .any(|cgroup| matches!(cgroup.standing, Standing::Container(_) | Standing::Refused))
     }
 
     /// Takes in that a scan saw a cgroup.

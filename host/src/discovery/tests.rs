@@ -324,6 +324,30 @@ fn a_pod_with_only_us_is_an_error() {
 }
 
 #[test]
+fn a_container_that_is_left_out_is_let_go_with_all_that_is_in_it() {
+    on_every_tree(|tree| {
+        let (web, pause, deeper) = (in_pod("web"), in_pod("pause"), in_pod("pause/deeper"));
+        let mut world = World::new(tree, Scope::Pod, &in_pod("own"), &[&web, &deeper]);
+        world.scan();
+        let unwanted = world.container("pause").id;
+        assert!(world.discovery.leave_out(unwanted, &mut world.kernel, LATER));
+        assert!(!world.discovery.leave_out(unwanted, &mut world.kernel, LATER), "it is gone");
+        assert_eq!(world.traced(), [&*web]);
+        assert_eq!(world.container("pause").ended, Some(LATER));
+        assert_eq!(world.owner(&pause), Owner::Ignored);
+        assert_eq!(world.owner(&deeper), Owner::Ignored);
+        assert_eq!(world.scan(), [""; 0], "a scan does not find it again");
+        assert_eq!(world.make(&in_pod("pause/later"), false), [""; 0]);
+        assert_eq!(world.traced(), [&*web]);
+        assert!(!world.discovery.is_empty());
+        let last = world.container("web").id;
+        assert!(world.discovery.leave_out(last, &mut world.kernel, LATER));
+        assert!(world.discovery.is_empty());
+        assert_eq!(world.remove(&pause, false), [""; 0]);
+    });
+}
+
+#[test]
 fn a_later_container_of_the_pod_is_watched_from_birth() {
     on_every_tree(|tree| {
         let mut world = World::new(tree, Scope::Pod, &in_pod("own"), &[&in_pod("web")]);

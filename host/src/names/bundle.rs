@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{Names, Source, at, read_json};
+use super::{Names, PAUSE, Source, at, read_json};
 
 /// Annotations with a container's name, the best first.
 const NAME: &[&str] =
@@ -23,8 +23,10 @@ const IMAGE: &[&str] =
 /// Annotations that say what kind of container it is, and the word for the one that only holds the pod's namespaces.
 const KIND: &[&str] = &["io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType"];
 const SANDBOX: &str = "sandbox";
-/// What that one is called, since it has no name of its own.
-const PAUSE: &str = "pause";
+/// What the name of the one that holds a pod of Podman ends with, behind the first digits of the pod's id.
+const INFRA: &str = "-infra";
+/// Parts of the cgroup's path of a container that is in a pod of Podman: with its own driver, and systemd's.
+const PODMAN_PODS: [&str; 2] = ["libpod_parent/", "libpod_pod_"];
 
 /// Where containerd keeps bundles: a folder for each of its namespaces, with one for each container.
 const CONTAINERD: &str = "/run/containerd/io.containerd.runtime.v2.task";
@@ -47,10 +49,35 @@ pub(super) struct Bundles {
 }
 
 /// What is read of a bundle's `config.json`.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct Bundle {
-    #[serde(default)]
     annotations: BTreeMap<String, String>,
+    process: Process,
+    linux: Linux,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Process {
+    env: Vec<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Linux {
+    cgroups_path: String,
+}
+
+impl Bundle {
+    /// What a pod of Podman is called that the container is in: its host name, which Podman takes from
+    /// the pod.
+    fn podman_pod(&self) -> Option<&str> {
+        let is_in_pod = PODMAN_PODS.iter().any(|part| self.linux.cgroups_path.contains(part));
+        let mut environment = self.process.env.iter();
+        let host = environment.find_map(|variable| variable.strip_prefix("HOSTNAME="));
+        host.filter(|host| is_in_pod && !host.is_empty())
+    }
 }
 
 /// What is read of runc's `state.json`: annotations stand as `key=value` among its labels.
@@ -96,18 +123,37 @@ impl Bundles {
         entries.find(|entry| entry.id == id)?.names.into_iter().next()
     }
 
-    fn annotations_of(&self, id: &str) -> Option<BTreeMap<String, String>> {
+    fn bundle_of(&self, id: &str) -> Option<Bundle> {
         let bundles = self.bundles_of(id);
-        let bundle = bundles.iter().find_map(|path| read_json::<Bundle>(path));
-        if let Some(bundle) = bundle {
-            return Some(bundle.annotations);
+        if let Some(bundle) = bundles.iter().find_map(|path| read_json(path)) {
+            return Some(bundle);
         }
         let state = RUNC.iter().find_map(|root| {
             read_json::<State>(&at(&self.host_root, root).join(id).join("state.json"))
         })?;
         let labels = state.config.labels.iter().filter_map(|label| label.split_once('='));
-        Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
+        let annotations = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        Some(Bundle { annotations, ..Bundle::default() })
     }
+
+    /// What Podman's storage knows of a container. One of `podman kube play` is called by its pod and by
+    /// what the manifest calls it, which is its name here.
+    fn podman_names(&self, id: &str, bundle: &Bundle) -> Option<Names> {
+        let stored = self.name_in_storage(id)?;
+        let Some(pod) = bundle.podman_pod() else {
+            return Some(Names { name: Some(stored), ..Names::default() });
+        };
+        let is_pause = stored.strip_suffix(INFRA).is_some_and(is_beginning_of_id);
+        let own = stored.strip_prefix(pod).and_then(|rest| rest.strip_prefix('-'));
+        let name = if is_pause { PAUSE } else { own.unwrap_or(&stored) };
+        let (name, pod_name) = (Some(name.to_owned()), Some(pod.to_owned()));
+        Some(Names { name, pod_name, is_pause, ..Names::default() })
+    }
+}
+
+/// Whether these are the first digits of an id, as Podman shortens it.
+fn is_beginning_of_id(text: &str) -> bool {
+    text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 impl Source for Bundles {
@@ -116,23 +162,23 @@ impl Source for Bundles {
     }
 
     fn names_of(&self, runtime_id: &str) -> Option<Names> {
-        let annotations = self.annotations_of(runtime_id)?;
+        let bundle = self.bundle_of(runtime_id)?;
         let first = |keys: &[&str]| {
-            let mut values = keys.iter().filter_map(|key| annotations.get(*key));
+            let mut values = keys.iter().filter_map(|key| bundle.annotations.get(*key));
             values.find(|value| !value.is_empty()).cloned()
         };
-        let is_sandbox = first(KIND).is_some_and(|kind| kind == SANDBOX);
-        let name = match is_sandbox {
-            true => Some(PAUSE.to_owned()),
-            false => first(NAME).or_else(|| self.name_in_storage(runtime_id)),
-        };
+        let is_pause = first(KIND).is_some_and(|kind| kind == SANDBOX);
+        let name = if is_pause { Some(PAUSE.to_owned()) } else { first(NAME) };
+        if name.is_none() {
+            return self.podman_names(runtime_id, &bundle);
+        }
         Some(Names {
             name,
             pod_name: first(POD_NAME),
             pod_namespace: first(POD_NAMESPACE),
             image: first(IMAGE),
+            is_pause,
         })
-        .filter(|names| names.name.is_some())
     }
 }
 
@@ -159,6 +205,7 @@ mod tests {
             pod_name: Some("cart-7d9".to_owned()),
             pod_namespace: Some("shop".to_owned()),
             image: image.map(str::to_owned),
+            is_pause: false,
         })
     }
 
@@ -182,7 +229,8 @@ mod tests {
             "io.kubernetes.cri.container-type": "sandbox",
             "io.kubernetes.cri.sandbox-name": "cart-7d9",
         } });
-        assert_eq!(names(&file, &content).unwrap().name.unwrap(), "pause");
+        let names = names(&file, &content).unwrap();
+        assert_eq!((names.name.as_deref(), names.is_pause), (Some(PAUSE), true));
     }
 
     #[test]
@@ -204,17 +252,43 @@ mod tests {
         assert_eq!(names(&file, &json!({ "config": { "labels": labels } })), expected(None));
     }
 
-    #[test]
-    fn a_container_of_podman_goes_by_its_name_in_the_storage() {
+    /// What is known of a container of Podman with this name and bundle.
+    fn of_podman(name: &str, bundle: &serde_json::Value) -> Names {
         let root = tempfile::tempdir().unwrap();
         let storage = at(root.path(), STORAGE[1]);
-        let bundle = storage.join(ID).join("userdata");
-        fs::create_dir_all(&bundle).unwrap();
-        fs::write(bundle.join("config.json"), "{\"annotations\":{}}").unwrap();
-        let list = json!([{ "id": "other", "names": ["no"] }, { "id": ID, "names": ["web"] }]);
+        let folder = storage.join(ID).join("userdata");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("config.json"), bundle.to_string()).unwrap();
+        let list = json!([{ "id": "other", "names": ["no"] }, { "id": ID, "names": [name] }]);
         fs::write(storage.join("containers.json"), list.to_string()).unwrap();
-        let names = Bundles::new(root.path()).names_of(ID).unwrap();
-        assert_eq!(names.name.as_deref(), Some("web"));
+        Bundles::new(root.path()).names_of(ID).unwrap()
+    }
+
+    #[test]
+    fn a_container_of_podman_goes_by_its_name_in_the_storage() {
+        let alone = json!({
+            "annotations": {}, "process": { "env": ["HOSTNAME=cart"] },
+            "linux": { "cgroupsPath": "/libpod-1" },
+        });
+        let names = of_podman("cart-web", &alone);
+        assert_eq!((names.name.as_deref(), names.pod_name), (Some("cart-web"), None));
+    }
+
+    #[test]
+    fn a_container_of_podman_in_a_pod_goes_by_the_name_of_the_manifest() {
+        let parents = ["/libpod_parent/0a1b/libpod-1", "machine-libpod_pod_0a1b.slice:libpod:1"];
+        for (parent, (stored, own, is_pause)) in parents.into_iter().flat_map(|parent| {
+            [("cart-web", "web", false), ("web", "web", false), ("0a1b2c3d4e5f-infra", PAUSE, true)]
+                .map(|case| (parent, case))
+        }) {
+            let bundle = json!({
+                "process": { "env": ["PATH=/bin", "HOSTNAME=cart"] },
+                "linux": { "cgroupsPath": parent },
+            });
+            let names = of_podman(stored, &bundle);
+            assert_eq!((names.name.as_deref(), names.is_pause), (Some(own), is_pause), "{stored}");
+            assert_eq!(names.pod_name.as_deref(), Some("cart"));
+        }
     }
 
     #[test]

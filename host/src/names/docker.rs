@@ -7,10 +7,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{Names, Source, at, read_json};
+use super::{Names, PAUSE, Source, at, read_json};
 
 /// Docker's folder of containers, where nobody moved it (`data-root`).
 const CONTAINERS: &str = "/var/lib/docker/containers";
+
+/// `io.kubernetes.docker.type` of a container that only holds the namespaces of a pod (cri-dockerd).
+const SANDBOX: &str = "podsandbox";
 
 /// The containers of Docker.
 pub(super) struct Docker {
@@ -49,8 +52,13 @@ impl Source for Docker {
         // Where a kubelet made it (cri-dockerd), the name is made of several.
         let label = |key: &str| labels.get(key).filter(|value| !value.is_empty()).cloned();
         let own = known.name.trim_start_matches('/');
-        let name = label("io.kubernetes.container.name").unwrap_or_else(|| own.to_owned());
+        let is_pause = label("io.kubernetes.docker.type").is_some_and(|kind| kind == SANDBOX);
+        let name = match is_pause {
+            true => PAUSE.to_owned(),
+            false => label("io.kubernetes.container.name").unwrap_or_else(|| own.to_owned()),
+        };
         Some(Names {
+            is_pause,
             name: Some(name).filter(|name| !name.is_empty()),
             pod_name: label("io.kubernetes.pod.name"),
             pod_namespace: label("io.kubernetes.pod.namespace"),
@@ -81,5 +89,21 @@ mod tests {
             (Some("web"), Some("nginx:1.29"))
         );
         assert_eq!(docker.names_of("abd"), None);
+    }
+
+    #[test]
+    fn the_container_that_holds_a_pod_of_a_kubelet_is_called_pause() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = at(root.path(), CONTAINERS).join("abc");
+        std::fs::create_dir_all(&folder).unwrap();
+        let labels = json!({
+            "io.kubernetes.docker.type": "podsandbox", "io.kubernetes.container.name": "POD",
+            "io.kubernetes.pod.name": "cart-7d9",
+        });
+        let content = json!({ "Name": "/k8s_POD_cart", "Config": { "Labels": labels } });
+        std::fs::write(folder.join("config.v2.json"), content.to_string()).unwrap();
+        let names = Docker::new(root.path()).names_of("abc").unwrap();
+        assert_eq!((names.name.as_deref(), names.is_pause), (Some(PAUSE), true));
+        assert_eq!(names.pod_name.as_deref(), Some("cart-7d9"));
     }
 }

@@ -12,14 +12,17 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use globset::GlobSet;
 use serde::de::DeserializeOwned;
 
+use crate::config;
 use crate::directory::{Container, Directory};
 use crate::event::ContainerId;
+use crate::patterns;
 
 use bundle::Bundles;
 use docker::Docker;
@@ -33,6 +36,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// The largest file that is read. A bundle's configuration has a few dozen kilobytes.
 const MAX_FILE_BYTES: u64 = 8 << 20;
 
+/// A container that no source knows by then is judged by its id.
+const NAMELESS_AFTER: Duration = Duration::from_secs(10);
+/// The attribute of a container that is left out, and says why.
+const LEFT_OUT: &str = "left-out";
+
+/// What a container is called that only holds the namespaces of a pod: it has no name of its own.
+const PAUSE: &str = "pause";
+
 /// What a source knows of a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Names {
@@ -41,6 +52,8 @@ struct Names {
     pod_name: Option<String>,
     pod_namespace: Option<String>,
     image: Option<String>,
+    /// Whether it does nothing but hold the namespaces of a pod.
+    is_pause: bool,
 }
 
 /// Somebody who may know.
@@ -52,31 +65,120 @@ trait Source: Send {
     fn names_of(&self, runtime_id: &str) -> Option<Names>;
 }
 
-/// The thread. Dropped, it ends.
-#[derive(Debug)]
+/// Names containers, and says which of them are not wanted by their names.
 pub struct Namer {
-    stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    sources: Vec<Box<dyn Source>>,
+    directory: Arc<Directory>,
+    wanted: Wanted,
+    seekers: HashMap<ContainerId, Seeker>,
+    /// Those whose names are known and were judged.
+    judged: HashSet<ContainerId>,
+}
+
+/// Which containers are wanted, by name.
+struct Wanted {
+    include: Option<GlobSet>,
+    exclude: GlobSet,
+}
+
+impl Wanted {
+    fn of(config: &config::Discovery) -> Wanted {
+        let include = (!config.include.is_empty()).then(|| patterns::any_of(&config.include));
+        Wanted { include, exclude: patterns::any_of(&config.exclude) }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.include.as_ref().is_none_or(|set| set.is_match(name)) && !self.exclude.is_match(name)
+    }
 }
 
 impl Namer {
-    /// Begins to ask. `host_root` is where the root of the machine's file system is, as seen from here.
+    /// Asks nobody yet.
+    pub fn new(config: &config::Discovery, directory: Arc<Directory>) -> Namer {
+        let root = &config.host_root;
+        let sources: Vec<Box<dyn Source>> =
+            vec![Box::new(Docker::new(root)), Box::new(Bundles::new(root))];
+        let wanted = Wanted::of(config);
+        Namer { sources, directory, wanted, seekers: HashMap::new(), judged: HashSet::new() }
+    }
+
+    /// Asks for every container that has no name yet and is due. Gives those that are not wanted, each
+    /// once.
+    pub fn look(&mut self) -> Vec<ContainerId> {
+        let mut unwanted = Vec::new();
+        let mut there = HashSet::new();
+        for container in self.directory.containers() {
+            if container.ended.is_some() {
+                continue;
+            }
+            there.insert(container.id);
+            if !self.judged.contains(&container.id)
+                && let Some(why) = self.judge(container.clone())
+            {
+                tracing::info!(container = container.name, why, "container left out");
+                self.judged.insert(container.id);
+                self.directory.update_container(container.id, |known| {
+                    known.attributes.push((LEFT_OUT.to_owned(), why.to_owned()));
+                });
+                unwanted.push(container.id);
+            }
+        }
+        self.seekers.retain(|id, _| there.contains(id));
+        self.judged.retain(|id| there.contains(id));
+        unwanted
+    }
+
+    /// Why a container is not wanted. None where it is, or where that cannot be said yet.
+    fn judge(&mut self, mut container: Container) -> Option<&'static str> {
+        let mut is_pause = false;
+        let is_named = |container: &Container| container.name_source != "id";
+        if !is_named(&container) {
+            let seeker = self.seekers.entry(container.id).or_insert_with(Seeker::new);
+            let is_old = seeker.since.elapsed() >= NAMELESS_AFTER;
+            if seeker.is_due() {
+                is_pause = seek(&container, &self.sources, &self.directory);
+                container = self.directory.container(container.id)?;
+            }
+            if !is_named(&container) && !is_old {
+                return None;
+            }
+        }
+        if is_named(&container) {
+            self.judged.insert(container.id);
+        }
+        match is_pause {
+            true => Some("it only holds the namespaces of a pod"),
+            false => (!self.wanted.has(&container.name)).then_some("its name"),
+        }
+    }
+
+    /// Goes on looking in a thread of its own, and tells whom to leave out.
     ///
     /// # Errors
     ///
     /// If the system gives no thread.
-    pub fn start(host_root: &Path, directory: Arc<Directory>) -> io::Result<Namer> {
-        let sources: Vec<Box<dyn Source>> =
-            vec![Box::new(Docker::new(host_root)), Box::new(Bundles::new(host_root))];
+    pub fn start(
+        mut self,
+        mut leave_out: impl FnMut(ContainerId) + Send + 'static,
+    ) -> io::Result<NamerThread> {
         let (stop, stopped) = channel();
-        let thread = std::thread::Builder::new()
-            .name("names".to_owned())
-            .spawn(move || run(&sources, &directory, &stopped))?;
-        Ok(Namer { stop: Some(stop), thread: Some(thread) })
+        let thread = std::thread::Builder::new().name("names".to_owned()).spawn(move || {
+            while stopped.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
+                self.look().into_iter().for_each(&mut leave_out);
+            }
+        })?;
+        Ok(NamerThread { stop: Some(stop), thread: Some(thread) })
     }
 }
 
-impl Drop for Namer {
+/// The thread of a [`Namer`]. Dropped, it ends.
+#[derive(Debug)]
+pub struct NamerThread {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for NamerThread {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take()
@@ -87,32 +189,17 @@ impl Drop for Namer {
     }
 }
 
-fn run(sources: &[Box<dyn Source>], directory: &Directory, stopped: &Receiver<()>) {
-    let mut seekers: HashMap<ContainerId, Seeker> = HashMap::new();
-    while stopped.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
-        let nameless = directory.containers();
-        let nameless = nameless.iter().filter(|it| it.name_source == "id" && it.ended.is_none());
-        let mut there = HashSet::new();
-        for container in nameless {
-            there.insert(container.id);
-            let seeker = seekers.entry(container.id).or_insert_with(Seeker::new);
-            if seeker.is_due() {
-                seek(container, sources, directory);
-            }
-        }
-        seekers.retain(|id, _| there.contains(id));
-    }
-}
-
 /// When a container is asked for again.
 struct Seeker {
+    since: Instant,
     next: Instant,
     pause: Duration,
 }
 
 impl Seeker {
     fn new() -> Seeker {
-        Seeker { next: Instant::now(), pause: FIRST_PAUSE }
+        let now = Instant::now();
+        Seeker { since: now, next: now, pause: FIRST_PAUSE }
     }
 
     fn is_due(&mut self) -> bool {
@@ -126,20 +213,21 @@ impl Seeker {
     }
 }
 
-/// Asks the sources in their order, and enters what the first that knows it says.
-fn seek(container: &Container, sources: &[Box<dyn Source>], directory: &Directory) {
+/// Asks the sources in their order, and enters what the first that knows it says. Returns whether the
+/// container only holds the namespaces of a pod.
+fn seek(container: &Container, sources: &[Box<dyn Source>], directory: &Directory) -> bool {
     if !is_plain(&container.runtime_id) {
-        return;
+        return false;
     }
     let found = sources.iter().find_map(|source| {
         let names = source.names_of(&container.runtime_id)?;
         Some((source.name(), names))
     });
     let Some((source, names)) = found else {
-        return;
+        return false;
     };
     let Some(name) = names.name else {
-        return;
+        return false;
     };
     tracing::info!(container = container.name, name, source, "container named");
     directory.update_container(container.id, |known| {
@@ -157,6 +245,7 @@ fn seek(container: &Container, sources: &[Box<dyn Source>], directory: &Director
             }
         }
     });
+    names.is_pause
 }
 
 /// Whether an id can be a part of a path and nothing else.
@@ -190,6 +279,8 @@ mod tests {
     use super::*;
     use crate::event::{CgroupId, UnixNanos};
 
+    const ID: ContainerId = ContainerId(1);
+
     struct Knows(&'static str, Option<Names>);
 
     impl Source for Knows {
@@ -202,10 +293,11 @@ mod tests {
         }
     }
 
-    fn sought(runtime_id: &str, sources: Vec<Knows>) -> Container {
-        let directory = Directory::new(NonZeroUsize::MIN);
-        let container = Container {
-            id: ContainerId(1),
+    /// A container whose name nobody knows yet, and who would name it.
+    fn namer(runtime_id: &str, sources: Vec<Knows>, config: &config::Discovery) -> Namer {
+        let directory = Arc::new(Directory::new(NonZeroUsize::MIN));
+        directory.put_container(Container {
+            id: ID,
             name: "0123".to_owned(),
             name_source: "id",
             runtime_id: runtime_id.to_owned(),
@@ -216,23 +308,28 @@ mod tests {
             watched_since: UnixNanos(1),
             from_birth: true,
             ended: None,
-        };
-        directory.put_container(container.clone());
-        let sources: Vec<Box<dyn Source>> =
+        });
+        let mut namer = Namer::new(config, directory);
+        namer.sources =
             sources.into_iter().map(|source| Box::new(source) as Box<dyn Source>).collect();
-        seek(&container, &sources, &directory);
-        directory.container(ContainerId(1)).unwrap()
+        namer
+    }
+
+    fn sought(runtime_id: &str, sources: Vec<Knows>) -> Container {
+        let mut namer = namer(runtime_id, sources, &config::Discovery::default());
+        assert_eq!(namer.look(), []);
+        namer.directory.container(ID).unwrap()
+    }
+
+    fn named(name: &str) -> Names {
+        let pod_name = Some("cart".to_owned());
+        Names { name: Some(name.to_owned()), pod_name, ..Names::default() }
     }
 
     #[test]
     fn the_first_source_that_knows_it_names_it() {
-        let names = |name: &str| Names {
-            name: Some(name.to_owned()),
-            pod_name: Some("cart".to_owned()),
-            ..Names::default()
-        };
         let sources =
-            vec![Knows("a", None), Knows("b", Some(names("web"))), Knows("c", Some(names("no")))];
+            vec![Knows("a", None), Knows("b", Some(named("web"))), Knows("c", Some(named("no")))];
         let found = sought("0123456789ab", sources);
         assert_eq!((found.name.as_str(), found.name_source), ("web", "b"));
         let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
@@ -242,9 +339,44 @@ mod tests {
     #[test]
     fn an_id_that_leads_out_of_a_folder_is_never_looked_up() {
         for id in ["../../etc", "a/b", "", ".hidden", "a\0b", ".."] {
-            let named = Names { name: Some("web".to_owned()), ..Names::default() };
-            assert_eq!(sought(id, vec![Knows("a", Some(named))]).name_source, "id", "{id}");
+            assert_eq!(sought(id, vec![Knows("a", Some(named("web")))]).name_source, "id", "{id}");
         }
+    }
+
+    /// What becomes of a container with this name.
+    fn is_left_out(names: Names, include: &[&str], exclude: &[&str]) -> bool {
+        let texts = |patterns: &[&str]| patterns.iter().map(|it| (*it).to_owned()).collect();
+        let (include, exclude) = (texts(include), texts(exclude));
+        let config = config::Discovery { include, exclude, ..config::Discovery::default() };
+        let mut namer = namer("0123456789ab", vec![Knows("a", Some(names))], &config);
+        let unwanted = namer.look();
+        assert_eq!(namer.look(), [], "nobody is left out twice");
+        let known = namer.directory.container(ID).unwrap();
+        let says_why = known.attributes.iter().any(|(key, _)| key == LEFT_OUT);
+        assert_eq!(says_why, unwanted == [ID]);
+        says_why
+    }
+
+    #[test]
+    fn names_decide_who_is_watched() {
+        assert!(!is_left_out(named("app-1"), &[], &[]));
+        assert!(!is_left_out(named("app-1"), &["app-*", "web"], &[]));
+        assert!(is_left_out(named("db"), &["app-*", "web"], &[]));
+        assert!(is_left_out(named("app-1"), &["app-*"], &["*-1"]));
+        assert!(is_left_out(named("db"), &[], &["{db,web}"]));
+        assert!(!is_left_out(named("app-1"), &[], &["{db,web}"]));
+        assert!(is_left_out(Names { is_pause: true, ..named(PAUSE) }, &["pause"], &[]));
+    }
+
+    #[test]
+    fn one_without_a_name_is_judged_by_its_id_when_it_had_time() {
+        let include = vec!["app-*".to_owned()];
+        let config = config::Discovery { include, ..config::Discovery::default() };
+        let mut namer = namer("0123456789ab", vec![Knows("a", None)], &config);
+        assert_eq!(namer.look(), []);
+        let seeker = namer.seekers.get_mut(&ID).unwrap();
+        seeker.since = Instant::now().checked_sub(NAMELESS_AFTER).unwrap();
+        assert_eq!(namer.look(), [ID]);
     }
 
     #[test]

@@ -6,13 +6,14 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use globset::{Glob, GlobSet, GlobSetBuilder};
+use globset::GlobSet;
 
 use super::role::Role;
 use crate::config;
 use crate::directory::Directory;
 use crate::event::{Batch, ContainerId, Event, Tick};
 use crate::kinds::Kinds;
+use crate::patterns;
 
 /// The events that a plugin gets.
 pub(super) struct Subscription {
@@ -45,16 +46,10 @@ impl Subscription {
             Role::Filter => kinds.without(Kinds::named("containers").unwrap_or(Kinds::NONE)),
             Role::Reporter | Role::Explainer => kinds,
         };
-        let names = (!plugin.containers.is_empty()).then(|| {
-            let mut patterns = GlobSetBuilder::new();
-            for pattern in plugin.containers.iter().filter_map(|it| Glob::new(it).ok()) {
-                patterns.add(pattern);
-            }
-            Names {
-                patterns: patterns.build().unwrap_or_else(|_| GlobSet::empty()),
-                directory: Arc::clone(directory),
-                known: Mutex::default(),
-            }
+        let names = (!plugin.containers.is_empty()).then(|| Names {
+            patterns: patterns::any_of(&plugin.containers),
+            directory: Arc::clone(directory),
+            known: Mutex::default(),
         });
         Subscription { kinds, names }
     }

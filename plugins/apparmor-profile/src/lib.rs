@@ -99,6 +99,9 @@ impl Reporter for Profiles {
             let lost = totals.counters().filter(|(name, _)| name.starts_with("lost."));
             profile.lost = lost.map(|(_, value)| value).sum();
         }
+        self.containers.retain(|number, _| {
+            directory::container(*number).is_none_or(|known| directory::left_out(&known).is_none())
+        });
         let mut text = String::new();
         for (number, profile) in &self.containers {
             profile.write(&mut text, &self.config.prefix, &name_of(*number), self.dropped);

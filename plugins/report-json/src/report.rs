@@ -128,14 +128,17 @@ impl Reporter for Report {
     fn on_tick(&mut self, tick: &Tick) -> Result<(), String> {
         self.lost_in_this_run = lost_of(tick.counters());
         for totals in tick.containers() {
+            let known = directory::container(totals.container());
+            let is_left_out = known.as_ref().is_some_and(|it| directory::left_out(it).is_some());
             let container = self.container(totals.container());
             container.take_totals(totals);
-            if let Some(known) = directory::container(totals.container()) {
+            if let Some(known) = known {
                 container.identity = Identity::of(known);
             }
             container.take_mounts(directory::mounts(totals.container()));
             if totals.ended().is_some()
                 && let Some(container) = self.running.remove(&totals.container())
+                && !is_left_out
             {
                 self.ended.push_back(container);
             }

@@ -10,6 +10,13 @@ pub fn container(id: u32) -> Option<Container> {
     imports::container(id)
 }
 
+/// Why a container is left out, that was watched until its name was known: it is not to be told of.
+/// None for one that is wanted.
+pub fn left_out(container: &Container) -> Option<&str> {
+    let attribute = container.attributes.iter().find(|(key, _)| key == "left-out");
+    attribute.map(|(_, why)| why.as_str())
+}
+
 /// The mounts of the container of that number, as far as they were seen.
 pub fn mounts(container: u32) -> Vec<Mount> {
     imports::mounts(container)

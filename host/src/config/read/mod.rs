@@ -110,6 +110,8 @@ impl Reader<'_> {
             cgroups: self.list(section, "cgroups", subtree).unwrap_or(default.cgroups),
             rescan: self.duration(section, "rescan").unwrap_or(default.rescan),
             host_root: self.path(section, "host_root").unwrap_or(default.host_root),
+            include: self.list(section, "include", pattern).unwrap_or(default.include),
+            exclude: self.list(section, "exclude", pattern).unwrap_or(default.exclude),
         }
     }
 
@@ -199,6 +201,18 @@ fn subtree(text: &str) -> Result<(), Mismatch> {
         expected: String::from("a cgroup below the root, without a `/` at its start or end"),
         meant: usable.then(|| quoted(trimmed)),
     })
+}
+
+/// Patterns of names are globs.
+fn pattern(text: &str) -> Result<(), Mismatch> {
+    let mismatch = |expected| Mismatch { expected, meant: None };
+    if text.is_empty() {
+        return Err(mismatch(String::from("a pattern of names such as \"app-*\"")));
+    }
+    match globset::Glob::new(text) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(mismatch(format!("a pattern of names ({})", error.kind()))),
+    }
 }
 
 fn is_ordinary(part: &str) -> bool {

@@ -7,8 +7,8 @@ use std::path::Path;
 use serde_json::Value as Json;
 use toml::de::{DeInteger, DeValue};
 
-use super::Places;
 use super::section::{Entry, Reader, Section, did_you_mean, path_text, shown_text, without_dots};
+use super::{Places, pattern};
 use crate::config::effective::BUILTIN_PREFIX;
 use crate::config::keys::{Key, NAME_RULE};
 use crate::config::values::{Mismatch, nearest, quoted};
@@ -324,17 +324,6 @@ fn event_kind(text: &str) -> Result<(), Mismatch> {
         expected: String::from("an event kind, or one of \"files\", \"processes\", \"containers\""),
         meant: nearest(text, Kinds::words()).map(quoted),
     })
-}
-
-fn pattern(text: &str) -> Result<(), Mismatch> {
-    let mismatch = |expected| Mismatch { expected, meant: None };
-    if text.is_empty() {
-        return Err(mismatch(String::from("a pattern of names such as \"app-*\"")));
-    }
-    match globset::Glob::new(text) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(mismatch(format!("a pattern of names ({})", error.kind()))),
-    }
 }
 
 fn source(key: &Key, text: &str, folder: &Path) -> Result<PluginSource, Mismatch> {

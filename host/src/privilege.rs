@@ -64,6 +64,12 @@ pub fn missing() -> Vec<Need> {
     NEEDED.iter().filter(|need| !has(need.capability) && !stands_in(need)).copied().collect()
 }
 
+/// Whether this process has what BPF asks for.
+pub fn may_use_bpf() -> bool {
+    let bpf = [Capability::CAP_BPF, Capability::CAP_PERFMON];
+    missing().iter().all(|need| !bpf.contains(&need.capability))
+}
+
 /// Gives up every capability but [`KEPT`], and that of ever getting one back by executing a program. Where
 /// `CAP_SYS_ADMIN` stands in for `CAP_BPF` it stays too.
 ///

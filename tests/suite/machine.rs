@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use whodunit_containers::podman::Podman;
 use whodunit_containers::{DaemonConfig, DaemonError, Pod};
 
 /// The exit code of the daemon where the kernel does not let it do its work.
@@ -20,6 +21,12 @@ pub(crate) fn lacks_for_containers() -> Option<&'static str> {
 pub(crate) fn lacks_for_capture() -> Option<&'static str> {
     static LACKS: OnceLock<Option<String>> = OnceLock::new();
     LACKS.get_or_init(|| lacks_for_containers().map(str::to_owned).or_else(refusal)).as_deref()
+}
+
+/// What is missing for pods of Podman, watched by a daemon of their own.
+pub(crate) fn lacks_for_podman() -> Option<&'static str> {
+    static LACKS: OnceLock<Option<String>> = OnceLock::new();
+    LACKS.get_or_init(|| lacks_for_capture().map(str::to_owned).or_else(Podman::why_not)).as_deref()
 }
 
 /// What is missing for the exact tier of capture. Asked of a real start, too.

@@ -20,6 +20,7 @@ mod http;
 mod languages;
 mod machine;
 mod names;
+mod pods;
 mod recording;
 mod report;
 mod restart;
@@ -61,6 +62,7 @@ fn main() -> std::process::ExitCode {
         status::trials(),
         http::trials(),
         names::trials(),
+        pods::trials(),
     ]
     .into_iter()
     .flatten()

@@ -208,6 +208,16 @@ const NEEDS: &[Need] = &[
         install: |installer| installer.apt(&["busybox-static"]),
     },
     Need {
+        what: "Podman",
+        purpose: Purpose::Test,
+        probe: "`podman --version` does not run, or there is no conmon or catatonit",
+        is_met: || {
+            program("podman").is_some_and(|path| runs(&path))
+                && ["conmon", "catatonit"].iter().all(|name| program(name).is_some())
+        },
+        install: |installer| installer.apt(&["podman", "conmon", "catatonit"]),
+    },
+    Need {
         what: "a compiler for musl",
         purpose: Purpose::Programs,
         probe: "there is no musl-gcc",

@@ -27,6 +27,7 @@ use zerocopy::IntoBytes as _;
 
 use crate::config;
 use crate::event::CgroupId;
+use crate::privilege;
 
 use gate::{Gate, GateError};
 use layout::{Layout, LayoutError};
@@ -53,6 +54,13 @@ pub enum StartError {
          (CAP_SYS_ADMIN before Linux 5.8); run it as root, or grant them"
     )]
     Permission(#[source] Box<aya::EbpfError>),
+    /// The kernel refuses BPF to this process, which has the capabilities.
+    #[error(
+        "something forbids BPF to this process, which has the capabilities for it: a seccomp profile or a \
+         security module; let the system call `bpf` through (in Kubernetes `seccompProfile: {{ type: \
+         Unconfined }}`, or a profile that allows it)"
+    )]
+    Forbidden(#[source] Box<aya::EbpfError>),
     /// The programs or maps were not accepted.
     #[error(
         "the kernel does not accept the maps of whodunit's programs; `whodunit doctor` shows what it can do"
@@ -427,7 +435,10 @@ fn refused(error: aya::EbpfError) -> StartError {
     while let Some(inner) = cause {
         let kind = inner.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
         if kind == Some(std::io::ErrorKind::PermissionDenied) {
-            return StartError::Permission(Box::new(error));
+            return match privilege::may_use_bpf() {
+                true => StartError::Forbidden(Box::new(error)),
+                false => StartError::Permission(Box::new(error)),
+            };
         }
         cause = inner.source();
     }

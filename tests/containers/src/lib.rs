@@ -13,6 +13,7 @@ pub mod container;
 pub mod daemon;
 pub mod mount;
 pub mod pod;
+pub mod podman;
 pub mod program;
 
 pub use cgroup::{Cgroup, CgroupError, Hierarchies};

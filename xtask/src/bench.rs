@@ -9,6 +9,7 @@ mod files;
 mod idle;
 mod measure;
 mod peer;
+mod plugins;
 mod processes;
 mod real;
 mod table;
@@ -21,7 +22,7 @@ use std::process::{Command, ExitCode};
 use clap::builder::PossibleValuesParser;
 use whodunit_containers::{CgroupError, DaemonError};
 
-use measure::Bench;
+use measure::{Bench, Programs};
 use table::Row;
 
 use crate::setup::{self, Purpose, SetupError};
@@ -60,10 +61,13 @@ fn io_error(action: impl Into<String>) -> impl FnOnce(io::Error) -> BenchError {
     move |cause| BenchError::Io { action, cause }
 }
 
+/// The bench of `host` that measures plugins.
+const PLUGINS: &str = "plugins";
+
 /// Rows that are measured together, by the name that selects them.
 type Group = (&'static str, fn(&Bench) -> Result<Vec<Row>, BenchError>);
 
-const GROUPS: [Group; 9] = [
+const GROUPS: [Group; 10] = [
     ("hot", Bench::hot_opens),
     ("cold", Bench::cold_opens),
     ("rates", Bench::rates),
@@ -71,6 +75,7 @@ const GROUPS: [Group; 9] = [
     ("processes", Bench::processes),
     ("explanations", Bench::explanations),
     ("start", Bench::start),
+    ("plugins", Bench::plugin_rows),
     ("real", Bench::real_work),
     ("idle", Bench::idle),
 ];
@@ -94,14 +99,18 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode, 
     // What every other command builds, too: another selection would have other features, and build anew.
     let built = workspace.build(&["build", "--release", "--workspace", "--all-targets"], &[])?;
     let find = |name: &str| {
-        let is = |built: &&Built| built.target == name && !built.is_test;
-        built.iter().find(is).map(|built| built.path.clone())
+        // The unit tests of the daemon have its name, too; a bench is built as a test is.
+        let is = |built: &&Built| built.target == name && (!built.is_test || name == PLUGINS);
+        let missing = || BenchError::Wrong(format!("cargo built no `{name}`"));
+        built.iter().find(is).map(|built| built.path.clone()).ok_or_else(missing)
     };
-    let missing = || BenchError::Wrong("cargo built no `whodunit` or no `load`".to_owned());
-    let daemon = find("whodunit").ok_or_else(missing)?;
-    let load = find("load").ok_or_else(missing)?;
-    let storm = compile_storm(workspace)?;
-    let bench = Bench::new(daemon, load, storm, options.rounds.into())?;
+    let programs = Programs {
+        daemon: find("whodunit")?,
+        load: find("load")?,
+        storm: compile_storm(workspace)?,
+        plugins: find(PLUGINS)?,
+    };
+    let bench = Bench::new(programs, options.rounds.into())?;
     let (mut rows, mut failed) = (Vec::new(), false);
     for (name, measure) in select(&options.groups) {
         match measure(&bench) {

@@ -30,7 +30,7 @@ impl Bench {
     fn open_work(&self, times: u64, files: u64, traced: bool) -> Work<'_> {
         let folder = self.files.path().display().to_string();
         let arguments = vec!["opens".to_owned(), times.to_string(), folder, files.to_string()];
-        Work { program: &self.load, arguments, traced }
+        Work { program: &self.programs.load, arguments, traced }
     }
 
     fn opens(
@@ -109,7 +109,7 @@ impl Bench {
         let measured = self.measure(name, &PEERS, &opens, Truth::NothingLost)?;
         let opens = measured.times_untraced(name, 1.15);
         let arguments = vec!["calls".to_owned(), CALLS.to_string()];
-        let calls = Work { program: &self.load, arguments, traced: false };
+        let calls = Work { program: &self.programs.load, arguments, traced: false };
         let name = "bystander, any other call";
         let measured = self.measure(name, &PEERS, &calls, Truth::NothingLost)?;
         let mut calls = measured.more_than_untraced(name, 25.0);

@@ -27,7 +27,7 @@ impl Bench {
         let more = "[[plugin]]\nname = \"second\"\nsource = \"builtin:report-json\"\n\
                     outputs = { report = { file = \"/dev/shm/whodunit-bench-second.json\" } }\n";
         let config = DaemonConfig::for_cgroups(&paths)?
-            .binary(&self.daemon)
+            .binary(&self.programs.daemon)
             .interval(Duration::from_secs(30))
             .more_toml(more);
         // Compiles the plugins: what that takes stays with the allocator.

@@ -39,13 +39,20 @@ impl Tracer {
     }
 }
 
-/// What rows do their work with.
-pub(super) struct Bench {
+/// The programs that rows run.
+pub(super) struct Programs {
     pub(super) daemon: PathBuf,
     /// Opens files and makes calls.
     pub(super) load: PathBuf,
     /// Starts and ends processes.
     pub(super) storm: PathBuf,
+    /// Runs plugins, with no kernel.
+    pub(super) plugins: PathBuf,
+}
+
+/// What rows do their work with.
+pub(super) struct Bench {
+    pub(super) programs: Programs,
     /// The cgroup that the daemon traces.
     pub(super) traced: Cgroup,
     /// One that it does not.
@@ -133,12 +140,7 @@ impl Measured {
 }
 
 impl Bench {
-    pub(super) fn new(
-        daemon: PathBuf,
-        load: PathBuf,
-        storm: PathBuf,
-        rounds: usize,
-    ) -> Result<Bench, BenchError> {
+    pub(super) fn new(programs: Programs, rounds: usize) -> Result<Bench, BenchError> {
         let files = tempfile::Builder::new()
             .prefix("whodunit-bench-")
             .tempdir_in("/dev/shm")
@@ -148,9 +150,7 @@ impl Bench {
             fs::write(&path, "").map_err(io_error(format!("write {}", path.display())))?;
         }
         Ok(Bench {
-            daemon,
-            load,
-            storm,
+            programs,
             traced: Cgroup::make("whodunit-bench/traced")?,
             bystander: Cgroup::make("whodunit-bench/bystander")?,
             files,
@@ -161,7 +161,7 @@ impl Bench {
     /// The daemon as it runs beside work in the traced cgroup.
     pub(super) fn config(&self) -> Result<DaemonConfig, BenchError> {
         Ok(DaemonConfig::for_cgroups(&[self.traced.path()])?
-            .binary(&self.daemon)
+            .binary(&self.programs.daemon)
             // The files stand in memory, below `/dev`.
             .exclude(&["/proc/"])
             .interval(Duration::from_secs(30)))

@@ -58,7 +58,7 @@ impl Bench {
         target: f64,
     ) -> Result<Row, BenchError> {
         let arguments = vec![what.to_owned(), DEATHS.to_string(), "/bin/true".to_owned()];
-        let work = Work { program: &self.storm, arguments, traced: true };
+        let work = Work { program: &self.programs.storm, arguments, traced: true };
         Ok(self.measure(name, peers, &work, truth)?.times_untraced(name, target))
     }
 
@@ -68,7 +68,7 @@ impl Bench {
         let running = config.start()?;
         progress("signal to explanation");
         let mut storm = in_cgroup(&self.traced)
-            .arg(&self.storm)
+            .arg(&self.programs.storm)
             .args(["victims", &VICTIMS.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -129,7 +129,7 @@ impl Bench {
         folder: &Path,
     ) -> Result<f64, BenchError> {
         let mut clock = in_cgroup(&self.traced)
-            .arg(&self.storm)
+            .arg(&self.programs.storm)
             .arg("clock")
             .arg(folder)
             .stdin(Stdio::null())

@@ -11,9 +11,9 @@ pub(super) struct Row {
     pub(super) ours: f64,
     /// The same, of the peers.
     pub(super) others: Vec<(String, f64)>,
-    /// At most this, or at least.
-    pub(super) target: f64,
-    pub(super) met: bool,
+    /// At most this, or at least. None where there is no target.
+    pub(super) target: Option<f64>,
+    pub(super) met: Option<bool>,
     pub(super) remark: String,
 }
 
@@ -28,8 +28,13 @@ impl Row {
         Row::judged(row, unit, ours, target, ours >= target)
     }
 
+    /// A row that is shown, and not judged.
+    pub(super) fn told(row: &'static str, unit: &'static str, ours: f64) -> Row {
+        Row { row, unit, ours, others: Vec::new(), target: None, met: None, remark: String::new() }
+    }
+
     fn judged(row: &'static str, unit: &'static str, ours: f64, target: f64, met: bool) -> Row {
-        Row { row, unit, ours, others: Vec::new(), target, met, remark: String::new() }
+        Row { target: Some(target), met: Some(met), ..Row::told(row, unit, ours) }
     }
 }
 
@@ -46,8 +51,12 @@ pub(super) fn print(rows: &[Row]) {
             row.unit,
             row.ours,
             others.join(", "),
-            row.target,
-            if row.met { "met" } else { "missed" },
+            row.target.map(|target| target.to_string()).unwrap_or_default(),
+            match row.met {
+                Some(true) => "met",
+                Some(false) => "missed",
+                None => "",
+            },
             row.remark
         );
     }
@@ -59,10 +68,11 @@ mod tests {
 
     #[test]
     fn a_row_is_met_at_its_target_and_missed_above() {
-        assert!(Row::new("row", "ns", 1.3, 1.3).met);
-        assert!(!Row::new("row", "ns", 1.31, 1.3).met);
-        assert!(!Row::new("row", "ns", f64::NAN, 1.3).met);
-        assert!(Row::at_least("row", "M/s", 1.0, 1.0).met);
-        assert!(!Row::at_least("row", "M/s", f64::NAN, 1.0).met);
+        assert_eq!(Row::new("row", "ns", 1.3, 1.3).met, Some(true));
+        assert_eq!(Row::new("row", "ns", 1.31, 1.3).met, Some(false));
+        assert_eq!(Row::new("row", "ns", f64::NAN, 1.3).met, Some(false));
+        assert_eq!(Row::at_least("row", "M/s", 1.0, 1.0).met, Some(true));
+        assert_eq!(Row::at_least("row", "M/s", f64::NAN, 1.0).met, Some(false));
+        assert_eq!(Row::told("row", "ms", 1.0).met, None);
     }
 }

@@ -17,7 +17,7 @@ use crate::kernel::gate::Gate as _;
 use crate::kernel::{Kernel, KernelCounters, boot_time_ns, real_time_ns};
 use crate::pipeline::Pipeline;
 use crate::resolve::stage::Stage;
-use crate::status::{Board, PUBLISH_EVERY};
+use crate::status::{Board, PUBLISH_EVERY, Standstill};
 
 /// The shortest time between two looks at the rings, while events flow. A wakeup for each event would
 /// cost more than the event; in this time the fastest producer fills a small part of the ring.
@@ -148,8 +148,10 @@ impl Capture {
     /// Runs until it is told to stop, or until nobody can tell it anything any more.
     pub fn run(mut self, commands: &Receiver<Command>) {
         let mut wait = BUSY_WAIT;
+        let mut standstill = Standstill::of_this_thread();
         loop {
             self.kernel.wait(wait);
+            standstill.begin();
             let events = self.turn();
             self.publish_if_wanted();
             wait = if events > 0 { BUSY_WAIT } else { (wait * 2).min(IDLE_WAIT) };
@@ -159,6 +161,7 @@ impl Capture {
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => break,
                 Err(TryRecvError::Empty) => {}
             }
+            standstill.end().into_iter().for_each(|time| self.board.stood_still(time));
         }
         self.kernel.detach();
         self.turn();

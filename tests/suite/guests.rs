@@ -84,6 +84,74 @@ impl Guest {
     }
 }
 
+/// A reporter with state that counts: every tick it emits how many events it saw (8 bytes, little-endian),
+/// the number of the last one (8), and how often a number was not the one after the last (8). `version` is
+/// another component for each. `odd` gives code for some of its functions, by their names.
+pub(crate) fn counting_component(version: u32, odd: &[(&str, &str)]) -> Result<Vec<u8>, Failed> {
+    // As above; what it knows stands at 3,000, `save` answers from 4,096.
+    let text = format!(
+        r#"(module
+          (import "whodunit:plugin/documents@{CONTRACT}" "emit"
+            (func $emit (param i32 i32 i32 i32 i32)))
+          (memory (export "memory") 64)
+          (global $free (mut i32) (i32.const 65536))
+          (data (i32.const 0) "counts")
+          (data (i32.const 16) "1.0.0")
+          (data (i32.const 32) "report")
+          (data (i32.const 64) "\00\00\00\00\06\00\00\00\10\00\00\00\05\00\00\00")
+          (data (i32.const 5000) "version {version}")
+          (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+            (local $place i32)
+            (local.set $place (i32.and (i32.add (global.get $free) (i32.const 15)) (i32.const -16)))
+            (global.set $free (i32.add (local.get $place) (local.get 3)))
+            (if (i32.gt_u (global.get $free) (i32.const 4194304)) (then (unreachable)))
+            (local.get $place))
+          (func (export "whodunit:plugin/lifecycle@{CONTRACT}#describe") (result i32)
+            (i32.const 64))
+          (func (export "whodunit:plugin/lifecycle@{CONTRACT}#start")
+            (param i32 i32 i32 i32 i32 i32) (result i32)
+            (;start;)
+            {OK})
+          (func (export "whodunit:plugin/reporter@{CONTRACT}#on-batch")
+            (param i32 i32 i32 i32 i32 i32 i64) (result i32)
+            (local $event i32) (local $left i32) (local $number i64)
+            (global.set $free (i32.const 65536))
+            (local.set $event (local.get 0))
+            (local.set $left (local.get 1))
+            (block $done
+              (loop $next
+                (br_if $done (i32.eqz (local.get $left)))
+                (local.set $number (i64.load (local.get $event)))
+                (if (i64.ne (local.get $number) (i64.add (i64.load (i32.const 3008)) (i64.const 1)))
+                  (then (i64.store (i32.const 3016)
+                    (i64.add (i64.load (i32.const 3016)) (i64.const 1)))))
+                (i64.store (i32.const 3000) (i64.add (i64.load (i32.const 3000)) (i64.const 1)))
+                (i64.store (i32.const 3008) (local.get $number))
+                (local.set $event (i32.add (local.get $event) (i32.const 56)))
+                (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+                (br $next)))
+            {OK})
+          (func (export "whodunit:plugin/reporter@{CONTRACT}#on-tick")
+            (param i64 i32 i32 i32 i32 i32 i32) (result i32)
+            (global.set $free (i32.const 65536))
+            (call $emit (i32.const 32) (i32.const 6) (i32.const 3000) (i32.const 24) (i32.const 2048))
+            {OK})
+          (func (export "whodunit:plugin/state@{CONTRACT}#save") (result i32)
+            (i32.store (i32.const 4100) (i32.const 3000))
+            (i32.store (i32.const 4104) (i32.const 24))
+            (i32.const 4096))
+          (func (export "whodunit:plugin/state@{CONTRACT}#restore") (param i32 i32) (result i32)
+            (;restore;)
+            (memory.copy (i32.const 3000) (local.get 0) (i32.const 24))
+            (global.set $free (i32.const 65536))
+            {OK}))"#
+    );
+    let text = odd
+        .iter()
+        .fold(text, |text, (function, code)| text.replace(&format!("(;{function};)"), code));
+    componentize(wat::parse_str(text)?, CONTRACT, "stateful-reporter-plugin")
+}
+
 /// A filter that drops the events whose path is 9 bytes long.
 pub(crate) fn filter_component() -> Result<Vec<u8>, Failed> {
     // As above; verdicts, of 8 bytes each, stand at 262,144.

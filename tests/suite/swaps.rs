@@ -2,18 +2,20 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::thread;
+use std::time::Duration;
 
 use libtest_mimic::{Failed, Trial};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use whodunit_containers::condition::{PATIENCE, wait_for};
-use whodunit_containers::daemon::binary;
-use whodunit_containers::{Daemon, DaemonConfig, Pod};
+use whodunit_containers::condition::{PATIENCE, slowness, wait_for};
+use whodunit_containers::daemon::{binary, call_limit};
+use whodunit_containers::{Container, Daemon, DaemonConfig, Pod};
 
 use crate::discovery::{let_work, worker};
-use crate::guests::{Guest, OK, filter_component};
+use crate::guests::{Guest, OK, counting_component, filter_component};
 use crate::report::{execs, expect, expect_eq, last_report};
 use crate::roads::LoggedDaemon;
 use crate::status::whodunit_status;
@@ -24,6 +26,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         about_capture("swaps::a_changed_file_is_swapped_and_a_broken_one_is_not", by_file),
         about_capture("swaps::sighup_takes_another_list_of_plugins", by_list),
         about_capture("swaps::a_command_reloads_a_plugin_and_says_what_came_of_it", by_command),
+        about_capture(
+            "swaps::two_hundred_under_a_flood_lose_no_event_and_hold_up_nobody",
+            under_a_flood,
+        ),
+        about_capture("swaps::a_version_that_does_not_do_is_told_in_the_status", bad_versions),
         about_capture("swaps::a_filter_drops_what_is_then_in_no_report", filtered),
         about_capture("swaps::rules_about_paths_keep_drop_and_tag", by_rules),
     ]
@@ -199,6 +206,211 @@ fn by_command() -> Outcome {
     let entry = report.container(&app)?;
     entry.expect_files(&["/bin/busybox", "/etc/a"])?;
     entry.expect_nothing_lost()
+}
+
+/// Asks for one file after the other that is not there: each is another event, as fast as a shell can.
+const FLOOD: &str = "i=0; until [ -e /stop ]; do n=$((i+200)); \
+    while [ $i -lt $n ]; do [ -e /flood/$i ]; i=$((i+1)); done; done; echo stopped";
+
+/// A daemon with a plugin that counts, swapped by command as often as one likes.
+struct Swapped {
+    config: DaemonConfig,
+    component: PathBuf,
+    output: PathBuf,
+}
+
+/// What a counting plugin says at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Counted {
+    events: u64,
+    last: u64,
+    /// How often the number of an event was not that of the one before, and 1.
+    gaps: u64,
+}
+
+impl Swapped {
+    fn for_pod(pod: &Pod) -> Result<Swapped, Failed> {
+        let config = DaemonConfig::for_pod(pod)?;
+        let component = config.folder().join("counts.wasm");
+        fs::write(&component, counting_component(0, &[])?)?;
+        let output = config.folder().join("out/counts");
+        let toml = format!(
+            "{}[plugin.limits]\ncall = \"{}\"\nqueue = 400000\n",
+            table("counts", &component, &output),
+            call_limit()
+        );
+        // The report does not grow with the events, so the daemon's memory tells of the swaps.
+        let few = "[plugin.config]\nmax_files_per_container = 100";
+        let config = config.report_limits(few).more_toml(&toml);
+        Ok(Swapped { config, component, output })
+    }
+
+    /// Puts a component there and has it loaded. Gives the exit code and what was said.
+    fn reload(&self, component: &[u8]) -> Result<(Option<i32>, String), Failed> {
+        let new = self.component.with_extension("new");
+        fs::write(&new, component)?;
+        fs::rename(&new, &self.component)?;
+        let mut command = Command::new(binary()?);
+        command.args(["plugin", "reload", "counts", "--state-dir"]).arg(self.config.state_dir());
+        let output = command.output()?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        Ok((output.status.code(), said + &String::from_utf8_lossy(&output.stderr)))
+    }
+
+    fn status(&self) -> Result<Value, Failed> {
+        let status = whodunit_status(&self.config.state_dir(), "json")?;
+        Ok(serde_json::from_slice(&status.stdout)?)
+    }
+
+    /// What the status says of the plugin.
+    fn plugin(&self) -> Result<Value, Failed> {
+        let status = self.status()?;
+        let plugins = status["plugins"].as_array().cloned().unwrap_or_default();
+        let found = plugins.into_iter().find(|plugin| plugin["name"] == "counts");
+        found.ok_or_else(|| Failed::from("the status has no plugin `counts`"))
+    }
+
+    fn longest_standstill(&self) -> Result<f64, Failed> {
+        let seconds = self.status()?["daemon"]["longest_standstill_seconds"].as_f64();
+        seconds.ok_or_else(|| Failed::from("the status does not say how long capture stood still"))
+    }
+
+    fn counted(&self) -> Result<Counted, Failed> {
+        let bytes = fs::read(&self.output)?;
+        let number = |at: usize| -> Result<u64, Failed> {
+            let bytes =
+                bytes.get(at..at + 8).ok_or("a document of a counting plugin has 24 bytes")?;
+            Ok(u64::from_le_bytes(bytes.try_into()?))
+        };
+        Ok(Counted { events: number(0)?, last: number(8)?, gaps: number(16)? })
+    }
+}
+
+/// How long capture may stand still while plugins are swapped.
+const STANDSTILL: f64 = 0.005;
+/// How long the flood lasts before: about as long as the swaps take.
+const WITHOUT_SWAPS: Duration = Duration::from_secs(4);
+
+/// While a container floods the daemon, a plugin is swapped 200 times: its versions together are handed each
+/// event once and in order, capture does not stand still for it, and the memory is as it was.
+fn under_a_flood() -> Outcome {
+    let mut seen = Vec::new();
+    // A thread without a processor holds up those that wait for it, and capture may be one of them: a busy
+    // machine makes it longer, swaps or not.
+    for _ in 0..5 {
+        let standstill = standstill_under_a_flood()?;
+        if standstill.with_swaps < STANDSTILL || standstill.with_swaps <= standstill.before {
+            return Ok(());
+        }
+        seen.push(standstill);
+    }
+    Err(format!("capture stood still longer while plugins were swapped: {seen:?}").into())
+}
+
+/// The longest that capture stood still, in seconds.
+#[derive(Debug)]
+struct Standstill {
+    before: f64,
+    with_swaps: f64,
+}
+
+fn standstill_under_a_flood() -> Result<Standstill, Failed> {
+    let swaps = 200 / slowness();
+    // What stays of the first swaps, such as what the allocator keeps, is there from then on.
+    let settled = swaps / 4;
+    let pod = Pod::new("swap-flood")?;
+    let app = pod.container("app").folder("/flood");
+    let mut app = worker(app, FLOOD).start()?;
+    let swapped = Swapped::for_pod(&pod)?;
+    let daemon = swapped.config.start()?;
+    let versions = [counting_component(0, &[])?, counting_component(1, &[])?];
+    app.tell("go")?;
+    thread::sleep(WITHOUT_SWAPS);
+    let before = swapped.longest_standstill()?;
+    let mut memory = 0;
+    for swap in 1..=swaps {
+        let (code, said) = swapped.reload(&versions[swap as usize % 2])?;
+        expect(format!("swap {swap}: {said}"), code == Some(0))?;
+        if swap == settled {
+            memory = memory_of(&swapped.status()?)?;
+        }
+    }
+    let status = swapped.status()?;
+    fs::write(app.root().join("stop"), "")?;
+    app.hear("stopped")?;
+    let plugin = swapped.plugin()?;
+    // What looks at the file may have been there first.
+    let swapped_in_all = plugin["swaps"].as_u64().unwrap_or(0);
+    expect(format!("{swapped_in_all} swaps"), swapped_in_all >= u64::from(swaps))?;
+    expect_eq("swaps that failed", &plugin["failed_swaps"], &json!(0))?;
+    let at_last = memory_of(&status)?;
+    expect(
+        format!("memory is as it was: {memory} bytes after some swaps, {at_last} after all"),
+        at_last < memory + (8 << 20),
+    )?;
+    let with_swaps = swapped.longest_standstill()?;
+    let_end(&swapped, daemon, &app)?;
+    Ok(Standstill { before, with_swaps })
+}
+
+/// Ends the daemon. The plugin was handed every event of the container once, in order.
+fn let_end(swapped: &Swapped, daemon: Daemon<'_>, app: &Container) -> Outcome {
+    let report = last_report(&swapped.config, daemon)?;
+    let entry = report.container(app)?;
+    expect_eq("dropped_events", &report.number("dropped_events"), &0)?;
+    let counted = swapped.counted()?;
+    expect_eq("events that were not the next one", &counted.gaps, &0)?;
+    expect_eq("the number of the last event", &counted.last, &counted.events)?;
+    // Beside what the container did, the plugin is told of its start.
+    expect_eq("events", &counted.events, &(entry.counter("admitted") + 1))
+}
+
+/// The memory that the daemon has, in bytes.
+fn memory_of(status: &Value) -> Result<u64, Failed> {
+    let bytes = status["daemon"]["resident_bytes"].as_u64();
+    bytes.ok_or_else(|| Failed::from("the status does not say how much memory the daemon has"))
+}
+
+/// Versions that cannot take over: the one that runs goes on with what it knows, and the status says why.
+fn bad_versions() -> Outcome {
+    let pod = Pod::new("swap-bad")?;
+    let app = pod.container("app").file("/etc/a", "", 0o644).file("/etc/b", "", 0o644);
+    let mut app = worker(app, "cat /etc/a; echo first; read go; cat /etc/b").start()?;
+    let swapped = Swapped::for_pod(&pod)?;
+    let daemon = swapped.config.start()?;
+    app.tell("go")?;
+    app.hear("first")?;
+    let whole = counting_component(1, &[])?;
+    let for_ever = "(loop $again (br $again)) (unreachable)";
+    // `err` of an empty sentence.
+    let refuses = "(i32.store8 (i32.const 1024) (i32.const 1)) (return (i32.const 1024))";
+    let bad: [(Vec<u8>, &str); 8] = [
+        (b"\x7fELF".to_vec(), "is not WebAssembly"),
+        (whole[..whole.len() / 2].to_vec(), "damaged"),
+        (Vec::new(), "is not WebAssembly"),
+        (counting_component(2, &[("start", for_ever)])?, "took longer than its limit"),
+        (filter_component()?, "is a filter, and the plugin that runs is a reporter"),
+        (
+            Guest { on_batch: OK, ..FIRST }.component_for("0.9.0")?,
+            "built for whodunit:plugin@0.9.0",
+        ),
+        (counting_component(2, &[("restore", "(unreachable)")])?, "it trapped"),
+        (counting_component(2, &[("restore", refuses)])?, "does not take its state"),
+    ];
+    for (number, (component, words)) in bad.iter().enumerate() {
+        let (code, said) = swapped.reload(component)?;
+        expect(format!("a failure with {words:?}: {said}"), code == Some(1))?;
+        let plugin = swapped.plugin()?;
+        let failure = plugin["last_swap_failure"].as_str().unwrap_or_default();
+        expect(format!("{words:?} is in the status: {failure}"), failure.contains(words))?;
+        // What looks at the file may have tried it, too.
+        let failed = plugin["failed_swaps"].as_u64().unwrap_or(0);
+        expect(format!("{failed} swaps failed"), failed > number as u64)?;
+        expect_eq("swaps", &plugin["swaps"], &json!(0))?;
+        expect_eq("state", &plugin["state"], &json!("running"))?;
+    }
+    let_work(&mut app)?;
+    let_end(&swapped, daemon, &app)
 }
 
 fn filtered() -> Outcome {

@@ -112,6 +112,13 @@ pub const METRICS: &[Metric] = &[
         |scrape, value| value(&[], scrape.status.daemon.started_at.seconds()),
     ),
     gauge(
+        "whodunit_capture_longest_standstill_seconds",
+        &[],
+        "The longest that the capture thread stood still in one turn since the start, waiting for another \
+         thread or for a disk, in seconds. Waiting for a processor does not count.",
+        |scrape, value| value(&[], scrape.status.daemon.longest_standstill_seconds),
+    ),
+    gauge(
         "whodunit_totals_timestamp_seconds",
         &[],
         "When the capture thread took the totals of this answer, in seconds since the Unix epoch.",
@@ -287,6 +294,18 @@ pub const METRICS: &[Metric] = &[
                 }
             }
         },
+    ),
+    counter(
+        "whodunit_plugin_swaps_total",
+        &["plugin"],
+        "How often another version of the plugin took the place of the one before.",
+        |scrape, value| scrape.plugins(value, |plugin| plugin.swaps),
+    ),
+    counter(
+        "whodunit_plugin_swap_failures_total",
+        &["plugin"],
+        "How often that was tried and failed: the version before went on.",
+        |scrape, value| scrape.plugins(value, |plugin| plugin.failed_swaps),
     ),
     gauge(
         "whodunit_output_last_write_timestamp_seconds",
@@ -494,6 +513,7 @@ pub(super) mod tests {
                 namespace: Some("default".to_owned()),
                 cpu_seconds: 0.5,
                 resident_bytes: None,
+                longest_standstill_seconds: 0.0,
             },
             containers,
             probes: Vec::new(),

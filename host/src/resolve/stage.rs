@@ -73,7 +73,11 @@ pub struct Stage {
 }
 
 struct Shared {
+    /// Held for a moment only, because capture comes here.
     line: Mutex<Line>,
+    /// Locked after `line`, and while something is handed out. Capture waits for that only where nobody
+    /// resolves any more.
+    exit: Mutex<Exit>,
     /// Something came, or the end.
     came: Condvar,
     /// Everything that came went on.
@@ -83,7 +87,6 @@ struct Shared {
 }
 
 struct Line {
-    next: Box<dyn Next>,
     /// The first one stays while it is resolved, so that it is not lost with the thread.
     waiting: VecDeque<Item>,
     /// Since when the first one is being resolved.
@@ -92,10 +95,15 @@ struct Line {
     abandoned: bool,
     ended: bool,
     forget: bool,
-    /// How many events were put into the stream so far, less those that were taken out.
-    added: i64,
     /// Events that went on without being looked at.
     skipped: u64,
+}
+
+/// Where everything goes on.
+struct Exit {
+    next: Box<dyn Next>,
+    /// How many events were put into the stream so far, less those that were taken out.
+    added: i64,
 }
 
 #[derive(Clone)]
@@ -122,15 +130,14 @@ impl Stage {
     ) -> std::io::Result<Stage> {
         let shared = Arc::new(Shared {
             line: Mutex::new(Line {
-                next: Box::new(next),
                 waiting: VecDeque::new(),
                 working_since: None,
                 abandoned: false,
                 ended: false,
                 forget: false,
-                added: 0,
                 skipped: 0,
             }),
+            exit: Mutex::new(Exit { next: Box::new(next), added: 0 }),
             came: Condvar::new(),
             empty: Condvar::new(),
             patience,
@@ -235,7 +242,10 @@ impl Shared {
                 return;
             }
             if std::mem::take(&mut line.forget) {
+                drop(line);
                 resolver.forget_told();
+                line = self.lock();
+                continue;
             }
             let Some(item) = line.waiting.front().cloned() else {
                 self.empty.notify_all();
@@ -258,31 +268,42 @@ impl Shared {
                     }
                     better
                 }
-                Item::Batch(_, false) => None,
-                Item::Tick(_) => {
-                    resolver.forget_idle();
-                    None
-                }
+                Item::Batch(_, false) | Item::Tick(_) => None,
             };
             line.waiting.pop_front();
-            line.hand_out(item, better);
+            let skipped = line.skipped;
+            // From the line to the exit without a gap, so that nobody overtakes.
+            let mut exit = self.exit();
+            drop(line);
+            if matches!(item, Item::Tick(_)) {
+                resolver.forget_idle();
+            }
+            exit.hand_out(item, better, skipped);
+            drop(exit);
+            line = self.lock();
         }
     }
 
+    fn exit(&self) -> MutexGuard<'_, Exit> {
+        self.exit.lock().expect("no holder of this lock panics")
+    }
+
     fn hand_out_all(&self, line: &mut Line) {
+        let mut exit = self.exit();
         while let Some(item) = line.waiting.pop_front() {
             if let Item::Batch(batch, true) = &item {
                 line.skipped += batch.events.len() as u64;
             }
-            line.hand_out(item, None);
+            exit.hand_out(item, None, line.skipped);
         }
         self.empty.notify_all();
     }
 }
 
-impl Line {
-    /// Hands an item on. The place of its events in the stream is that after all that came before.
-    fn hand_out(&mut self, item: Item, better: Option<Batch>) {
+impl Exit {
+    /// Hands an item on, and with a tick how many events went on without being looked at. The place of its
+    /// events in the stream is that after all that came before.
+    fn hand_out(&mut self, item: Item, better: Option<Batch>, skipped: u64) {
         match item {
             Item::Batch(batch, _) => {
                 let first = batch.events.first().map_or(0, |event| event.sequence);
@@ -295,8 +316,8 @@ impl Line {
                 self.next.batch(batch);
             }
             Item::Tick(mut tick) => {
-                if self.skipped > 0 {
-                    let counter = Counter { name: "unresolved.busy", value: self.skipped };
+                if skipped > 0 {
+                    let counter = Counter { name: "unresolved.busy", value: skipped };
                     Arc::make_mut(&mut tick).counters.push(counter);
                 }
                 self.next.tick(tick);

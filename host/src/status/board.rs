@@ -3,7 +3,7 @@
 //! The capture thread never waits here: it loads one flag and swaps one pointer.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
@@ -27,6 +27,8 @@ pub struct Board {
     newest: ArcSwapOption<Pinned>,
     wanted: AtomicBool,
     pulse: Arc<Pulse>,
+    /// In nanoseconds.
+    longest_standstill: AtomicU64,
 }
 
 impl Default for Board {
@@ -35,6 +37,7 @@ impl Default for Board {
             newest: ArcSwapOption::empty(),
             wanted: AtomicBool::default(),
             pulse: Arc::new(Pulse::new("capture", CAPTURE_TURN)),
+            longest_standstill: AtomicU64::default(),
         }
     }
 }
@@ -48,6 +51,17 @@ impl Board {
     /// The sign of life of the capture thread.
     pub fn pulse(&self) -> &Arc<Pulse> {
         &self.pulse
+    }
+
+    /// The capture thread stood still for so long in one turn.
+    pub fn stood_still(&self, time: Duration) {
+        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.longest_standstill.fetch_max(nanoseconds, Ordering::Relaxed);
+    }
+
+    /// The longest that the capture thread stood still so far, see [`Standstill`](super::Standstill).
+    pub fn longest_standstill(&self) -> Duration {
+        Duration::from_nanos(self.longest_standstill.load(Ordering::Relaxed))
     }
 
     /// Whether somebody asked since the last totals.
@@ -95,6 +109,14 @@ mod tests {
     fn block_on<T>(future: impl Future<Output = T>) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         runtime.unwrap().block_on(future)
+    }
+
+    #[test]
+    fn the_longest_standstill_stays() {
+        let board = Board::default();
+        assert_eq!(board.longest_standstill(), Duration::ZERO);
+        [3, 7, 5].into_iter().for_each(|time| board.stood_still(Duration::from_millis(time)));
+        assert_eq!(board.longest_standstill(), Duration::from_millis(7));
     }
 
     #[test]

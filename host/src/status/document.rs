@@ -17,6 +17,8 @@ use crate::kernel::{self, ProbeStatus};
 use crate::plugin::{CONTRACT, PluginState, PluginStatus, Surroundings};
 use crate::sink::SinkStatus;
 
+use super::Board;
+
 /// A moment, which documents write as RFC 3339 does, in UTC and milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(pub UnixNanos);
@@ -114,6 +116,11 @@ pub struct DaemonStatus {
     pub cpu_seconds: f64,
     /// Memory of it that is resident. None where `/proc` does not tell.
     pub resident_bytes: Option<u64>,
+    /// The longest that its capture thread stood still in one turn since the start: it had work, and waited
+    /// for another thread or for a disk. Waiting for a processor does not count, nor what is below a
+    /// millisecond.
+    #[serde(default)]
+    pub longest_standstill_seconds: f64,
 }
 
 /// A container that is watched, with its totals of this run of the daemon.
@@ -191,6 +198,15 @@ pub struct PluginReport {
     pub faults: BTreeMap<String, u64>,
     /// The newest fault, in one sentence.
     pub last_error: Option<String>,
+    /// How often another version took the place of the one before.
+    #[serde(default)]
+    pub swaps: u64,
+    /// How often that was tried and failed: the one before went on.
+    #[serde(default)]
+    pub failed_swaps: u64,
+    /// Why the newest attempt failed, in one sentence. None after one that did not.
+    #[serde(default)]
+    pub last_swap_failure: Option<String>,
 }
 
 /// Where a plugin's documents go, and how that goes.
@@ -214,7 +230,7 @@ pub struct OutputStatus {
 
 impl DaemonStatus {
     /// The daemon that calls this, as it is now.
-    pub fn now(surroundings: &Surroundings) -> DaemonStatus {
+    pub fn now(surroundings: &Surroundings, board: &Board) -> DaemonStatus {
         DaemonStatus {
             version: surroundings.daemon_version.clone(),
             contract: CONTRACT.to_owned(),
@@ -226,6 +242,7 @@ impl DaemonStatus {
             namespace: surroundings.namespace.clone(),
             cpu_seconds: kernel::processor_time().as_secs_f64(),
             resident_bytes: resident_bytes(),
+            longest_standstill_seconds: board.longest_standstill().as_secs_f64(),
         }
     }
 }
@@ -296,6 +313,9 @@ impl From<&PluginStatus> for PluginReport {
             documents: plugin.documents,
             faults: faults.map(|(kind, value)| (kind.to_owned(), value)).collect(),
             last_error: plugin.last_error.clone(),
+            swaps: plugin.swaps,
+            failed_swaps: plugin.failed_swaps,
+            last_swap_failure: plugin.last_swap.as_ref().and_then(|swap| swap.failure.clone()),
         }
     }
 }

@@ -8,6 +8,7 @@ mod board;
 pub mod document;
 pub mod health;
 mod pulse;
+mod standstill;
 mod table;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ pub use board::{Board, PUBLISH_EVERY};
 pub use document::Status;
 pub use health::Vitals;
 pub use pulse::Pulse;
+pub use standstill::Standstill;
 pub use table::table;
 
 use document::{ContainerStatus, DaemonStatus, Moment, OutputStatus, PluginReport, ProbeReport};
@@ -73,7 +75,7 @@ impl Observer {
         }
         Status {
             as_of,
-            daemon: DaemonStatus::now(&self.surroundings),
+            daemon: DaemonStatus::now(&self.surroundings, &self.board),
             containers,
             probes: self.probes.iter().map(ProbeReport::from).collect(),
             plugins: self.plugins.status().iter().map(PluginReport::from).collect(),

@@ -31,6 +31,15 @@ pub fn table(status: &Status) -> String {
         [plain(&probe.name), state.to_owned(), plain(about)]
     });
     columns(&mut text, &["PROBE", "STATE", "SEES, OR WHY NOT"], probes.collect());
+    let kept = status.plugins.iter().filter_map(|plugin| {
+        let failure = plugin.last_swap_failure.as_deref()?;
+        Some([plain(&plugin.name), plain(failure)])
+    });
+    let kept: Vec<_> = kept.collect();
+    if !kept.is_empty() {
+        text.push('\n');
+        columns(&mut text, &["PLUGIN", "NOT SWAPPED BECAUSE"], kept);
+    }
     let failing = status.outputs.iter().filter_map(|output| {
         let error = output.last_error.as_deref()?;
         Some([plain(&output.plugin), plain(&output.output), plain(error)])

@@ -95,7 +95,7 @@ function pluginCells(plugin) {
     number(plugin.events),
     number(plugin.dropped),
     number(faults),
-    element("td", {}, plugin.reason || plugin.last_error || ""),
+    element("td", {}, plugin.reason || plugin.last_swap_failure || plugin.last_error || ""),
   ];
 }
 

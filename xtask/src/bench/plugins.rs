@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn what_was_not_measured_is_named() {
-        let error = Medians::read(b"{}").unwrap().rows().err().expect("there is nothing");
+        let error = Medians::read(b"{}").unwrap().rows().expect_err("there is nothing");
         assert!(error.to_string().contains("`filter.one_ns`"), "{error}");
     }
 }

@@ -5,14 +5,14 @@
 //! of the system calls too. So it asks first what costs least, and leaves to `syscall.rs` and `exec.rs` what
 //! they see.
 
-use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs};
 use aya_ebpf::macros::fexit;
 use aya_ebpf::programs::FExitContext;
 use whodunit_ebpf::{CALLS, CgroupCounters, NO_RESULT, counter, file_flag, operation};
 
-use crate::maps::{Scratch, fate, keep, occupy_exact, offset, recall, roads, setting, vacate};
+use crate::maps::{Scratch, keep, occupy_exact, offset, recall, roads, setting, vacate};
 use crate::read::{Address, read_or_zero};
 use crate::record::{Access, Requested, count, in_setup, record, traced_counters};
+use crate::registers::saved_registers;
 use crate::signal::PF_KTHREAD;
 use crate::syscall::{ENOSYS, ERRNO_MAX, is_compat, is_open_followed};
 use crate::task::running_flags;
@@ -135,15 +135,4 @@ fn is_over(registers: Address) -> bool {
     let result_at = setting!(call_result);
     result_at != NO_RESULT
         && read_or_zero::<u64>(registers + u64::from(result_at)) as i64 != -ENOSYS
-}
-
-/// The registers that the running task came into the kernel with.
-#[inline(always)]
-fn saved_registers() -> Address {
-    // The verifier knows the setting: where the kernel lacks the helpers, it never sees the call.
-    if fate!(has_registers) == 0 {
-        return 0;
-    }
-    // SAFETY: the helper takes the running task and gives its saved registers.
-    unsafe { bpf_task_pt_regs(bpf_get_current_task_btf().cast()) as Address }
 }

@@ -286,7 +286,7 @@ pub struct FateSettings {
     pub victim_is_task: u32,
     /// Index of the memory controller in `css_set.subsys`.
     pub memory_controller: u32,
-    /// 1 where a program can read the saved registers of a task (`bpf_task_pt_regs`, Linux 5.15).
+    /// 1 where a helper gives the saved registers of a task (`bpf_task_pt_regs`, Linux 5.15).
     pub has_registers: u32,
     /// Offset of the system call's number in them.
     pub syscall_number: u32,

@@ -227,8 +227,11 @@ pub mod control {
     pub const SETTLED: u32 = 2;
     /// Where `whoami` leaves the cgroup id of its caller.
     pub const OWN_CGROUP: u32 = 3;
+    /// How far above the bottom of a task's stack the registers are that it came into the kernel with: what
+    /// `find_registers` found. 0 where that was not asked, or nothing was found.
+    pub const REGISTERS: u32 = 4;
     /// How many words there are.
-    pub const COUNT: u32 = 4;
+    pub const COUNT: u32 = 5;
 }
 
 /// Epochs of single cgroups.
@@ -263,6 +266,8 @@ macro_rules! kernel_layout {
 }
 
 kernel_layout! {
+    /// `task_struct.stack`
+    task_stack = "task_struct"."stack",
     /// `task_struct.files`
     task_files = "task_struct"."files",
     /// `task_struct.fs`

@@ -13,6 +13,7 @@
 //! | `refused.rs` | the program that a process could not execute |
 //! | `signal.rs` | signals generated and delivered |
 //! | `oom.rs` | processes killed for want of memory |
+//! | `registers.rs` | the registers that a task came into the kernel with |
 //! | `task.rs` | who a task is: its identity and its parents |
 //! | `setup.rs` | which processes are still a container runtime's |
 //! | `whoami.rs` | the daemon's own cgroup |
@@ -34,6 +35,7 @@ mod oom;
 mod read;
 mod record;
 mod refused;
+mod registers;
 mod setup;
 mod signal;
 mod syscall;

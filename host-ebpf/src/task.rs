@@ -1,12 +1,11 @@
 //! Who a task is: what every record about processes says of the processes in it.
 
-use aya_ebpf::helpers::generated::{
-    bpf_get_current_task_btf, bpf_ktime_get_boot_ns, bpf_probe_read_kernel, bpf_task_pt_regs,
-};
+use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_probe_read_kernel};
 use whodunit_ebpf::{ANCESTORS, RawAncestor, RawProcess, machine_counter};
 
 use crate::maps::{TRACED, count_machine, fate, offset};
 use crate::read::{Address, cgroup_id, cgroup_of, current_task, process_of, read_or_zero};
+use crate::registers::saved_registers;
 
 /// Writes a field of a record in the ring.
 macro_rules! put {
@@ -116,12 +115,10 @@ fn name(into: *mut [u8; 16], task: Address) {
 /// Number and first argument of the system call that the running task is in. (-1, 0) where that cannot be known.
 #[inline(always)]
 pub(crate) fn system_call() -> (i32, i64) {
-    // The verifier knows the setting: where the kernel lacks the helpers, it never sees the call.
-    if fate!(has_registers) == 0 {
+    let registers = saved_registers();
+    if registers == 0 {
         return (-1, 0);
     }
-    // SAFETY: the helper takes the running task and gives its saved registers.
-    let registers = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf().cast()) } as u64;
     let number: u64 = read_or_zero(registers + u64::from(fate!(syscall_number)));
     let argument: u64 = read_or_zero(registers + u64::from(fate!(argument_0)));
     (number as i32, i64::from(argument as i32))

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use libtest_mimic::{Completion, Trial};
 use serde_json::Value;
-use whodunit_containers::{Pod, program};
+use whodunit_containers::Pod;
 
 use crate::report::{expect, expect_eq};
 use crate::roads::{self, Kind, LoggedDaemon, has_flag, is_told, with_libraries};
@@ -14,8 +14,10 @@ use crate::{Outcome, machine, needing};
 pub(crate) fn trials() -> Vec<Trial> {
     let exact = |name, test| needing(name, machine::lacks_for_exact, test);
     let mut trials = vec![
-        exact("exact::what_rings_and_the_kernel_open_is_seen", beneath as fn() -> Outcome),
-        exact("exact::every_interpreter_is_seen_when_the_kernel_opens_it", interpreters),
+        exact(
+            "exact::every_interpreter_is_seen_when_the_kernel_opens_it",
+            interpreters as fn() -> Outcome,
+        ),
         exact("exact::a_container_s_first_program_has_its_interpreter", first_program),
         Trial::ignorable_test("exact::where_the_kernel_refuses_it_none_is_promised", || {
             match machine::lacks_for_capture() {
@@ -36,66 +38,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// What `beneath` needs: for `acct`.
-const CAPABILITIES: [&str; 2] = ["CAP_DAC_OVERRIDE", "CAP_SYS_PACCT"];
-
-/// An event as `beneath` tells it.
-fn line(event: &Value) -> String {
-    let text = |key: &str| event[key].as_str().unwrap_or_default();
-    let way = ["io-uring", "by-kernel"].into_iter().find(|flag| has_flag(event, flag));
-    format!(
-        "{}\t{}\t{}\t{}\t{}",
-        text("kind"),
-        text("outcome"),
-        text("requested"),
-        text("path"),
-        way.unwrap_or_default()
-    )
-}
-
-fn beneath() -> Outcome {
-    let program = program::BENEATH.make()?;
-    let pod = Pod::new("beneath")?;
-    let mut container = pod
-        .container("app")
-        .copy(program, "/beneath")
-        .file("/begin", "", 0o644)
-        .file("/end", "", 0o644)
-        .capabilities(&CAPABILITIES)
-        .program(&["/beneath"])
-        .start()?;
-    container.hear("ready")?;
-    let logged = LoggedDaemon::of_tier(&pod, "exact")?;
-    let daemon = logged.config.start()?;
-    container.tell("go")?;
-    container.hear("done")?;
-    let exit = daemon.stop()?;
-    expect_eq("the daemon's status", &exit.code(), &Some(0))?;
-    let said = container.stdout();
-    let mut told: Vec<&str> = said.lines().filter(|line| line.contains('\t')).collect();
-    expect(format!("the program went its ways: {said}"), told.len() > 10)?;
-    let events = roads::between(logged.events()?)?;
-    // What maps the rings are made with is no file's.
-    let mut seen: Vec<String> = events
-        .iter()
-        .filter(|event| is_told(event) && !has_flag(event, "detached"))
-        .map(line)
-        .collect();
-    told.sort_unstable();
-    seen.sort_unstable();
-    expect_eq(
-        "what was opened, each once",
-        &seen,
-        &told.iter().map(|line| (*line).to_owned()).collect(),
-    )?;
-    for event in events.iter().filter(|event| has_flag(event, "io-uring")) {
-        expect_eq("the process of what a ring did", &event["process"], &Value::from("beneath"))?;
-    }
-    Ok(())
-}
-
 /// The events about programs and their interpreters: kind, outcome, request and path.
-fn programs(events: &[Value]) -> Vec<[String; 4]> {
+pub(crate) fn programs(events: &[Value]) -> Vec<[String; 4]> {
     let text = |event: &Value, key: &str| event[key].as_str().unwrap_or_default().to_owned();
     events
         .iter()
@@ -113,11 +57,20 @@ fn interpreters() -> Outcome {
         .file("/srv/middle", "#!/srv/inner nothing\n", 0o755)
         .file("/srv/inner", "#!/bin/true\n", 0o755)
         .file("/srv/broken", "#!/srv/absent\n", 0o755)
+        .file("/srv/shut", "#!/srv/data\n", 0o755)
+        .file("/srv/data", "", 0o644)
+        .symlink("/srv/true", "../bin/busybox")
         .shell("read stay")
         .start()?;
     let logged = LoggedDaemon::of_tier(&pod, "exact")?;
     let daemon = logged.config.start()?;
-    for (program, works) in [("/srv/outer", true), ("/srv/dynamic", true), ("/srv/broken", false)] {
+    for (program, works) in [
+        ("/srv/true", true),
+        ("/srv/outer", true),
+        ("/srv/dynamic", true),
+        ("/srv/broken", false),
+        ("/srv/shut", false),
+    ] {
         let status = container.exec(&[program, "nothing"])?.status;
         expect_eq(&format!("whether {program} works"), &status.success(), &works)?;
     }
@@ -126,6 +79,7 @@ fn interpreters() -> Outcome {
     let events = logged.events()?;
     let own: Vec<Value> = events.into_iter().filter(|event| !has_flag(event, "setup")).collect();
     let expected = [
+        ["exec", "used", "/srv/true", "/bin/busybox"],
         ["load", "used", "/srv/middle", "/srv/middle"],
         ["load", "used", "/srv/inner", "/srv/inner"],
         ["load", "used", "/bin/true", "/bin/busybox"],
@@ -133,6 +87,7 @@ fn interpreters() -> Outcome {
         ["load", "used", "/lib64/ld-linux-x86-64.so.2", "/lib64/ld-linux-x86-64.so.2"],
         ["exec", "used", "/srv/dynamic", "/srv/dynamic"],
         ["load", "missing", "/srv/absent", "/srv/absent"],
+        ["load", "refused", "/srv/data", "/srv/data"],
     ];
     expect_eq(
         "programs and interpreters, each once, in their order",
@@ -193,7 +148,7 @@ fn refused() -> Result<Completion, libtest_mimic::Failed> {
     }
     let said =
         machine::end_of_exact(machine::IMPOSSIBLE).ok_or("a daemon that must be exact ran")?;
-    for words in ["capture.tier", "the kernel refuses the program", "tier = \"auto\""] {
+    for words in ["capture.tier", "does not run its probe", "tier = \"auto\""] {
         expect(format!("{words:?} stands in {said:?}"), said.contains(words))?;
     }
     Ok(Completion::Completed)

@@ -5,9 +5,11 @@
 //! run in parallel. A trial that cannot run on this machine is ignored and says why.
 
 mod bad_input;
+mod beneath;
 mod browser;
 mod capture;
 mod commands;
+mod coverage;
 mod crash;
 mod deaths;
 mod discovery;
@@ -28,6 +30,7 @@ mod roads;
 mod slim;
 mod status;
 mod swaps;
+mod tricks;
 mod volume;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -47,6 +50,8 @@ fn main() -> std::process::ExitCode {
         capture::trials(),
         roads::trials(),
         exact::trials(),
+        beneath::trials(),
+        tricks::trials(),
         restart::trials(),
         swaps::trials(),
         recording::trials(),
@@ -67,6 +72,8 @@ fn main() -> std::process::ExitCode {
     .into_iter()
     .flatten()
     .collect();
+    let names = trials.iter().map(|trial| trial.name().to_owned()).collect();
+    trials.push(coverage::trial(names));
     keep_wanted(&mut arguments, &mut trials);
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -16,7 +16,7 @@ use whodunit_containers::{ContainerBuilder, DaemonConfig, Pod, program};
 
 use crate::discovery::{let_work, worker};
 use crate::report::{Entry, Report, expect, expect_eq, last_report};
-use crate::{Outcome, about_capture, machine};
+use crate::{Outcome, about_capture, coverage, exact, machine};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials: Vec<Trial> = Kind::ALL
@@ -36,6 +36,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         "roads::a_script_of_a_script_is_seen_with_everything_in_between",
         script_of_a_script,
     ));
+    trials.push(about_capture(
+        "roads::without_the_exact_tier_an_exec_tells_what_it_did",
+        executed_on_base,
+    ));
     trials.push(about_capture("roads::a_flood_is_throttled_and_its_loss_is_exact", throttled));
     trials.push(about_capture("roads::what_many_do_at_once_is_seen_or_counted", crowd));
     trials.push(about_capture("roads::a_flood_takes_nothing_from_its_neighbour", flood));
@@ -52,9 +56,6 @@ pub(crate) enum Kind {
 
 /// What the dynamic program needs, besides itself.
 const LIBRARIES: [&str; 2] = ["/lib64/ld-linux-x86-64.so.2", "/lib/x86_64-linux-gnu/libc.so.6"];
-
-/// The table of what is seen, each cell of which is to be proved here.
-const COVERAGE: &str = include_str!("../../docs/coverage.md");
 
 impl Kind {
     pub(crate) const ALL: [Kind; 3] = [Kind::Glibc, Kind::Musl, Kind::Compat];
@@ -83,11 +84,8 @@ impl Kind {
     /// The calls of the table in the documents that programs of this kind can make.
     fn calls(self) -> BTreeSet<&'static str> {
         let column = if matches!(self, Kind::Compat) { 4 } else { 3 };
-        let table = COVERAGE.lines().filter_map(|line| line.strip_prefix("| `"));
-        let rows = table.map(|row| row.split('|').map(str::trim).collect::<Vec<_>>());
-        rows.filter(|row| row.get(column) == Some(&"seen"))
-            .map(|row| row[0].trim_end_matches('`'))
-            .collect()
+        let rows = coverage::calls().filter(|row| row.get(column) == Some(&"seen"));
+        rows.map(|row| row[0].trim_matches('`')).collect()
     }
 
     fn describe(self, container: ContainerBuilder, program: &Path) -> ContainerBuilder {
@@ -288,6 +286,7 @@ fn script() -> Outcome {
         &pod,
         container,
         &[("exec", "/srv/job"), ("load", "/bin/busybox"), ("open", "/srv/job")],
+        &["/bin/busybox"],
     )
 }
 
@@ -310,13 +309,47 @@ fn script_of_a_script() -> Outcome {
             ("load", "/bin/busybox"),
             ("open", "/srv/last"),
         ],
+        &["/srv/between", "/srv/last", "/bin/busybox"],
     )
 }
 
-/// Executes `/srv/job`, and expects exactly these kinds and paths among what is executed, loaded and opened.
-fn expect_executed(pod: &Pod, container: ContainerBuilder, expected: &[(&str, &str)]) -> Outcome {
+/// Which interpreter was missing or refused, only the exact tier can tell.
+fn executed_on_base() -> Outcome {
+    let pod = Pod::new("executed")?;
+    let app = pod
+        .container("app")
+        .file("/srv/broken", "#!/srv/absent\n", 0o755)
+        .file("/srv/shut", "#!/srv/data\n", 0o755)
+        .file("/srv/data", "", 0o644)
+        .symlink("/srv/true", "../bin/busybox");
+    let mut app = worker(app, "/srv/true; /srv/broken; /srv/shut").start()?;
+    let logged = LoggedDaemon::of_tier(&pod, "base")?;
+    let daemon = logged.config.start()?;
+    let_work(&mut app)?;
+    let exit = daemon.stop()?;
+    expect_eq("the daemon's status", &exit.code(), &Some(0))?;
+    let expected = [
+        ["exec", "used", "/srv/true", "/bin/busybox"],
+        ["exec", "missing", "/srv/broken", "/srv/broken"],
+        ["exec", "refused", "/srv/shut", "/srv/shut"],
+    ];
+    expect_eq(
+        "programs and interpreters, each once, in their order",
+        &exact::programs(&logged.events()?),
+        &expected.map(|event| event.map(str::to_owned)).to_vec(),
+    )
+}
+
+/// Executes `/srv/job`, and expects exactly these kinds and paths among what is executed, loaded and opened, and that
+/// these were found in the container's files, the last one once more.
+fn expect_executed(
+    pod: &Pod,
+    container: ContainerBuilder,
+    expected: &[(&str, &str)],
+    inferred: &[&str],
+) -> Outcome {
     let container = container.shell("read stay").start()?;
-    let logged = LoggedDaemon::for_pod(pod)?;
+    let logged = LoggedDaemon::of_tier(pod, "base")?;
     let daemon = logged.config.start()?;
     let output = container.exec(&["/srv/job"])?;
     expect_eq("status", &output.status.code(), &Some(0))?;
@@ -329,7 +362,13 @@ fn expect_executed(pod: &Pod, container: ContainerBuilder, expected: &[(&str, &s
         .filter(|event| ["exec", "load", "open"].map(Value::from).contains(&event["kind"]))
         .filter_map(|event| Some((event["kind"].as_str()?, event["path"].as_str()?)))
         .collect();
-    expect_eq("what was executed, loaded and opened", &seen, &expected.iter().copied().collect())
+    expect_eq("what was executed, loaded and opened", &seen, &expected.iter().copied().collect())?;
+    let found: Vec<&str> = events
+        .iter()
+        .filter(|event| event["kind"] == "load" && has_flag(event, "inferred"))
+        .filter_map(|event| event["path"].as_str())
+        .collect();
+    expect_eq("interpreters that were found afterwards", &found, &inferred.to_vec())
 }
 
 /// More than half of the ring, and less than all of it.

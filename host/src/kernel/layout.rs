@@ -13,6 +13,9 @@ use super::btf::{Btf, BtfError};
 /// Where the kernel describes its types (`CONFIG_DEBUG_INFO_BTF`, Linux 5.4).
 const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 
+/// The registers that a task came into the kernel with, as what a kernel may not have.
+const SAVED_REGISTERS: &str = "bpf_task_pt_regs helper";
+
 /// Why there are no offsets at all.
 #[derive(Debug, Error)]
 pub enum LayoutError {
@@ -124,7 +127,7 @@ impl Layout {
         let has_registers = syscall_number.is_some()
             && btf.value_of("bpf_func_id", "BPF_FUNC_task_pt_regs").is_some();
         if !has_registers {
-            absent.push("bpf_task_pt_regs helper".to_owned());
+            absent.push(SAVED_REGISTERS.to_owned());
         }
         let fate = FateSettings {
             action_bytes: action_bytes.unwrap_or(0),
@@ -138,6 +141,16 @@ impl Layout {
         };
         let typed_task = btf.mentions("BPF_FUNC_get_current_task_btf");
         Layout { kernel, call, typed_task, fate, absent }
+    }
+
+    /// Whether the programs have to be told where a task's saved registers are: no helper gives them.
+    pub(crate) fn lacks_registers(&self) -> bool {
+        self.fate.has_registers == 0
+    }
+
+    /// The programs know where a task's saved registers are, without a helper.
+    pub(crate) fn registers_found(&mut self) {
+        self.absent.retain(|absent| absent != SAVED_REGISTERS);
     }
 
     /// The first member of these structures that this kernel does not have.

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use aya::maps::{Array, HashMap as BpfHashMap, MapData, PerCpuArray, PerCpuHashMap};
 use aya::programs::raw_trace_point::RawTracePoint;
-use aya::programs::{Program, RawTracePointRunOptions, TestRun as _};
+use aya::programs::{Program, ProgramError, RawTracePointRunOptions, TestRun as _};
 use aya::{Ebpf, EbpfLoader};
 use rustix::time::{ClockId, clock_gettime};
 use thiserror::Error;
@@ -183,7 +183,7 @@ impl Kernel {
     /// If nothing at all can run: no permission, no BTF. A probe that cannot run is no error: see
     /// [`Kernel::probes`].
     pub fn start(sizes: &config::Capture) -> Result<Kernel, StartError> {
-        let layout = Layout::of_running_kernel()?;
+        let mut layout = Layout::of_running_kernel()?;
         let ring_bytes = u64::from(sizes.ring_bytes);
         let settings = Settings {
             seed: random_seed(),
@@ -217,6 +217,14 @@ impl Kernel {
 
         let mut control: Array<MapData, u64> = take(&mut programs, "CONTROL")?;
         let own_cgroup = ask_own_cgroup(&mut programs, &mut control)?;
+        if layout.lacks_registers() {
+            match find_registers(&mut programs, &control) {
+                Ok(true) => layout.registers_found(),
+                // What needs them says that it does not run.
+                Ok(false) => tracing::debug!("no call of this process was seen"),
+                Err(error) => tracing::debug!(%error, "saved registers were not looked for"),
+            }
+        }
         let rings = Rings::open(take(&mut programs, "FILES")?, take(&mut programs, "LIFECYCLE")?)
             .map_err(StartError::Wait)?;
         let deaths = DeathRing::open(take(&mut programs, "DEATHS")?, second(&programs, "MACHINE")?)
@@ -481,6 +489,23 @@ fn ask_own_cgroup(
         .map_err(|error| StartError::Map { name: "CONTROL", source: Some(Box::new(error)) })?;
     Ok(CgroupId(id))
 }
+
+/// Has a program see where the registers of a system call are, as one of this process ends.
+/// Gives whether it saw that.
+fn find_registers(
+    programs: &mut Ebpf,
+    control: &Array<MapData, u64>,
+) -> Result<bool, ProgramError> {
+    let program = programs.program_mut("find_registers").ok_or(ProgramError::NotLoaded)?;
+    let program: &mut RawTracePoint = program.try_into()?;
+    program.load()?;
+    program.attach("sys_exit")?;
+    // Any call will do, of whichever process.
+    let _ = rustix::thread::gettid();
+    program.unload()?;
+    Ok(control.get(&control::REGISTERS, 0)? != 0)
+}
+
 /// How often the kernel did not run a program because it was running on that CPU already: `recursion_misses`
 /// of `bpf_prog_show_fdinfo` (`kernel/bpf/syscall.c`, Linux 5.12). 0 for one that is not loaded.
 fn misses(program: &Program) -> u64 {

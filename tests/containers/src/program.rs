@@ -52,8 +52,16 @@ pub const MORTAL: Program = Program {
 pub const BENEATH: Program =
     Program { name: "beneath", source: "beneath.c", compiler: "gcc", flags: &["-static"] };
 
+/// What wants to be seen wrongly.
+pub const TRICKS: Program = Program {
+    name: "tricks",
+    source: "tricks.c",
+    compiler: "gcc",
+    flags: &["-static", "-pthread"],
+};
+
 /// All of them.
-pub const PROGRAMS: [Program; 5] = [ROADS_GLIBC, ROADS_MUSL, ROADS_COMPAT, MORTAL, BENEATH];
+pub const PROGRAMS: [Program; 6] = [ROADS_GLIBC, ROADS_MUSL, ROADS_COMPAT, MORTAL, BENEATH, TRICKS];
 
 /// Why there is no such program.
 #[derive(Debug, thiserror::Error)]

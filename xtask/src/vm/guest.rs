@@ -21,9 +21,10 @@ pub(crate) const EMULATOR: &str = "qemu-system-x86_64";
 const PROCESSOR: &str = "qemu64,-cx16,+rdrand,+ssse3,+sse4.1,+sse4.2,+popcnt";
 
 /// On the kernel's command line. A panic ends the guest at once; what protects against hostile
-/// neighbours costs time and protects nobody here.
+/// neighbours costs time and protects nobody here. Debian's kernels have x32 where this asks for it, up to
+/// some version.
 const COMMAND_LINE: &str = "console=ttyS0 panic=-1 mitigations=off nokaslr random.trust_cpu=on \
-     lsm=lockdown,yama,bpf";
+     lsm=lockdown,yama,bpf syscall.x32=y";
 
 /// Lines of the kernel's messages that are shown when a guest dies.
 const LAST_MESSAGES: usize = 40;

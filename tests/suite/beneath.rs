@@ -1,0 +1,111 @@
+//! Ways to files beside the system calls that name them (`tests/programs/beneath.c`), on both tiers: seen or not, as
+//! the page about coverage says.
+
+use libtest_mimic::{Completion, Failed, Trial};
+use serde_json::Value;
+use whodunit_containers::{Pod, program};
+
+use crate::report::{expect, expect_eq};
+use crate::roads::{LoggedDaemon, between, has_flag, is_told};
+use crate::{coverage, machine};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let trial = |name, tier, lacks: fn() -> Option<&'static str>| {
+        Trial::ignorable_test(name, move || match lacks() {
+            Some(reason) => Ok(Completion::ignored_with(reason)),
+            None => beneath(tier),
+        })
+    };
+    vec![
+        trial(
+            "roads::ways_beside_the_calls_are_seen_as_the_page_says",
+            "base",
+            machine::lacks_for_capture,
+        ),
+        trial(
+            "exact::ways_beside_the_calls_are_seen_as_the_page_says",
+            "exact",
+            machine::lacks_for_exact,
+        ),
+    ]
+}
+
+/// What `beneath` needs: for `acct`.
+const CAPABILITIES: [&str; 2] = ["CAP_DAC_OVERRIDE", "CAP_SYS_PACCT"];
+
+/// Ways that kernels have given up: one that lacks them lacks nothing.
+const GIVEN_UP: [&str; 2] = ["uselib", "x32"];
+
+/// An event as `beneath` tells it.
+fn line(event: &Value) -> String {
+    let text = |key: &str| event[key].as_str().unwrap_or_default();
+    let way = ["io-uring", "by-kernel"].into_iter().find(|flag| has_flag(event, flag));
+    format!(
+        "{}\t{}\t{}\t{}\t{}",
+        text("kind"),
+        text("outcome"),
+        text("requested"),
+        text("path"),
+        way.unwrap_or_default()
+    )
+}
+
+/// What is to be seen on that tier of what the program says that it did, and what the kernel has not got.
+fn expected(said: &str, tier: &str) -> Result<(Vec<String>, Vec<String>), Failed> {
+    let (mut expected, mut lacking) = (Vec::new(), Vec::new());
+    let mut seen = false;
+    for line in said.lines() {
+        if let Some(name) = line.strip_prefix("road ") {
+            seen = coverage::is_seen(name, tier)?;
+        } else if let Some(name) = line.strip_prefix("lacks ") {
+            lacking.push(name.to_owned());
+        } else if line.contains('\t') && seen {
+            expected.push(line.to_owned());
+        }
+    }
+    lacking.retain(|name| !GIVEN_UP.contains(&name.as_str()));
+    expected.sort_unstable();
+    Ok((expected, lacking))
+}
+
+fn beneath(tier: &str) -> Result<Completion, Failed> {
+    let program = program::BENEATH.make()?;
+    let pod = Pod::new("beneath")?;
+    let mut container = pod
+        .container("app")
+        .copy(program, "/beneath")
+        .file("/begin", "", 0o644)
+        .file("/end", "", 0o644)
+        .capabilities(&CAPABILITIES)
+        .program(&["/beneath"])
+        .start()?;
+    container.hear("ready")?;
+    let logged = LoggedDaemon::of_tier(&pod, tier)?;
+    let daemon = logged.config.start()?;
+    container.tell("go")?;
+    container.hear("done")?;
+    let exit = daemon.stop()?;
+    expect_eq("the daemon's status", &exit.code(), &Some(0))?;
+    let said = container.stdout();
+    let (told, lacking) = expected(&said, tier)?;
+    expect(format!("the program went its ways: {said}"), said.lines().count() > 20)?;
+    let events = between(logged.events()?)?;
+    // What maps the rings are made with is no file's.
+    let mut seen: Vec<String> = events
+        .iter()
+        .filter(|event| is_told(event) && !has_flag(event, "detached"))
+        .map(line)
+        .collect();
+    seen.sort_unstable();
+    expect_eq("what was done, each once", &seen, &told)?;
+    for event in events.iter().filter(|event| has_flag(event, "io-uring")) {
+        expect_eq("the process of what a ring did", &event["process"], &Value::from("beneath"))?;
+    }
+    Ok(match &lacking[..] {
+        [] => Completion::Completed,
+        lacking => Completion::ignored_with(format!(
+            "it holds for all but what this kernel lacks: {}",
+            lacking.join(", ")
+        )),
+    })
+}

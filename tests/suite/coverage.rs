@@ -126,9 +126,25 @@ pub(crate) fn is_seen(name: &str, tier: &str) -> Result<bool, Failed> {
     };
     let cell = if tier == "base" || exact.starts_with("as base") { base } else { exact };
     match cell {
+        cell if cell.starts_with("seen from Linux ") => has_come(cell),
         cell if cell.starts_with("seen") => Ok(true),
         cell if cell.starts_with("not seen") || cell.starts_with("left out") => Ok(false),
         cell => Err(format!("neither seen nor not: {cell}").into()),
+    }
+}
+
+/// Whether the running kernel is as new as a cell demands that says `from Linux 6.0 on`.
+fn has_come(cell: &str) -> Result<bool, Failed> {
+    let version = |text: &str| {
+        let (major, rest) = text.split_once('.')?;
+        let minor = rest.split(|character: char| !character.is_ascii_digit()).next()?;
+        Some((major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?))
+    };
+    let running = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let demanded = cell.trim_start_matches("seen from Linux ");
+    match (version(&running), version(demanded)) {
+        (Some(running), Some(demanded)) => Ok(running >= demanded),
+        _ => Err(format!("no versions: {running:?} and {demanded:?}").into()),
     }
 }
 

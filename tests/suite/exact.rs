@@ -125,7 +125,8 @@ fn first_program() -> Outcome {
     )
 }
 
-/// Without the exact tier the same is told: only the interpreter is found afterwards.
+/// Without the exact tier the same is told: only the interpreter is found afterwards. What the kernel kept from the
+/// programs (from Linux 6.19 on) is counted, and may be missing on either side.
 fn same(kind: Kind) -> Outcome {
     let (base, exact) = (roads::go(kind, "base")?, roads::go(kind, "exact")?);
     let lines = |events: &[Value]| {
@@ -133,7 +134,11 @@ fn same(kind: Kind) -> Outcome {
     };
     let (less, more) = (lines(&base.events), lines(&exact.events));
     let different: Vec<_> = less.symmetric_difference(&more).collect();
-    expect(format!("both tiers tell the same: {different:#?}"), different.is_empty())?;
+    let kept = base.kept + exact.kept;
+    expect(
+        format!("both tiers tell the same, but for {kept} that the kernel kept: {different:#?}"),
+        different.len() as u64 <= kept,
+    )?;
     for (events, inferred) in [(&base.events, true), (&exact.events, false)] {
         let mut loads = events.iter().filter(|event| event["kind"] == "load");
         let all = loads.all(|event| has_flag(event, "inferred") == inferred);

@@ -51,6 +51,14 @@ pub enum ContainerError {
         /// What runc wrote, on one line.
         message: String,
     },
+    /// It ended too early.
+    #[error("container {id} ended before there was {what}")]
+    Gone {
+        /// Its id.
+        id: String,
+        /// What it should have said.
+        what: String,
+    },
     /// Something did not happen in time.
     #[error("container {id}: waited {} s in vain for {what}", after.as_secs())]
     TimedOut {
@@ -511,14 +519,22 @@ impl Container {
     /// Waits until its program has written a line that ends so to standard output. What came before
     /// on that line may be a file without a newline at its end.
     pub fn hear(&self, line: &str) -> Result<(), ContainerError> {
-        if wait_until(PATIENCE, || self.stdout().lines().any(|said| said.ends_with(line))) {
+        let has_said = || self.stdout().lines().any(|said| said.ends_with(line));
+        let is_gone = || !Path::new("/proc").join(self.pid.to_string()).exists();
+        wait_until(PATIENCE, || is_gone() || has_said());
+        // What it said last is there when it is gone.
+        if has_said() {
             return Ok(());
         }
-        Err(self.timed_out(format!(
+        let what = format!(
             "a line with {line:?} at its end; it said {:?} and {:?}",
             self.stdout(),
             self.stderr()
-        )))
+        );
+        match is_gone() {
+            true => Err(ContainerError::Gone { id: self.id.clone(), what }),
+            false => Err(self.timed_out(what)),
+        }
     }
 
     /// Runs a program in it to the end, with `runc exec`.

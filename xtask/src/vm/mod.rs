@@ -121,6 +121,7 @@ pub(crate) const SAMPLE: [(&str, &[&str]); 1] = [(
         "capture::a_missing",
         "program_is_seen_on_every_road",
         "roads::a_script_of_a_script",
+        "exact::ways_beside_the_calls",
         "deaths::memory_at_the_container",
     ],
 )];

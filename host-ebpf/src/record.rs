@@ -34,6 +34,15 @@ pub(crate) enum Requested {
     Kernel(Address),
 }
 
+impl Requested {
+    #[inline(always)]
+    fn address(self) -> Address {
+        match self {
+            Requested::User(address) | Requested::Kernel(address) => address,
+        }
+    }
+}
+
 /// One access. What was reached, the folder and the flags stand in the loops' numbers.
 #[derive(Clone, Copy)]
 pub(crate) struct Access {
@@ -81,7 +90,10 @@ pub(crate) fn record<L: Looping>(
     if in_setup {
         flags |= file_flag::SETUP;
     }
-    let requested_length = read_requested(scratch, access.requested);
+    let read = read_requested(scratch, access.requested);
+    let requested_length = if read <= 1 { 0 } else { (read as u32 - 1) & (PATH_MAX as u32 - 1) };
+    // What the kernel read when the call began, and nobody can read any more.
+    let is_gone = read < 0 && access.requested.address() != 0;
     keep!(loops.requested_length, u64::from(requested_length));
     if access.outcome == -ENAMETOOLONG && requested_length as usize == PATH_MAX - 1 {
         flags |= file_flag::REQUEST_CUT;
@@ -90,7 +102,8 @@ pub(crate) fn record<L: Looping>(
     let mut file = recall!(loops.file);
     let mut place =
         Place { mount: recall!(loops.place_mount), dentry: recall!(loops.place_dentry) };
-    if requested_length == 0 && file == 0 && place.dentry == 0 && access.outcome == 0 {
+    let nothing = requested_length == 0 && file == 0 && place.dentry == 0;
+    if nothing && access.outcome == 0 && !is_gone {
         // No path at all, or an empty one: the descriptor is what the call is about
         // (`AT_EMPTY_PATH`, `futimens`).
         let folder = recall!(loops.folder) as i32;
@@ -103,9 +116,9 @@ pub(crate) fn record<L: Looping>(
             return;
         }
     }
-    if requested_length == 0 && file == 0 && place.dentry == 0 && access.outcome == -EFAULT {
-        // The kernel could not read the path either, so it looked for no file. Programs do this to ask
-        // whether there is such a call at all, as Rust's standard library does with `statx`.
+    if nothing && access.outcome != 0 && (access.outcome == -EFAULT || !is_gone) {
+        // The kernel could not read the path either, or it was empty, so it looked for no file. Programs do
+        // this to ask whether there is such a call at all, as Rust's standard library does with `statx`.
         return;
     }
     let operation = access.operation as usize & 31;
@@ -175,7 +188,7 @@ pub(crate) fn record<L: Looping>(
             | (u64::from(outcome as u32) << 32),
         epoch: epoch_of(cgroup),
     };
-    if REPEATS.get_ptr(&key).is_some() {
+    if is_known(scratch) && REPEATS.get_ptr(&key).is_some() {
         count(counters, counter::ABSORBED);
         return;
     }
@@ -236,10 +249,19 @@ pub(crate) fn record<L: Looping>(
         count(counters, counter::SUBMITTED);
         add(counters, counter::SPENT, length);
         // An access that could not be sent is not remembered: its next occurrence tries again.
-        let _ = REPEATS.insert(&key, &0, 0);
+        if is_known(scratch) {
+            let _ = REPEATS.insert(&key, &0, 0);
+        }
     } else {
         count(counters, counter::LOST_RING_FULL);
     }
+}
+
+/// Whether anything is known of the path. One that nobody can read may be any, and is a repeat of none.
+#[inline(always)]
+fn is_known(scratch: *mut Scratch) -> bool {
+    let loops = Scratch::loops(scratch);
+    recall!(loops.requested_length) != 0 || recall!(loops.flags) & u64::from(file_flag::BASE) == 0
 }
 
 /// Whether a cgroup has to stand back: the ring is short of room, and the cgroup has sent its share of
@@ -276,13 +298,13 @@ pub(crate) fn in_setup() -> bool {
     setup::anybody() && setup::is_entering((bpf_get_current_pid_tgid() >> 32) as u32)
 }
 
-/// Puts the requested path at the beginning of the text. Returns its length, without a NUL.
+/// Puts the requested path at the beginning of the text. Returns its length with its NUL, or a negative errno.
 #[inline(always)]
-fn read_requested(scratch: *mut Scratch, requested: Requested) -> u32 {
+fn read_requested(scratch: *mut Scratch, requested: Requested) -> i64 {
     // SAFETY: a map value of this CPU.
     let text = unsafe { core::ptr::addr_of_mut!((*scratch).text) }.cast();
     // SAFETY: the text is longer than PATH_MAX; the helpers fail instead of faulting.
-    let length = unsafe {
+    unsafe {
         match requested {
             Requested::User(path) => {
                 bpf_probe_read_user_str(text, PATH_MAX as u32, path as *const _)
@@ -291,8 +313,7 @@ fn read_requested(scratch: *mut Scratch, requested: Requested) -> u32 {
                 bpf_probe_read_kernel_str(text, PATH_MAX as u32, path as *const _)
             }
         }
-    };
-    if length <= 1 { 0 } else { (length as u32 - 1) & (PATH_MAX as u32 - 1) }
+    }
 }
 
 /// Sends the record in the scratch room. The daemon looks at the ring by itself every now and then: a

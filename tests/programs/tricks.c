@@ -43,25 +43,27 @@ static void make(const char *path)
 	must(path, mknod(path, S_IFREG | 0644, 0));
 }
 
-/* An `open` that another thread makes. */
-struct opening {
-	int folder;
+/* A call that another thread makes: `open`, or `truncate`, of which the kernel keeps no file. */
+struct call {
+	int is_truncate, folder;
 	const char *path;
 	long result;
 };
 
-static void *open_it(void *argument)
+static void *make_it(void *argument)
 {
-	struct opening *opening = argument;
-	opening->result = syscall(SYS_openat, opening->folder, opening->path, O_RDONLY);
+	struct call *call = argument;
+	if (call->is_truncate)
+		call->result = syscall(SYS_truncate, call->path, 0);
+	else
+		call->result = syscall(SYS_openat, call->folder, call->path, O_RDONLY);
 	return NULL;
 }
 
-/* Opens a file by `path`, in another thread, and does `trick` while that is in its call and past the look-up. `lease`
- * is a descriptor of the file. */
-static void meanwhile(int lease, int folder, const char *path, void (*trick)(void))
+/* Makes a call in another thread, and does `trick` while that is in its call and past the look-up. `lease` is a
+ * descriptor of the file. */
+static void meanwhile_in(int lease, struct call call, void (*trick)(void))
 {
-	struct opening opening = { folder, path, -1 };
 	pthread_t thread;
 	sigset_t signals;
 	int signal;
@@ -69,7 +71,7 @@ static void meanwhile(int lease, int folder, const char *path, void (*trick)(voi
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGIO);
 	must("F_SETLEASE", fcntl(lease, F_SETLEASE, F_WRLCK));
-	errno = pthread_create(&thread, NULL, open_it, &opening);
+	errno = pthread_create(&thread, NULL, make_it, &call);
 	must("pthread_create", -errno);
 	errno = sigwait(&signals, &signal);
 	must("sigwait", -errno);
@@ -77,7 +79,12 @@ static void meanwhile(int lease, int folder, const char *path, void (*trick)(voi
 	must("F_SETLEASE", fcntl(lease, F_SETLEASE, F_UNLCK));
 	errno = pthread_join(thread, NULL);
 	must("pthread_join", -errno);
-	must("openat", opening.result);
+	must("the call", call.result);
+}
+
+static void meanwhile(int lease, int folder, const char *path, void (*trick)(void))
+{
+	meanwhile_in(lease, (struct call){ 0, folder, path, -1 }, trick);
 }
 
 static char *text;
@@ -148,7 +155,7 @@ static char *anonymous(const char *content)
 int main(void)
 {
 	static const char *files[] = { "rewritten", "innocent", "unmapped", "paged", "one/here", "two/here", "one/by-folder",
-				       "two/by-folder", "one/in-moved", "text" };
+				       "two/by-folder", "one/in-moved", "text", "cut", "shorn" };
 	sigset_t signals;
 	char go[8], link[] = "/w/self";
 
@@ -172,6 +179,7 @@ int main(void)
 	two = open("two", O_RDONLY | O_DIRECTORY);
 	int rewritten = leased("rewritten"), unmapped = leased("unmapped"), paged = leased("paged");
 	int here = leased("one/here"), by_folder = leased("one/by-folder"), in_moved = leased("one/in-moved");
+	int cut = leased("cut"), shorn = leased("shorn");
 	int page = open("text", O_RDWR);
 	must("text", page);
 	must("write", write(page, "/w/paged", 9));
@@ -206,9 +214,12 @@ int main(void)
 	must("readlink", syscall(SYS_readlinkat, AT_FDCWD, link, link, sizeof link - 1));
 	told("readlink", 0, "/w/fake", "/w/fake", "");
 
-	/* Nobody can read these, so nobody looked for anything: counted. */
-	syscall(SYS_openat, AT_FDCWD, (char *)1, O_RDONLY);
-	syscall(SYS_statx, AT_FDCWD, (char *)2, 0, 0x7ff, go);
+	/* Nobody can read these any more, and the kernel keeps nothing that would tell: counted. */
+	text = anonymous("/w/cut");
+	meanwhile_in(cut, (struct call){ 1, 0, text, -1 }, unmap);
+	must("pwrite", pwrite(page, "/w/shorn", 9, 0));
+	text = in_file;
+	meanwhile_in(shorn, (struct call){ 1, 0, text, -1 }, page_out);
 	puts("unreadable 2");
 
 	must("openat", syscall(SYS_openat, deep, "bottom", O_RDONLY));

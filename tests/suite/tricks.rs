@@ -59,10 +59,10 @@ fn tricks() -> Outcome {
         .ok_or_else(|| Failed::from(said.clone()))?;
     let entry = report.container(&container)?;
     entry.expect_lost(&[("path-unreadable", unreadable)])?;
-    // What the kernel resolved needs no mark; what it did not says so.
-    for event in events.iter().filter(|event| has_flag(event, "unresolved")) {
-        let marked = event["kind"] == "readlink" || has_flag(event, "truncated");
-        expect(format!("only these are not resolved: {event:#}"), marked)?;
+    // What the kernel resolved needs no mark; what nobody resolved has one.
+    for event in events.iter().filter(|event| event["kind"] == "open") {
+        let marked = has_flag(event, "unresolved");
+        expect_eq(&format!("the mark of {event:#}"), &marked, &has_flag(event, "truncated"))?;
     }
     Ok(())
 }

@@ -15,7 +15,8 @@ use whodunit_containers::{DaemonConfig, Pod};
 
 use crate::discovery::{let_work, worker};
 use crate::recording::said;
-use crate::report::{expect, expect_eq, repository};
+use crate::report::{expect, expect_eq, last_report, repository};
+use crate::swaps::reload;
 use crate::{Outcome, machine, needing};
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -24,6 +25,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         needing("languages::a_new_plugin_in_c_builds_and_counts", lacks_c, in_c),
         needing("languages::a_new_plugin_in_javascript_builds_and_counts", lacks_js, in_js),
         needing("languages::a_new_plugin_in_python_builds_and_counts", lacks_python, in_python),
+        needing("languages::a_new_filter_in_rust_builds_and_drops", lacks_rust, filter_in_rust),
+        needing("languages::a_new_explainer_in_rust_builds", lacks_rust, explainer_in_rust),
     ]
 }
 
@@ -59,7 +62,8 @@ fn lacks_python() -> Option<&'static str> {
 }
 
 fn lacks_tool(path: &str, reason: &'static str) -> Option<&'static str> {
-    machine::lacks_for_capture().or_else(|| (!tools().join(path).exists()).then_some(reason))
+    // The plugin in Rust is what the others are swapped for.
+    lacks_rust().or_else(|| (!tools().join(path).exists()).then_some(reason))
 }
 
 /// A project that was made by `plugin new`.
@@ -71,12 +75,18 @@ const NAME: &str = "counts";
 
 impl Project {
     fn new(language: &str) -> Result<Project, Failed> {
+        Project::for_role(language, "reporter")
+    }
+
+    fn for_role(language: &str, role: &str) -> Result<Project, Failed> {
         let place = tempfile::tempdir()?;
         let parent = place.path().as_os_str();
-        let arguments: [OsString; 7] = [
+        let arguments: [OsString; 9] = [
             "plugin".into(),
             "new".into(),
             NAME.into(),
+            "--role".into(),
+            role.into(),
             "--lang".into(),
             language.into(),
             "--in".into(),
@@ -119,6 +129,22 @@ impl Project {
     /// Expects the built component to be what it should be: by its passport, on the example, and in a
     /// daemon.
     fn check(&self) -> Outcome {
+        self.check_passport("reporter")?;
+        let component = self.component();
+        self.check_in_a_daemon(component.to_str().ok_or("a temporary path is text")?)
+    }
+
+    /// Expects what [`Project::check`] does, and that it takes over from the plugin in Rust and gives way to
+    /// it.
+    fn check_beside_rust(&self) -> Outcome {
+        self.check()?;
+        let rust = Project::new("rust")?;
+        let tools = RustTools::new(&rust.place.path().join("bin"))?;
+        rust.run(tools.prepare(&mut Command::new("./build")))?;
+        self.swap_with(&rust.component())
+    }
+
+    fn check_passport(&self, role: &str) -> Outcome {
         let component = self.component();
         let component = component.to_str().ok_or("a temporary path is text")?;
         let arguments = ["plugin", "inspect", component, "--output", "json"];
@@ -126,13 +152,59 @@ impl Project {
         for (key, expected) in [
             ("name", json!(NAME)),
             ("version", json!("0.1.0")),
-            ("role", json!("reporter")),
+            ("role", json!(role)),
             ("wants", json!([])),
             ("accepted", json!(true)),
         ] {
             expect_eq(key, &passport[key], &expected)?;
         }
-        self.check_in_a_daemon(component)
+        Ok(())
+    }
+
+    /// The plugin in Rust, this one in its place, and that in Rust again, while one daemon runs: each counts
+    /// what happened in its time.
+    fn swap_with(&self, rust: &Path) -> Outcome {
+        let pod = Pod::new("language-swap")?;
+        let app = ["/etc/a", "/srv/b", "/opt/c"]
+            .iter()
+            .fold(pod.container("app"), |app, file| app.file(file, "", 0o644));
+        let script =
+            "cat /etc/a; echo first; read go; cat /srv/b; echo second; read go; cat /opt/c";
+        let mut app = worker(app, script).start()?;
+        let live = self.place.path().join("live.wasm");
+        std::fs::copy(rust, &live)?;
+        let output = self.place.path().join("live.json");
+        let toml = format!(
+            "[[plugin]]\nname = \"{NAME}\"\nsource = {live:?}\n\
+             [plugin.outputs]\nreport = {{ file = {output:?} }}\n"
+        );
+        let cache = self.cache().join("whodunit");
+        let config = DaemonConfig::for_pod(&pod)?.cache_dir(cache).more_toml(&toml);
+        let daemon = config.start()?;
+        let await_counts = |expected: Value| {
+            let read = || serde_json::from_slice::<Value>(&std::fs::read(&output).ok()?).ok();
+            let counted = wait_for(PATIENCE, || read().filter(|counted| *counted == expected));
+            let said = format!("{expected}; the last was {:?}; {}", read(), daemon.stderr());
+            expect(said, counted.is_some())
+        };
+        app.tell("go")?;
+        app.hear("first")?;
+        await_counts(json!({ "/etc": 1 }))?;
+        for (component, heard, expected) in [
+            (self.component(), "second", json!({ "/srv": 1 })),
+            (rust.to_owned(), "done", json!({ "/opt": 1 })),
+        ] {
+            let new = live.with_extension("new");
+            std::fs::copy(component, &new)?;
+            std::fs::rename(&new, &live)?;
+            let (code, said) = reload(&config, NAME)?;
+            expect(format!("the next version is taken: {said}"), code == Some(0))?;
+            app.tell("go")?;
+            app.hear(heard)?;
+            await_counts(expected)?;
+        }
+        let exit = daemon.stop()?;
+        expect_eq("exit code", &exit.code(), &Some(0))
     }
 
     fn check_in_a_daemon(&self, component: &str) -> Outcome {
@@ -235,18 +307,44 @@ fn in_c() -> Outcome {
     let mut test = Command::new("./test");
     test.env("WASM_CC", compiler).env("ZIG_GLOBAL_CACHE_DIR", tools().join("zig"));
     project.run(&mut test)?;
-    project.check()
+    project.check_beside_rust()
 }
 
 fn in_js() -> Outcome {
     let project = Project::new("js")?;
     symlink(tools().join("node_modules"), project.folder().join("node_modules"))?;
     project.run(&mut Command::new("./test"))?;
-    project.check()
+    project.check_beside_rust()
 }
 
 fn in_python() -> Outcome {
     let project = Project::new("python")?;
     project.run(Command::new("./test").env("PATH", path_with(&tools().join("venv/bin"))))?;
-    project.check()
+    project.check_beside_rust()
+}
+
+fn filter_in_rust() -> Outcome {
+    let project = Project::for_role("rust", "filter")?;
+    let tools = RustTools::new(&project.place.path().join("bin"))?;
+    project.run(tools.prepare(&mut Command::new("./test")))?;
+    project.check_passport("filter")?;
+    let pod = Pod::new("new-filter")?;
+    let app = pod.container("app").file("/srv/a.pyc", "", 0o644).file("/srv/a.py", "", 0o644);
+    let mut app = worker(app, "cat /srv/a.pyc /srv/a.py").start()?;
+    let toml = format!("[[plugin]]\nname = \"{NAME}\"\nsource = {:?}\n", project.component());
+    let cache = project.cache().join("whodunit");
+    let config = DaemonConfig::for_pod(&pod)?.cache_dir(cache).more_toml(&toml);
+    let daemon = config.start()?;
+    let_work(&mut app)?;
+    let report = last_report(&config, daemon)?;
+    let entry = report.container(&app)?;
+    entry.expect_files(&["/bin/busybox", "/srv/a.py"])?;
+    expect_eq("filtered", &entry.counter("filtered"), &1)
+}
+
+fn explainer_in_rust() -> Outcome {
+    let project = Project::for_role("rust", "explainer")?;
+    let tools = RustTools::new(&project.place.path().join("bin"))?;
+    project.run(tools.prepare(&mut Command::new("./test")))?;
+    project.check_passport("explainer")
 }

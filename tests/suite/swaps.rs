@@ -212,6 +212,15 @@ fn by_command() -> Outcome {
 const FLOOD: &str = "i=0; until [ -e /stop ]; do n=$((i+200)); \
     while [ $i -lt $n ]; do [ -e /flood/$i ]; i=$((i+1)); done; done; echo stopped";
 
+/// Has a plugin loaded again by command. Gives the exit code and what was said.
+pub(crate) fn reload(config: &DaemonConfig, plugin: &str) -> Result<(Option<i32>, String), Failed> {
+    let mut command = Command::new(binary()?);
+    command.args(["plugin", "reload", plugin, "--state-dir"]).arg(config.state_dir());
+    let output = command.output()?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    Ok((output.status.code(), said + &String::from_utf8_lossy(&output.stderr)))
+}
+
 /// A daemon with a plugin that counts, swapped by command as often as one likes.
 struct Swapped {
     config: DaemonConfig,
@@ -250,11 +259,7 @@ impl Swapped {
         let new = self.component.with_extension("new");
         fs::write(&new, component)?;
         fs::rename(&new, &self.component)?;
-        let mut command = Command::new(binary()?);
-        command.args(["plugin", "reload", "counts", "--state-dir"]).arg(self.config.state_dir());
-        let output = command.output()?;
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        Ok((output.status.code(), said + &String::from_utf8_lossy(&output.stderr)))
+        reload(&self.config, "counts")
     }
 
     fn status(&self) -> Result<Value, Failed> {

@@ -16,7 +16,7 @@ use crate::config::{self, BUILTINS, PluginSource};
 use crate::directory::Directory;
 use crate::exit::{Exit, Failure};
 use crate::logging;
-use crate::plugin::{Passport, PluginHost, PluginStatus, passport};
+use crate::plugin::{Passport, PluginHost, PluginStatus, Role, passport};
 use crate::recording::Replay;
 use crate::sink::{Outlet, SinkId};
 
@@ -255,6 +255,10 @@ impl RunFlags {
             sentence(&replayed),
             documents.len()
         ))?;
+        for status in statuses.iter().filter(|status| status.role == Role::Filter) {
+            let PluginStatus { filtered, events, .. } = status;
+            written(writeln!(console.err, "-- it dropped {filtered} of {events} events"))?;
+        }
         match statuses.iter().find_map(fault) {
             None => Ok(Exit::Success),
             Some(fault) => Err(Failure::new(Exit::Failure, fault)),

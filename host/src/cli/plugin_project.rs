@@ -7,7 +7,8 @@ use clap::Args;
 
 use super::{Console, written};
 use crate::exit::{Exit, Exits, Failure};
-use crate::scaffold::{Language, Role, new_project};
+use crate::plugin::Role;
+use crate::scaffold::{Language, new_project};
 
 /// What `plugin new` is asked.
 #[derive(Debug, Args)]

@@ -1,7 +1,7 @@
 //! What a plugin is for.
 
 /// What a plugin is for. Each role is a world of the contract (`wit/roles.wit`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Role {
     /// Decides which events go on.
     Filter,

@@ -15,7 +15,7 @@ use super::queue::{Item, Queue, Terms};
 use super::status::{Board, PluginState, PluginStatus};
 use super::subscription::Subscription;
 use super::supervisor::{Quarantined, RestartPolicy, Supervisor};
-use crate::event::{Batch, Tick, TickCause};
+use crate::event::{Batch, Tick, TickCause, UnixNanos};
 
 /// The thread of one plugin, seen from outside.
 pub(super) struct Worker {
@@ -281,14 +281,28 @@ impl Runner {
             if self.supervisor.save()? {
                 self.unsaved = Unsaved::default();
             }
-        } else if self.unsaved.events + self.untold > 0
-            && let Some(tick) = self.queue.recent().tick
-        {
+        } else if self.unsaved.events + self.untold > 0 {
             // Its totals are those of the tick before, until the next one.
-            let tick = self.subscription.narrowed_tick(&tick).unwrap_or_else(|| (*tick).clone());
+            let tick = self.last_totals();
             self.hand_over_tick(&Tick { cause: TickCause::Request, ..tick })?;
         }
         Ok(())
+    }
+
+    /// The totals that the plugin was handed last. Before its first tick there are none, as of its newest
+    /// event.
+    fn last_totals(&self) -> Tick {
+        let recent = self.queue.recent();
+        if let Some(tick) = &recent.tick {
+            return self.subscription.narrowed_tick(tick).unwrap_or_else(|| Tick::clone(tick));
+        }
+        let newest = recent.batches.iter().flat_map(|batch| &batch.events).map(|event| event.time);
+        Tick {
+            time: newest.max().unwrap_or(UnixNanos(0)),
+            cause: TickCause::Request,
+            containers: Vec::new(),
+            counters: Vec::new(),
+        }
     }
 
     /// Counts a call that ended without a loss.

@@ -3,12 +3,36 @@
 use super::embedded::{C_BINDINGS, SDK, WIT};
 use super::{Language, ProjectFile, Role, ScaffoldError};
 
-/// The name of the example that becomes the project's.
-const EXAMPLE: &str = "top-folders";
+/// An example that becomes a project.
+struct Example {
+    /// Its name, which becomes the project's.
+    name: &'static str,
+    /// What it does, after `It`.
+    does: &'static str,
+    rust: &'static str,
+    rust_test: &'static str,
+}
 
-const RUST_PLUGIN: &str = include_str!("../../../plugins/examples/top-folders/rust/src/lib.rs");
-const RUST_TEST: &str =
-    include_str!("../../../plugins/examples/top-folders/rust/tests/top_folders.rs");
+/// The reporter, in every language.
+const TOP_FOLDERS: Example = Example {
+    name: "top-folders",
+    does: "counts the files that were opened below each top folder",
+    rust: include_str!("../../../plugins/examples/top-folders/rust/src/lib.rs"),
+    rust_test: include_str!("../../../plugins/examples/top-folders/rust/tests/top_folders.rs"),
+};
+const NO_BYTECODE: Example = Example {
+    name: "no-bytecode",
+    does: "drops events about files by the endings of their names",
+    rust: include_str!("../../../plugins/examples/no-bytecode/rust/src/lib.rs"),
+    rust_test: include_str!("../../../plugins/examples/no-bytecode/rust/tests/no_bytecode.rs"),
+};
+const EXIT_CODES: Example = Example {
+    name: "exit-codes",
+    does: "explains exit codes in the words of the TOML",
+    rust: include_str!("../../../plugins/examples/exit-codes/rust/src/lib.rs"),
+    rust_test: include_str!("../../../plugins/examples/exit-codes/rust/tests/exit_codes.rs"),
+};
+
 const JS_PLUGIN: &str = include_str!("../../../plugins/examples/top-folders/js/plugin.js");
 const PYTHON_PLUGIN: &str = include_str!("../../../plugins/examples/top-folders/python/plugin.py");
 const JS_PACKAGE: &str = include_str!("../../../plugins/examples/top-folders/js/package.json");
@@ -26,40 +50,49 @@ const EXPECTED: &str = include_str!("../../../plugins/examples/top-folders/expec
 /// The release of the SDK's bindings generator.
 const WIT_BINDGEN: &str = "0.61";
 
+impl Role {
+    fn example(self) -> &'static Example {
+        match self {
+            Role::Reporter => &TOP_FOLDERS,
+            Role::Filter => &NO_BYTECODE,
+            Role::Explainer => &EXIT_CODES,
+        }
+    }
+}
+
 /// Every file of a project.
 pub(super) fn project(
     name: &str,
     role: Role,
     language: Language,
 ) -> Result<Vec<ProjectFile>, ScaffoldError> {
-    match role {
-        Role::Reporter => {}
-        Role::Filter | Role::Explainer => {
-            let what = if role == Role::Filter { "a filter" } else { "an explainer" };
-            let instead = "--role reporter, and see docs/plugins.md";
-            return Err(ScaffoldError::NoTemplate { what: what.to_owned(), instead });
-        }
+    if role != Role::Reporter && language != Language::Rust {
+        return Err(ScaffoldError::NoTemplate { what: role.with_article() });
     }
+    let example = role.example();
     let mut files = match language {
-        Language::Rust => rust(name),
+        Language::Rust => rust(name, example),
         Language::Js => js(name),
         Language::Python => python(name),
         Language::C => c(name),
     };
+    let test = test_commands(role, language);
     files.push(ProjectFile::program("build", &script(BUILD_HEAD, build_commands(language), name)));
-    files.push(ProjectFile::program("test", &script(TEST_HEAD, test_commands(language), name)));
-    files.push(ProjectFile::new("README.md", readme(name, language)));
+    files.push(ProjectFile::program("test", &script(TEST_HEAD, test, name)));
+    files.push(ProjectFile::new("README.md", readme(name, role, language)));
     files.push(ProjectFile::new("example.recording", RECORDING));
-    files.push(ProjectFile::new("expected.json", EXPECTED));
+    if role == Role::Reporter {
+        files.push(ProjectFile::new("expected.json", EXPECTED));
+    }
     files.extend(WIT.iter().map(|(path, text)| ProjectFile::new(format!("wit/{path}"), *text)));
     Ok(files)
 }
 
-/// Text of the example, under the name of the project.
-fn renamed(text: &str, name: &str) -> String {
-    text.replace(EXAMPLE, name)
-        .replace("top_folders", &name.replace('-', "_"))
-        .replace("TopFolders", &camel(name))
+/// Text of an example, under the name of the project.
+fn renamed(text: &str, example: &Example, name: &str) -> String {
+    text.replace(example.name, name)
+        .replace(&example.name.replace('-', "_"), &name.replace('-', "_"))
+        .replace(&camel(example.name), &camel(name))
 }
 
 /// `my-plugin` as the name of a type.
@@ -72,7 +105,7 @@ fn camel(name: &str) -> String {
     name.split('-').map(word).collect()
 }
 
-fn rust(name: &str) -> Vec<ProjectFile> {
+fn rust(name: &str, example: &Example) -> Vec<ProjectFile> {
     let manifest = format!(
         r#"[package]
 name = "{name}"
@@ -115,8 +148,8 @@ wit-bindgen = {{ version = "{WIT_BINDGEN}", default-features = false, features =
     );
     let mut files = vec![
         ProjectFile::new("Cargo.toml", manifest),
-        ProjectFile::new("src/lib.rs", renamed(RUST_PLUGIN, name)),
-        ProjectFile::new("tests/plugin.rs", renamed(RUST_TEST, name)),
+        ProjectFile::new("src/lib.rs", renamed(example.rust, example, name)),
+        ProjectFile::new("tests/plugin.rs", renamed(example.rust_test, example, name)),
         ProjectFile::new("vendor/whodunit-sdk/Cargo.toml", sdk_manifest),
         ProjectFile::new(".gitignore", format!("/target\n/{name}.wasm\n")),
     ];
@@ -129,15 +162,15 @@ wit-bindgen = {{ version = "{WIT_BINDGEN}", default-features = false, features =
 
 fn js(name: &str) -> Vec<ProjectFile> {
     vec![
-        ProjectFile::new("package.json", renamed(JS_PACKAGE, name)),
-        ProjectFile::new("plugin.js", renamed(JS_PLUGIN, name)),
+        ProjectFile::new("package.json", renamed(JS_PACKAGE, &TOP_FOLDERS, name)),
+        ProjectFile::new("plugin.js", renamed(JS_PLUGIN, &TOP_FOLDERS, name)),
         ProjectFile::new(".gitignore", format!("/node_modules\n/{name}.wasm\n")),
     ]
 }
 
 fn python(name: &str) -> Vec<ProjectFile> {
     vec![
-        ProjectFile::new("plugin.py", renamed(PYTHON_PLUGIN, name)),
+        ProjectFile::new("plugin.py", renamed(PYTHON_PLUGIN, &TOP_FOLDERS, name)),
         ProjectFile::new("requirements.txt", PYTHON_REQUIREMENTS),
         ProjectFile::new(".gitignore", format!("/venv\n/{name}.wasm\n__pycache__\n")),
     ]
@@ -145,7 +178,7 @@ fn python(name: &str) -> Vec<ProjectFile> {
 
 fn c(name: &str) -> Vec<ProjectFile> {
     let mut files = vec![
-        ProjectFile::new("plugin.c", renamed(C_PLUGIN, name)),
+        ProjectFile::new("plugin.c", renamed(C_PLUGIN, &TOP_FOLDERS, name)),
         ProjectFile::new("requirements.txt", C_REQUIREMENTS),
         ProjectFile::new(".gitignore", format!("/venv\n/build.wasm\n/{name}.wasm\n")),
     ];
@@ -156,7 +189,7 @@ fn c(name: &str) -> Vec<ProjectFile> {
 }
 
 const BUILD_HEAD: &str = "Makes the component NAME.wasm.";
-const TEST_HEAD: &str = "Builds the plugin, runs it on the example and compares what it emits.";
+const TEST_HEAD: &str = "Builds the plugin, and runs it on the example.";
 
 fn script(what: &str, commands: &str, name: &str) -> String {
     let text = format!(
@@ -197,20 +230,24 @@ fn build_commands(language: Language) -> &'static str {
     }
 }
 
-fn test_commands(language: Language) -> &'static str {
-    match language {
-        Language::Rust => {
+fn test_commands(role: Role, language: Language) -> &'static str {
+    match (language, role) {
+        (Language::Rust, Role::Reporter) => {
             "cargo test --quiet\n./build\n\
              \"$whodunit\" plugin run NAME.wasm --events example.recording --last | diff expected.json -\n"
         }
-        Language::Js | Language::Python | Language::C => {
+        (Language::Rust, Role::Filter | Role::Explainer) => {
+            "cargo test --quiet\n./build\n\
+             \"$whodunit\" plugin run NAME.wasm --events example.recording\n"
+        }
+        (Language::Js | Language::Python | Language::C, _) => {
             "./build\n\
              \"$whodunit\" plugin run NAME.wasm --events example.recording --last | diff expected.json -\n"
         }
     }
 }
 
-fn readme(name: &str, language: Language) -> String {
+fn readme(name: &str, role: Role, language: Language) -> String {
     let needs = match language {
         Language::Rust => {
             "Rust with the target for WebAssembly (`rustup target add wasm32-unknown-unknown`)."
@@ -222,11 +259,16 @@ fn readme(name: &str, language: Language) -> String {
              the variable `WASM_CC`."
         }
     };
+    let (what, does) = (role.name(), role.example().does);
+    let compares = match role {
+        Role::Reporter => ", compares with expected.json",
+        Role::Filter | Role::Explainer => "",
+    };
     format!(
         "# {name}\n\n\
-         A whodunit reporter. It counts the files that were opened below each top folder: change it.\n\n\
+         A whodunit {what}. It {does}: change it.\n\n\
          ```console\n\
-         $ ./test     # builds it, runs it on example.recording, compares with expected.json\n\
+         $ ./test     # builds it, runs it on example.recording{compares}\n\
          $ whodunit plugin inspect {name}.wasm\n\
          $ whodunit plugin run {name}.wasm --events example.recording\n\
          ```\n\n\

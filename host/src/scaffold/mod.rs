@@ -15,21 +15,11 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 
 use crate::exit::{Exit, Exits};
+use crate::plugin::Role;
 
 /// What is written into projects: `WIT`, `SDK` and `C_BINDINGS`, by the build script.
 mod embedded {
     include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
-}
-
-/// What a plugin does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Role {
-    /// Turns events into documents.
-    Reporter,
-    /// Decides which events go on.
-    Filter,
-    /// Explains a death.
-    Explainer,
 }
 
 /// What a plugin is written in.
@@ -63,12 +53,12 @@ pub enum ScaffoldError {
         path: PathBuf,
     },
     /// There is no example of it.
-    #[error("there is no template for {what} yet: take {instead}")]
+    #[error(
+        "there is a template for {what} in Rust only: take `--lang rust`, or write it against its world in wit/roles.wit"
+    )]
     NoTemplate {
         /// What was asked for.
-        what: String,
-        /// What there is.
-        instead: &'static str,
+        what: &'static str,
     },
     /// A file cannot be written.
     #[error("{} cannot be written: {source}", path.display())]

@@ -73,3 +73,28 @@ fn the_releases_of_a_project_are_those_of_this_repository() {
     let project = new_project(folder.path(), "releases", Role::Reporter, Language::Rust).unwrap();
     assert!(read(&project.join("vendor/whodunit-sdk/Cargo.toml")).contains(line));
 }
+
+#[test]
+fn every_role_has_a_project_in_rust_under_its_own_name() {
+    let folder = tempfile::tempdir().unwrap();
+    for role in Role::ALL {
+        let name = format!("my-{}", role.name());
+        let project = new_project(folder.path(), &name, role, Language::Rust).unwrap();
+        let (code, test) =
+            (read(&project.join("src/lib.rs")), read(&project.join("tests/plugin.rs")));
+        assert!(code.contains(&format!("export_{}!(My", role.name())), "{code}");
+        assert!(test.contains(&format!("use my_{}::My", role.name())), "{test}");
+        assert!(read(&project.join("README.md")).contains(&format!("A whodunit {}.", role.name())));
+        assert_eq!(project.join("expected.json").exists(), role == Role::Reporter);
+    }
+}
+
+#[test]
+fn a_role_without_a_template_in_a_language_is_told_in_one_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    for language in [Language::Js, Language::Python, Language::C] {
+        let error = new_project(folder.path(), "mine", Role::Filter, language).unwrap_err();
+        assert!(error.to_string().contains("a filter in Rust only: take `--lang rust`"), "{error}");
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}

@@ -205,6 +205,21 @@ fn a_plugin_without_state_hands_over_by_its_documents() {
 }
 
 #[test]
+fn a_plugin_without_state_loses_nothing_where_it_is_swapped_before_its_first_tick() {
+    let running = Bench::new().neighbour().start();
+    running.batch(&["/a"]);
+    running.wait_for("neighbour", |status| status.events == 1);
+    running.host.reload("neighbour").unwrap();
+    running.batch(&["/b"]);
+    running.tick(TickCause::Stop, 2);
+    let (statuses, bench) = running.stop();
+    assert_eq!((statuses[0].swaps, statuses[0].lost_with_instance), (1, 0));
+    let report = report(&bench.path("neighbour.json"));
+    assert_eq!(report["containers"][0]["files"], json!(["/a", "/b"]));
+    assert_eq!(report["dropped_events"], json!(0));
+}
+
+#[test]
 fn a_fresh_instance_goes_on_from_what_was_saved_last() {
     // It traps in a batch of three, and says what it counted in every tick.
     let mut hostile = counting_reporter(0);
@@ -277,6 +292,29 @@ fn a_state_that_is_too_large_or_not_there_costs_the_instance_and_no_neighbour() 
         assert!(status.last_error.is_some());
         running.stop_and_check_neighbour(&["/a"], 1);
     }
+}
+
+#[test]
+fn a_state_of_garbage_is_refused_once_and_never_tried_again() {
+    // It saves a piece of its memory that it never wrote, refuses any state, and traps in a batch of two.
+    let hostile = Hostile {
+        save: "(i32.store (i32.const 164) (i32.const 70000))
+            (i32.store (i32.const 168) (i32.const 5000))"
+            .to_owned(),
+        restore: "(i32.store8 (i32.const 16) (i32.const 1))".to_owned(),
+        on_batch: "(if (i32.eq (local.get 1) (i32.const 2)) (then (unreachable)))".to_owned(),
+        ..Hostile::stateful()
+    };
+    let running = Bench::new().neighbour().hostile(&hostile).start();
+    running.batch(&["/a"]);
+    running.tick(TickCause::Interval, 1);
+    running.batch(&["/b", "/c"]);
+    running.batch(&["/d"]);
+    let status = running.wait_for("hostile", |status| status.events == 2);
+    // The one that trapped, and the one that got the garbage.
+    assert_eq!((status.faults.trap, status.faults.guest_error, status.instance), (1, 1, 3));
+    assert_eq!(status.state, PluginState::Running);
+    running.stop_and_check_neighbour(&["/a", "/b", "/c", "/d"], 4);
 }
 
 #[test]

@@ -3,12 +3,14 @@
 //! Owns the kernel room, discovery and the pipeline, all on one thread, so that an event meets no lock.
 //! Takes commands, gives batches and ticks to the resolving stage. Never waits for anybody but the kernel.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
 use crate::attribute::WaitingRoom;
 use crate::config::Scope;
+use crate::death::feed::{Feed, ProcessEvent};
 use crate::decode::{Observation, decode};
 use crate::discovery::{CgroupMade, Change, Discovery, DiscoveryError, Owner};
 use crate::dispatch::Dispatcher;
@@ -31,6 +33,8 @@ const FILES_AT_ONCE: usize = 4096;
 const SETTLE_EVERY: Duration = Duration::from_millis(100);
 /// How often the tree is read at most, for records whose cgroup is not known.
 const REPAIR_EVERY: Duration = Duration::from_millis(200);
+/// How long the event of a process waits for its container to become known.
+const UNSETTLED_NS: u64 = 10_000_000_000;
 /// How often the dedup is restarted at most, for plugins that lost events.
 const FORGET_EVERY: Duration = Duration::from_secs(5);
 
@@ -53,6 +57,11 @@ pub struct Capture {
     dispatcher: Dispatcher,
     stage: Stage,
     waiting: WaitingRoom,
+    /// Where the thread of deaths puts what happens to processes, and what of it has no owner yet.
+    feed: Arc<Feed>,
+    unsettled: VecDeque<ProcessEvent>,
+    /// Events of processes whose cgroup never became known.
+    unsettled_lost: u64,
     rescan: Duration,
     next_scan: Instant,
     next_repair: Instant,
@@ -81,6 +90,7 @@ impl Capture {
         pipeline: Pipeline,
         dispatcher: Dispatcher,
         stage: Stage,
+        feed: Arc<Feed>,
         rescan: Duration,
         board: Arc<Board>,
     ) -> Result<Capture, DiscoveryError> {
@@ -94,6 +104,9 @@ impl Capture {
             dispatcher,
             stage,
             waiting: WaitingRoom::default(),
+            feed,
+            unsettled: VecDeque::new(),
+            unsettled_lost: 0,
             rescan,
             next_scan: begin + rescan,
             next_repair: begin,
@@ -107,6 +120,7 @@ impl Capture {
             scan_failing: false,
         };
         capture.apply(changes, now);
+        capture.feed.want(capture.dispatcher.wanted_of_processes());
         Ok(capture)
     }
 
@@ -182,6 +196,7 @@ impl Capture {
             self.cgroups();
             let files = self.files();
             self.let_in();
+            self.processes();
             self.depart();
             drained += files;
             if files < FILES_AT_ONCE {
@@ -274,6 +289,39 @@ impl Capture {
         }
     }
 
+    /// Admits what the thread of deaths saw of processes.
+    fn processes(&mut self) {
+        let mut events = std::mem::take(&mut self.unsettled);
+        events.extend(self.feed.take());
+        if events.is_empty() {
+            return;
+        }
+        let (epoch_ns, now_ns) = (boot_epoch_ns(), boot_time_ns());
+        for event in events {
+            let container = match self.discovery.owner(event.cgroup) {
+                Owner::Container(container) => container,
+                Owner::Ignored => continue,
+                Owner::Unknown if now_ns.saturating_sub(event.time_ns) < UNSETTLED_NS => {
+                    self.unsettled.push_back(event);
+                    continue;
+                }
+                Owner::Unknown => {
+                    self.unsettled_lost += 1;
+                    continue;
+                }
+            };
+            let actor = event.actor.and_then(|actor| match self.discovery.owner(actor.cgroup) {
+                Owner::Container(container) => Some(container),
+                Owner::Ignored | Owner::Unknown => None,
+            });
+            let time = UnixNanos(epoch_ns + event.time_ns);
+            self.pipeline.process(container, &event, actor, time);
+            if self.pipeline.batch_is_full() {
+                self.flush();
+            }
+        }
+    }
+
     /// Ends the removed cgroups. Their last records were in the ring before the record of their
     /// removal, so by now they have passed.
     fn depart(&mut self) {
@@ -332,6 +380,7 @@ impl Capture {
         if now >= self.next_settle {
             self.next_settle = now + SETTLE_EVERY;
             self.kernel.settle();
+            self.feed.want(self.dispatcher.wanted_of_processes());
         }
         if now >= self.next_scan {
             self.scan(UnixNanos(real_time_ns()));
@@ -393,6 +442,7 @@ impl Capture {
             ("setup.untracked", machine.entering_full),
             ("lost.deaths", machine.deaths_lost),
             ("lost.interrupted", machine.interrupted),
+            ("lost.process-events", self.feed.lost() + self.unsettled_lost),
         ];
         let counters = daemon
             .into_iter()

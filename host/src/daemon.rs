@@ -19,6 +19,7 @@ use crate::config::{Config, Deaths, Reread, Scope};
 use crate::control;
 use crate::death::DeathWatch;
 use crate::death::explanation::{ExplainedDeath, Explanation};
+use crate::death::feed::Feed;
 use crate::death::history::{History, HistoryError};
 use crate::death::lines::{Lines, LinesError};
 use crate::death::record::Subject;
@@ -269,12 +270,14 @@ fn watch(
     let scope = discovery.scope();
     let ring = kernel.take_deaths();
     let probes = kernel.probes().to_vec();
+    let feed = Arc::new(Feed::default());
     let mut capture = Capture::new(
         kernel,
         discovery,
         pipeline,
         plugins.dispatcher(),
         stage,
+        Arc::clone(&feed),
         config.discovery.rescan,
         Arc::clone(&observer.board),
     )?;
@@ -285,7 +288,9 @@ fn watch(
     let explainers = plugins.deaths();
     let deaths = ring
         .map(|ring| {
-            DeathWatch::start(ring, &probes, directory, root, move |death| explainers.put(death))
+            DeathWatch::start(ring, &probes, directory, root, feed, move |death| {
+                explainers.put(death);
+            })
         })
         .transpose()
         .map_err(|source| SystemError { what: "the thread of deaths", source })?;

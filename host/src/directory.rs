@@ -62,7 +62,7 @@ pub struct Process {
     pub pid: u32,
     /// When it started, in nanoseconds since boot.
     pub started_ns: u64,
-    /// Its name when it was first seen. Bytes up to the first NUL.
+    /// Its name when it was first seen, or seen to execute a program. Bytes up to the first NUL.
     pub comm: Vec<u8>,
     /// Its container.
     pub container: ContainerId,
@@ -176,6 +176,15 @@ impl Directory {
         let comm = comm[..end].to_vec();
         self.processes.insert(id, Process { id, pid, started_ns, comm, container });
         id
+    }
+
+    /// Changes the name of a process: it executed a program.
+    pub fn rename_process(&self, id: ProcessId, comm: &[u8]) {
+        if let Some(mut process) = self.processes.get_mut(&id) {
+            let end = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
+            process.comm.clear();
+            process.comm.extend_from_slice(&comm[..end]);
+        }
     }
 
     /// Adds a process whose number was given elsewhere: in a recording.

@@ -70,6 +70,13 @@ impl Dispatcher {
         self.routes.stage.get().is_some()
     }
 
+    /// The kinds about processes that some plugin gets: what nobody gets is never made.
+    pub fn wanted_of_processes(&self) -> Kinds {
+        let queues = self.routes.queues();
+        let wanted = queues.iter().map(|queue| queue.wanted());
+        wanted.fold(Kinds::NONE, Kinds::with).only(Kinds::PROCESSES)
+    }
+
     /// Hands over a batch. A full queue drops it and counts.
     pub fn batch(&self, batch: Arc<Batch>) {
         self.recorder.iter().for_each(|recorder| recorder.batch(&batch));

@@ -15,6 +15,8 @@ impl Kinds {
     pub const NONE: Kinds = Kinds(0);
     /// The kinds about files.
     pub const FILES: Kinds = Kinds(0xffff_ffff << 16);
+    /// The kinds about processes.
+    pub const PROCESSES: Kinds = Kinds(0xffff << 48);
     /// Every kind, those that this daemon does not know included.
     pub const ALL: Kinds = Kinds(u64::MAX);
 
@@ -39,10 +41,26 @@ impl Kinds {
         GROUPS.iter().map(|(name, _)| *name).chain(Kind::ALL.into_iter().map(Kind::name))
     }
 
+    /// The set as a number: a bit for each code.
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// The set that is such a number.
+    pub const fn from_bits(bits: u64) -> Kinds {
+        Kinds(bits)
+    }
+
     /// Both sets together.
     #[must_use]
     pub const fn with(self, other: Kinds) -> Kinds {
         Kinds(self.0 | other.0)
+    }
+
+    /// The kinds that are in both sets.
+    #[must_use]
+    pub const fn only(self, other: Kinds) -> Kinds {
+        Kinds(self.0 & other.0)
     }
 
     /// The kinds of this set that are not in the other.
@@ -76,6 +94,7 @@ mod tests {
         assert!(files.meet(Kinds::of(Kind::Open)) && files.meet(Kinds::of(Kind::Exec)));
         assert!(!files.meet(Kinds::of(Kind::ContainerStarted)));
         assert_eq!(files, Kinds::FILES);
+        assert_eq!(Kinds::named("processes"), Some(Kinds::PROCESSES));
         assert_eq!(Kinds::named("open"), Some(Kinds::of(Kind::Open)));
         assert_eq!(Kinds::named("opens"), None);
         assert!(Kinds::words().all(|word| Kinds::named(word).is_some()));

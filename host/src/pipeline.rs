@@ -9,6 +9,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use crate::config;
+use crate::death::feed::{ProcessEvent, Who};
 use crate::decode::FileAccess;
 use crate::dedup::{Dedup, FileCounts, FileKey, OutcomeClass, PathHasher, SAME_PATH, Verdict};
 use crate::directory::{Container, Directory};
@@ -231,6 +232,47 @@ impl Pipeline {
             attributes_first,
             attributes_count: self.batch.attributes.len() as u32 - attributes_first,
             standpoint,
+        });
+    }
+
+    /// Admits what happened to a process of a container, or to all of it. `actor` is the container of whoever did it.
+    pub fn process(
+        &mut self,
+        container: ContainerId,
+        event: &ProcessEvent,
+        actor: Option<ContainerId>,
+        time: UnixNanos,
+    ) {
+        let number = |who: &Who, container| {
+            self.directory.process_id(who.pid, who.started_ns, &who.comm, container)
+        };
+        let process = event.process.as_ref().map(|who| number(who, container));
+        if let (Kind::ProcessExecuted, Some(id), Some(who)) = (event.kind, process, &event.process)
+        {
+            self.directory.rename_process(id, &who.comm);
+        }
+        let owner = actor.unwrap_or(ContainerId(0));
+        let by = event.actor.as_ref().map(|who| u64::from(number(who, owner).0));
+        let attributes_first = self.batch.attributes.len() as u32;
+        self.batch.attributes.extend_from_slice(&event.attributes);
+        let mut push = |key, value| self.batch.attributes.push(Attribute { key, value });
+        by.into_iter().for_each(|value| push(AttributeKey::Actor, value));
+        actor.into_iter().for_each(|it| push(AttributeKey::ActorContainer, u64::from(it.0)));
+        let path = self.batch.push_text(&event.path);
+        self.sequence += 1;
+        self.batch.events.push(Event {
+            sequence: self.sequence,
+            time,
+            container,
+            process,
+            kind: event.kind,
+            flags: event.flags,
+            outcome: 0,
+            path,
+            requested: path,
+            attributes_first,
+            attributes_count: self.batch.attributes.len() as u32 - attributes_first,
+            standpoint: Standpoint::default(),
         });
     }
 

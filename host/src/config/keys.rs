@@ -386,7 +386,7 @@ static PLUGIN: &[Key] = &[
         "events",
         Shape::Events,
         "The kinds of events that the plugin gets: names of kinds, or `files`, `processes` and \
-         `containers` for all kinds about them. Without it, every kind",
+         `containers` for all kinds about them. Without it, `files` and `containers`",
     ),
     optional(
         "containers",

@@ -79,13 +79,18 @@ pub(crate) fn comm(raw: &[u8; 16]) -> String {
     crate::discovery::escaped(&raw[..end])
 }
 
-/// The path of a program as text. None where it was not read, or did not fit.
-pub(crate) fn program_path(raw: &RawProgram) -> Option<String> {
+/// The path of a program. None where it was not read, or did not fit.
+pub(crate) fn program_bytes(raw: &RawProgram) -> Option<&[u8]> {
     let length = usize::from(raw.path_length);
     if length < 2 || length >= raw.path.len() {
         return None;
     }
-    Some(crate::discovery::escaped(&raw.path[..length - 1]))
+    Some(&raw.path[..length - 1])
+}
+
+/// The same as text.
+pub(crate) fn program_path(raw: &RawProgram) -> Option<String> {
+    program_bytes(raw).map(crate::discovery::escaped)
 }
 
 #[cfg(test)]

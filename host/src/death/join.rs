@@ -17,13 +17,15 @@ use whodunit_ebpf::{
 
 use super::census;
 use super::decode::{self, Fate, ProcessKey};
+use super::feed::{Feed, ProcessEvent};
+use super::memory;
 use super::processes::{Process, Processes, Refusal, SeenChild};
-use super::record::{DeathRecord, Subject, WaitStatus};
+use super::record::{CpuSample, DeathRecord, Subject, WaitStatus};
 use super::signals::{SIGKILL, asks_to_end, is_fault};
 use super::words::{Controllers, Words};
-use crate::directory::{Directory, Owner};
+use crate::directory::{Container, Directory, Owner};
 use crate::discovery::root::CgroupRoot;
-use crate::event::{CgroupId, ContainerId};
+use crate::event::{AttributeKey, CgroupId, ContainerId, Kind};
 
 /// How long a death waits for its container to become known: the capture thread of a busy machine may be late.
 const PATIENCE_NS: u64 = 10_000_000_000;
@@ -72,10 +74,30 @@ pub(crate) struct House {
     pub(crate) init: Option<ProcessKey>,
     /// What its cgroup said last.
     pub(crate) words: Option<Words>,
+    /// When every container was listened to last, and what this one said of CPU then.
+    cpu: Option<(u64, CpuSample)>,
     /// Memory cgroups from its own upward, each with its id and its path.
     pub(crate) memory_line: Vec<(u64, Vec<u8>)>,
     /// Processes that the kernel killed in it for want of memory, the oldest first.
     pub(crate) oom_kills: VecDeque<Box<RawVictim>>,
+}
+
+impl House {
+    /// The event of the time that the container was throttled since its cgroup was listened to before, if it was.
+    fn throttled(&mut self, words: &Words, container: &Container) -> Option<ProcessEvent> {
+        let now = words.cpu.clone()?;
+        let (since_ns, before) = self.cpu.replace((words.time_ns, now.clone()))?;
+        let periods = now.throttled_periods.saturating_sub(before.throttled_periods);
+        if periods == 0 {
+            return None;
+        }
+        let event = ProcessEvent::of_cgroup(Kind::CpuThrottled, words.time_ns, container.cgroup)
+            .with(AttributeKey::Window, words.time_ns.saturating_sub(since_ns))
+            .with(AttributeKey::Throttled, now.throttled_ns.saturating_sub(before.throttled_ns))
+            .with(AttributeKey::ThrottledPeriods, periods)
+            .with(AttributeKey::Periods, now.periods.saturating_sub(before.periods));
+        Some(ProcessEvent { path: container.cgroup_path.clone(), ..event })
+    }
 }
 
 /// A process that ended, for those that die of its end.
@@ -102,6 +124,7 @@ pub(crate) struct Joiner {
     pub(crate) directory: Arc<Directory>,
     pub(crate) controllers: Controllers,
     pub(crate) root: CgroupRoot,
+    feed: Arc<Feed>,
     pub(crate) processes: Processes,
     pub(crate) houses: HashMap<ContainerId, House, RandomState>,
     pub(crate) ended: LruCache<ProcessKey, Ended>,
@@ -113,12 +136,18 @@ pub(crate) struct Joiner {
 }
 
 impl Joiner {
-    pub(crate) fn new(frame: Frame, directory: Arc<Directory>, root: CgroupRoot) -> Joiner {
+    pub(crate) fn new(
+        frame: Frame,
+        directory: Arc<Directory>,
+        root: CgroupRoot,
+        feed: Arc<Feed>,
+    ) -> Joiner {
         Joiner {
             frame,
             directory,
             controllers: Controllers::find(root.path()),
             root,
+            feed,
             processes: Processes::default(),
             houses: HashMap::default(),
             ended: LruCache::new(ENDED),
@@ -142,7 +171,11 @@ impl Joiner {
 
     /// Takes one record.
     pub(crate) fn take(&mut self, bytes: &[u8], now: Moment) {
-        match decode::decode(bytes) {
+        let fate = decode::decode(bytes);
+        if let Ok(fate) = &fate {
+            self.feed.offer(fate);
+        }
+        match fate {
             Ok(Fate::Forked(fork)) => self.forked(&fork, now),
             Ok(Fate::Executed(program)) => self.executed(&program, now),
             Ok(Fate::Signalled(signal)) => self.signalled(signal, now),
@@ -185,6 +218,9 @@ impl Joiner {
             let words = self.controllers.listen(&container.cgroup_path, now.boot_ns);
             let is_new = !self.houses.contains_key(&container.id);
             let house = self.houses.entry(container.id).or_default();
+            if let Some(event) = house.throttled(&words, container) {
+                self.feed.put(event);
+            }
             if !words.is_silent() {
                 house.words = Some(words);
             }
@@ -311,7 +347,7 @@ impl Joiner {
     }
 
     fn oom_victim(&mut self, victim: Box<RawVictim>, now: Moment) {
-        let cgroup = if let Some(process) = self.victim_of(&victim) {
+        let killed = if let Some(process) = self.victim_of(&victim) {
             let killed = |signal: &&mut super::processes::SeenSignal| {
                 signal.raw.signal == SIGKILL && signal.raw.flags & signal_flag::PRIVILEGED != 0
             };
@@ -319,18 +355,35 @@ impl Joiner {
                 signal.oom = true;
             }
             process.victim = Some(victim.clone());
-            process.raw.cgroup
+            process.raw
         } else {
-            victim.victim.cgroup
+            victim.victim
         };
-        if let Some(container) = self.container_of(cgroup) {
+        if let Some(container) = self.container_of(killed.cgroup) {
             self.words(container, now, WORDS_KEEP_NS);
+            self.tell_oom_kill(&victim, &killed, container);
             let house = self.houses.entry(container).or_default();
             if house.oom_kills.len() >= OOM_KILLS {
                 house.oom_kills.pop_front();
             }
             house.oom_kills.push_back(victim);
         }
+    }
+
+    /// Hands on the event of an OOM kill.
+    fn tell_oom_kill(&self, victim: &RawVictim, killed: &RawProcess, container: ContainerId) {
+        if !self.feed.wants(Kind::OomKill) {
+            return;
+        }
+        let no_line = Vec::new();
+        let line = self.houses.get(&container).map_or(&no_line, |house| &house.memory_line);
+        let full = memory::full(&victim.levels, line);
+        let bytes = |pages: u64| pages.saturating_mul(self.frame.page_bytes);
+        let event = ProcessEvent::new(Kind::OomKill, victim.time_ns, killed)
+            .with_known(AttributeKey::Limit, full.limit_pages.map(bytes))
+            .with_known(AttributeKey::Usage, full.usage_pages.map(bytes))
+            .by(&victim.trigger);
+        self.feed.put(ProcessEvent { path: full.path, ..event });
     }
 
     /// The process that an OOM record speaks of: among those that wait, or among the living.

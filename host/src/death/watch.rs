@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::feed::Feed;
 use super::join::{Frame, Joiner, Moment};
 use super::record::DeathRecord;
 use crate::directory::Directory;
@@ -19,6 +20,8 @@ use crate::kernel::{DeathRing, ProbeStatus, boot_time_ns, real_time_ns};
 const LISTEN_EVERY: Duration = Duration::from_secs(5);
 /// How long to wait where a death waits for something.
 const HOLDING_WAIT: Duration = Duration::from_millis(5);
+/// How long to wait at most where somebody wants the events of forks and programs, which wake nobody.
+const FEEDING_WAIT: Duration = Duration::from_millis(20);
 /// How long to wait at most: forks and programs wake nobody.
 const IDLE_WAIT: Duration = Duration::from_millis(250);
 
@@ -69,7 +72,7 @@ pub struct DeathWatch {
 }
 
 impl DeathWatch {
-    /// Begins to read the ring. `deliver` gets every death, on the thread of deaths.
+    /// Begins to read the ring. `deliver` gets every death, on the thread of deaths, and `feed` what happens to processes.
     ///
     /// # Errors
     ///
@@ -79,6 +82,7 @@ impl DeathWatch {
         probes: &[ProbeStatus],
         directory: Arc<Directory>,
         root: CgroupRoot,
+        feed: Arc<Feed>,
         deliver: impl FnMut(DeathRecord) + Send + 'static,
     ) -> std::io::Result<DeathWatch> {
         let live = |name: &str| probes.iter().any(|probe| probe.name == name && probe.live());
@@ -91,7 +95,8 @@ impl DeathWatch {
         let shared = Arc::new(Shared::default());
         let mut watch = Watch {
             ring,
-            joiner: Joiner::new(frame, directory, root),
+            joiner: Joiner::new(frame, directory, root, Arc::clone(&feed)),
+            feed,
             deliver,
             shared: Arc::clone(&shared),
             epoch: None,
@@ -121,6 +126,7 @@ impl DeathWatch {
 struct Watch<D> {
     ring: DeathRing,
     joiner: Joiner,
+    feed: Arc<Feed>,
     deliver: D,
     shared: Arc<Shared>,
     epoch: Option<NonZeroU64>,
@@ -132,7 +138,13 @@ impl<D: FnMut(DeathRecord)> Watch<D> {
         loop {
             let stop = self.shared.stop.load(Ordering::Acquire);
             let until = next_listening.saturating_duration_since(Instant::now());
-            let at_most = if self.joiner.is_holding() { HOLDING_WAIT } else { IDLE_WAIT };
+            let at_most = if self.joiner.is_holding() {
+                HOLDING_WAIT
+            } else if self.feed.wants_any() {
+                FEEDING_WAIT
+            } else {
+                IDLE_WAIT
+            };
             if !stop {
                 self.ring.wait(at_most.min(until));
             }

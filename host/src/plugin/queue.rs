@@ -150,6 +150,11 @@ impl Queue {
         self.lock().terms = terms;
     }
 
+    /// The kinds of events that are taken.
+    pub(crate) fn wanted(&self) -> Kinds {
+        self.lock().terms.subscription.kinds()
+    }
+
     /// Puts in a batch with events of those kinds, or drops and counts it.
     pub(crate) fn push_batch(&self, batch: &Arc<Batch>, kinds: Kinds) {
         let mut state = self.lock();

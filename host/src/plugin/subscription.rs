@@ -15,6 +15,9 @@ use crate::event::{Batch, ContainerId, Event, Tick};
 use crate::kinds::Kinds;
 use crate::patterns;
 
+/// What a plugin gets that asks for nothing by name. What happens to processes is made for those who ask for it.
+const UNASKED: Kinds = Kinds::ALL.without(Kinds::PROCESSES);
+
 /// The events that a plugin gets.
 pub(super) struct Subscription {
     kinds: Kinds,
@@ -30,8 +33,8 @@ struct Names {
 }
 
 impl Subscription {
-    /// What the TOML says. Words and patterns were checked when it was read. A filter is not asked
-    /// about the life of containers.
+    /// What the TOML says. Words and patterns were checked when it was read. A filter is asked
+    /// about files only.
     pub(super) fn new(
         plugin: &config::Plugin,
         role: Role,
@@ -39,11 +42,11 @@ impl Subscription {
     ) -> Subscription {
         let named = plugin.events.iter().filter_map(|word| Kinds::named(word));
         let kinds = match plugin.events.is_empty() {
-            true => Kinds::ALL,
+            true => UNASKED,
             false => named.fold(Kinds::NONE, Kinds::with),
         };
         let kinds = match role {
-            Role::Filter => kinds.without(Kinds::named("containers").unwrap_or(Kinds::NONE)),
+            Role::Filter => kinds.only(Kinds::FILES),
             Role::Reporter | Role::Explainer => kinds,
         };
         let names = (!plugin.containers.is_empty()).then(|| Names {
@@ -54,6 +57,11 @@ impl Subscription {
         Subscription { kinds, names }
     }
 
+    /// The kinds that it gets.
+    pub(super) fn kinds(&self) -> Kinds {
+        self.kinds
+    }
+
     /// Every event.
     #[cfg(test)]
     pub(super) fn everything() -> Subscription {
@@ -62,7 +70,7 @@ impl Subscription {
 
     /// How many events of a batch are wanted. `kinds` are those of its events.
     pub(super) fn count(&self, batch: &Batch, kinds: Kinds) -> usize {
-        if self.is_everything() {
+        if self.names.is_none() && kinds.without(self.kinds) == Kinds::NONE {
             return batch.events.len();
         }
         if !self.kinds.meet(kinds) {
@@ -79,7 +87,7 @@ impl Subscription {
     /// The batch with the wanted events only, and nothing that only others refer to. None where all
     /// are wanted.
     pub(super) fn narrowed(&self, batch: &Batch) -> Option<Batch> {
-        if self.is_everything() || batch.events.iter().all(|event| self.wants(event)) {
+        if batch.events.iter().all(|event| self.wants(event)) {
             return None;
         }
         let mut narrow = Batch::default();
@@ -100,10 +108,6 @@ impl Subscription {
             containers: wanted.cloned().collect(),
             counters: tick.counters.clone(),
         })
-    }
-
-    fn is_everything(&self) -> bool {
-        self.kinds == Kinds::ALL && self.names.is_none()
     }
 
     fn wants_container(&self, container: ContainerId) -> bool {

@@ -467,7 +467,16 @@ fn is_about_a_file(kind: Kind) -> bool {
         | Kind::Make
         | Kind::Attributes
         | Kind::OtherUse => true,
-        Kind::ContainerStarted | Kind::ContainerEnded | Kind::Follow => false,
+        Kind::ContainerStarted
+        | Kind::ContainerEnded
+        | Kind::Follow
+        | Kind::ProcessForked
+        | Kind::ProcessExecuted
+        | Kind::ProcessExited
+        | Kind::SignalGenerated
+        | Kind::SignalDelivered
+        | Kind::OomKill
+        | Kind::CpuThrottled => false,
     }
 }
 

@@ -37,6 +37,13 @@ impl Access {
             | Kind::Chdir
             | Kind::Follow
             | Kind::OtherUse
+            | Kind::ProcessForked
+            | Kind::ProcessExecuted
+            | Kind::ProcessExited
+            | Kind::SignalGenerated
+            | Kind::SignalDelivered
+            | Kind::OomKill
+            | Kind::CpuThrottled
             | Kind::Other(_) => None,
         }
     }

@@ -7,9 +7,11 @@
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
+use whodunit_sdk::death::WaitStatus;
 use whodunit_sdk::escape::escape;
 use whodunit_sdk::{
-    AttributeKey, Batch, Context, Event, Flags, Outcome, Reporter, Tick, directory, documents,
+    AttributeKey, Batch, Context, Event, Flags, Outcome, ProcessEvent, Reporter, Sender, Tick,
+    directory, documents,
 };
 
 /// The output of the document.
@@ -79,6 +81,85 @@ struct Line<'a> {
     mount: Option<u64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tags: Vec<u64>,
+    #[serde(flatten)]
+    of_process: Option<OfProcess>,
+}
+
+/// What is added to the line of an event of a process.
+#[derive(Default, Serialize)]
+struct OfProcess {
+    /// Who did it: the parent, the sender, the one in whose allocation the memory ran out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<By>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exit_code: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signal: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    si_code: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disposition: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    window_ns: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    throttled_ns: Option<u64>,
+}
+
+/// A process that did something to another one.
+#[derive(Serialize)]
+struct By {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    process: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    container: Option<String>,
+}
+
+fn by(sender: Sender) -> By {
+    let process = directory::process(sender.process);
+    let container = sender.container.and_then(directory::container);
+    By {
+        pid: process.as_ref().map(|process| process.pid),
+        process: process.map(|process| process.comm),
+        container: container.map(|container| container.name),
+    }
+}
+
+fn of_process(event: &Event<'_>) -> Option<OfProcess> {
+    let by = event.actor().map(by);
+    let nothing = OfProcess { by, ..OfProcess::default() };
+    Some(match event.process_event()? {
+        ProcessEvent::Forked { .. } | ProcessEvent::Executed { .. } => nothing,
+        ProcessEvent::Exited { status: WaitStatus::Exited(code) } => {
+            OfProcess { exit_code: Some(code), ..nothing }
+        }
+        ProcessEvent::Exited { status: WaitStatus::Killed { signal, .. } } => {
+            OfProcess { signal: Some(signal), ..nothing }
+        }
+        ProcessEvent::Signalled { signal, si_code, result, disposition, .. } => OfProcess {
+            signal: Some(signal),
+            si_code: Some(si_code),
+            result: Some(result.word()),
+            disposition: Some(disposition.word()),
+            ..nothing
+        },
+        ProcessEvent::Delivered { signal, si_code } => {
+            OfProcess { signal: Some(signal), si_code: Some(si_code), ..nothing }
+        }
+        ProcessEvent::OomKilled { limit, usage, .. } => {
+            OfProcess { limit_bytes: limit, usage_bytes: usage, ..nothing }
+        }
+        ProcessEvent::Throttled { window, throttled, .. } => {
+            OfProcess { window_ns: Some(window), throttled_ns: Some(throttled), ..nothing }
+        }
+    })
 }
 
 /// The flags, by the names of the contract.
@@ -128,6 +209,7 @@ fn line(event: &Event<'_>) -> Vec<u8> {
         file_system: event.attribute(AttributeKey::FileSystem),
         mount: event.attribute(AttributeKey::Mount),
         tags: event.tags().collect(),
+        of_process: of_process(event),
     };
     json(&line)
 }
@@ -213,6 +295,35 @@ mod tests {
         assert_eq!(lines[1]["syscall"], 38);
         assert_eq!(lines[1]["tags"], serde_json::json!([7, 2]));
         assert_eq!((&lines[2]["outcome"], &lines[2]["errno"]), (&"refused".into(), &13.into()));
+    }
+
+    #[test]
+    fn an_event_of_a_process_has_what_happened_and_who_did_it() {
+        let mut harness = Harness::<Log>::new().outputs(&[OUTPUT]).start().unwrap();
+        let batch = BatchBuilder::new()
+            .event(51, 1, b"")
+            .attribute(AttributeKey::Signal, 15)
+            .attribute(AttributeKey::Result, 0)
+            .attribute(AttributeKey::Disposition, 1)
+            .attribute(AttributeKey::Actor, 7)
+            .event(50, 1, b"")
+            .attribute(AttributeKey::Status, 3 << 8);
+        harness.batch(batch.build());
+        harness.interval().unwrap();
+        let lines = lines(&harness);
+        assert_eq!(
+            (&lines[1]["kind"], &lines[1]["signal"]),
+            (&"signal-generated".into(), &15.into())
+        );
+        assert_eq!(
+            (&lines[1]["result"], &lines[1]["disposition"]),
+            (&"delivered".into(), &"handler".into())
+        );
+        assert!(lines[1]["by"].is_object());
+        assert_eq!(
+            (&lines[2]["kind"], &lines[2]["exit_code"]),
+            (&"process-exited".into(), &3.into())
+        );
     }
 
     #[test]

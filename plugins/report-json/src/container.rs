@@ -175,7 +175,16 @@ fn effect_of(kind: Kind) -> Option<Marks> {
         | Kind::Make
         | Kind::Attributes => Marks::CHANGED,
         Kind::Follow => Marks::LINK,
-        Kind::ContainerStarted | Kind::ContainerEnded | Kind::Other(_) => return None,
+        Kind::ContainerStarted
+        | Kind::ContainerEnded
+        | Kind::ProcessForked
+        | Kind::ProcessExecuted
+        | Kind::ProcessExited
+        | Kind::SignalGenerated
+        | Kind::SignalDelivered
+        | Kind::OomKill
+        | Kind::CpuThrottled
+        | Kind::Other(_) => return None,
     })
 }
 

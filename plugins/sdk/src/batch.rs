@@ -106,6 +106,20 @@ pub enum Kind {
     Attributes,
     /// It was used by its path in another way: `statfs`, `getxattr`, `inotify_add_watch`, ...
     OtherUse,
+    /// A process was made by another.
+    ProcessForked,
+    /// A process executed a program. The path is the program as it was asked for.
+    ProcessExecuted,
+    /// A process ended, with its last thread.
+    ProcessExited,
+    /// A signal was made for a process.
+    SignalGenerated,
+    /// A signal reached its process.
+    SignalDelivered,
+    /// The kernel killed a process for want of memory. The path is the cgroup whose memory ran out.
+    OomKill,
+    /// A container used up its quota of CPU and was not let run. The path is its cgroup path.
+    CpuThrottled,
     /// A kind that this version of the SDK has no name for. Skip it.
     Other(u16),
 }
@@ -133,6 +147,13 @@ impl Kind {
             30 => Kind::Make,
             31 => Kind::Attributes,
             32 => Kind::OtherUse,
+            48 => Kind::ProcessForked,
+            49 => Kind::ProcessExecuted,
+            50 => Kind::ProcessExited,
+            51 => Kind::SignalGenerated,
+            52 => Kind::SignalDelivered,
+            53 => Kind::OomKill,
+            54 => Kind::CpuThrottled,
             other => Kind::Other(other),
         }
     }
@@ -159,6 +180,13 @@ impl Kind {
             Kind::Make => 30,
             Kind::Attributes => 31,
             Kind::OtherUse => 32,
+            Kind::ProcessForked => 48,
+            Kind::ProcessExecuted => 49,
+            Kind::ProcessExited => 50,
+            Kind::SignalGenerated => 51,
+            Kind::SignalDelivered => 52,
+            Kind::OomKill => 53,
+            Kind::CpuThrottled => 54,
             Kind::Other(code) => code,
         }
     }
@@ -185,6 +213,13 @@ impl Kind {
             Kind::Make => "make",
             Kind::Attributes => "attributes",
             Kind::OtherUse => "other-use",
+            Kind::ProcessForked => "process-forked",
+            Kind::ProcessExecuted => "process-executed",
+            Kind::ProcessExited => "process-exited",
+            Kind::SignalGenerated => "signal-generated",
+            Kind::SignalDelivered => "signal-delivered",
+            Kind::OomKill => "oom-kill",
+            Kind::CpuThrottled => "cpu-throttled",
             Kind::Other(_) => "other",
         }
     }
@@ -284,6 +319,32 @@ pub enum AttributeKey {
     Syscall,
     /// What a filter said of the event. An event has one for each filter that tagged it.
     Tag,
+    /// Number of the signal.
+    Signal,
+    /// Its `si_code`, in two's complement.
+    SiCode,
+    /// Number of the process that did it: the parent, the sender, the one in whose allocation the memory ran out.
+    Actor,
+    /// How the process ended, as `wait` reports it.
+    Status,
+    /// The container of that process. Without it: none that is watched.
+    ActorContainer,
+    /// What became of the signal: 0 delivered, 1 ignored, 2 one like it was pending, 3 lost, 4 delivered without saying who sent it.
+    Result,
+    /// What the target does with it: 0 the default, 1 a handler, 2 ignored, 3 blocked, 4 the default, which an init does not get, 5 not known.
+    Disposition,
+    /// Limit of the memory that ran out, in bytes.
+    Limit,
+    /// What it used, in bytes.
+    Usage,
+    /// Time that the event is about, up to its own, in nanoseconds.
+    Window,
+    /// How long of it the container was not let run, in nanoseconds.
+    Throttled,
+    /// Periods of the quota in which that was so.
+    ThrottledPeriods,
+    /// Periods of the quota.
+    Periods,
     /// A key that this version of the SDK has no name for.
     Other(u16),
 }
@@ -298,6 +359,19 @@ impl AttributeKey {
             AttributeKey::Mount => 4,
             AttributeKey::Syscall => 5,
             AttributeKey::Tag => 6,
+            AttributeKey::Signal => 17,
+            AttributeKey::SiCode => 18,
+            AttributeKey::Actor => 19,
+            AttributeKey::Status => 20,
+            AttributeKey::ActorContainer => 21,
+            AttributeKey::Result => 22,
+            AttributeKey::Disposition => 23,
+            AttributeKey::Limit => 73,
+            AttributeKey::Usage => 74,
+            AttributeKey::Window => 79,
+            AttributeKey::Throttled => 80,
+            AttributeKey::ThrottledPeriods => 81,
+            AttributeKey::Periods => 82,
             AttributeKey::Other(code) => code,
         }
     }

@@ -125,6 +125,7 @@ pub mod guest;
 mod imports;
 pub mod log;
 pub mod place;
+mod process;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 mod tick;
@@ -135,6 +136,7 @@ pub use death::Death;
 pub use explainer::{Explainer, Explanation};
 pub use filter::{Filter, Verdict};
 pub use guest::{Cause, Context};
+pub use process::{ProcessEvent, Sender};
 pub use tick::{ContainerTotals, Tick, TickCause};
 
 use serde::de::DeserializeOwned;

@@ -76,7 +76,7 @@ fn has_memory_v2() -> bool {
     })
 }
 
-fn lacks_memory_limits() -> Option<&'static str> {
+pub(super) fn lacks_memory_limits() -> Option<&'static str> {
     (legacy_root().is_none() && !has_memory_v2())
         .then_some("no cgroup hierarchy of this machine limits memory")
 }

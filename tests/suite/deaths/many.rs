@@ -103,7 +103,7 @@ const FILES: u64 = 400_000;
 /// New files a second.
 const FLOOD: u64 = 200_000;
 
-/// Opens of new files a second in one container while a thousand processes die in four others, if every one of these died while the
+/// How many opens of new files a second there were in one container while a thousand processes die in four others, if every one of these died while the
 /// flood went on, and every one is on record and right.
 fn deaths_in_a_flood() -> Result<u64, Failed> {
     const COUNT: usize = 250;
@@ -137,15 +137,15 @@ fn deaths_in_a_flood() -> Result<u64, Failed> {
     let rate = files * 1_000_000_000 / (done - begin);
     let took_ms = (last - first) / 1_000_000;
     println!("{} deaths in {took_ms} ms beside {rate} opens of new files a second", times.len());
-    Ok(rate * slowness)
+    Ok(rate)
 }
 
 fn beside_a_flood() -> Outcome {
-    // What else runs on the machine may slow the flood down, and a slow one shows nothing.
+    // What else runs on the machine may slow the flood down, and a slow one shows nothing. An emulated machine has no fast one.
     let mut rates = Vec::new();
     for _ in 0..5 {
         let rate = deaths_in_a_flood()?;
-        if rate >= FLOOD {
+        if rate >= FLOOD || slowness() > 1 {
             return Ok(());
         }
         rates.push(rate);

@@ -8,6 +8,7 @@ mod by_kernel;
 mod by_memory;
 mod by_others;
 mod claim;
+mod events;
 mod kernel_log;
 mod many;
 mod outputs;
@@ -37,6 +38,7 @@ pub(super) fn trials() -> Vec<Trial> {
         by_memory::claims(),
         many::claims(),
         outputs::claims(),
+        events::claims(),
         verdicts::claims(),
     ]
     .into_iter()

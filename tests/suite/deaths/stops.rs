@@ -73,7 +73,7 @@ pub(super) fn claims() -> Vec<Claim> {
     ]
 }
 
-fn lacks_cpu_limits() -> Option<&'static str> {
+pub(super) fn lacks_cpu_limits() -> Option<&'static str> {
     let is_there = Hierarchies::find().is_ok_and(|found| {
         let v2 = fs::read_to_string(found.unified.join("cgroup.controllers")).unwrap_or_default();
         v2.split_whitespace().any(|controller| controller == "cpu")

@@ -1,0 +1,136 @@
+//! Events of processes for plugins that ask for them.
+
+use std::path::{Path, PathBuf};
+
+use libtest_mimic::Failed;
+use serde_json::{Value, json};
+use whodunit_containers::condition::{PATIENCE, wait_for};
+use whodunit_containers::daemon::call_limit;
+use whodunit_containers::{Container, DaemonConfig, Pod};
+
+use super::claim::Claim;
+use super::{by_memory, hear_numbers, mortal, process_death, stops};
+use crate::Outcome;
+use crate::report::{expect, expect_eq};
+
+const LIMIT: u64 = 32 << 20;
+
+pub(super) fn claims() -> Vec<Claim> {
+    vec![
+        Claim::new("deaths::events_reach_the_plugin_that_asks_for_them", &[], live)
+            .needing(|| by_memory::lacks_memory_limits().or_else(stops::lacks_cpu_limits)),
+    ]
+}
+
+/// The table of an event log with that name, and where it writes.
+fn event_log(config: &DaemonConfig, name: &str, events: &str) -> (String, PathBuf) {
+    let path = config.folder().join(format!("{name}.jsonl"));
+    let table = format!(
+        "[[plugin]]\nname = {name:?}\nsource = \"builtin:event-log\"\n{events}\n\
+         limits = {{ call = {:?} }}\n[plugin.outputs]\nlog = {{ file = {:?} }}\n",
+        call_limit(),
+        path.display().to_string()
+    );
+    (table, path)
+}
+
+/// The events of a container, in their order.
+fn events_of(log: &Path, container: &Container) -> Vec<Value> {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines = text.lines().skip(1).filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.filter(|event| event["container"] == container.id()).collect()
+}
+
+/// Waits for the events of a container, until those are among them that fit, each behind the one before. Gives these.
+fn await_events(
+    log: &Path,
+    container: &Container,
+    expected: &[(&str, Value)],
+) -> Result<Vec<Value>, Failed> {
+    // What is expected of an event is a part of it.
+    let fits = |event: &Value, kind: &str, part: &Value| {
+        let fields = part.as_object().into_iter().flatten();
+        event["kind"] == kind && fields.into_iter().all(|(key, value)| event[key] == *value)
+    };
+    let find = || {
+        let mut rest = events_of(log, container).into_iter();
+        let found = expected.iter().map_while(|(kind, part)| rest.find(|it| fits(it, kind, part)));
+        let found: Vec<Value> = found.collect();
+        (found.len() == expected.len()).then_some(found)
+    };
+    wait_for(PATIENCE, find).ok_or_else(|| {
+        let all = Value::from(events_of(log, container));
+        format!("there are not these, one after the other: {expected:#?}, among {all:#}").into()
+    })
+}
+
+fn live() -> Outcome {
+    let pod = Pod::new("deaths")?;
+    let config = DaemonConfig::for_node()?;
+    let (asks, asked) = event_log(&config, "asks", "events = [\"processes\"]");
+    let (asks_not, unasked) = event_log(&config, "asks-not", "");
+    let config = config.more_toml(&format!("{asks}{asks_not}"));
+    let daemon = config.start()?;
+
+    let starved = mortal(&pod, &["toil", "15"]).cpu_percent(10).start()?;
+    let mut eater = mortal(&pod, &["eat"]).memory_bytes(LIMIT).start()?;
+    let parent = mortal(&pod, &["parent", "queue", "15"]).start()?;
+    let buried = hear_numbers(&parent, "buried")?;
+    expect_eq("what the parent was told", &buried[1], &15)?;
+    eater.hear("ready 1")?;
+    eater.tell("go")?;
+    expect_eq("what the runtime was told", &eater.wait()?.code(), &Some(128 + 9))?;
+
+    let child = process_death(&config, &parent, buried[0])?["process"]["pid"].clone();
+    let itself = json!(parent.pid());
+    let by = json!({"pid": itself, "process": "mortal", "container": parent.id()});
+    let found = await_events(
+        &asked,
+        &parent,
+        &[
+            ("process-executed", json!({"pid": itself, "path": "/mortal"})),
+            ("process-forked", json!({"pid": child, "by": by})),
+            (
+                "signal-generated",
+                json!({
+                    "pid": child, "by": by, "signal": 15, "si_code": -1,
+                    "result": "delivered", "disposition": "default",
+                }),
+            ),
+            // The kernel delivers what ends a process as SIGKILL.
+            ("signal-delivered", json!({"pid": child, "signal": 9})),
+            ("process-exited", json!({"pid": child, "signal": 15})),
+        ],
+    )?;
+    let times: Vec<u64> =
+        found.iter().filter_map(|event| event["time"].as_str()?.parse().ok()).collect();
+    expect(format!("times of them: {times:?}"), times.len() == 5 && times.is_sorted())?;
+
+    let itself = json!(eater.pid());
+    let by = json!({"pid": itself, "process": "mortal", "container": eater.id()});
+    let kill = json!({
+        "pid": itself, "by": by, "path": eater.cgroup_path(), "limit_bytes": LIMIT,
+    });
+    await_events(&asked, &eater, &[("oom-kill", kill), ("process-exited", json!({"signal": 9}))])?;
+
+    let throttled = &await_events(&asked, &starved, &[("cpu-throttled", json!({}))])?[0];
+    let number = |key: &str| throttled[key].as_u64().unwrap_or_default();
+    expect(
+        format!("throttled for most of the time, but not longer than that: {throttled:#}"),
+        number("throttled_ns") * 2 > number("window_ns")
+            && number("throttled_ns") <= number("window_ns") + 200_000_000,
+    )?;
+
+    daemon.stop()?;
+    let kinds = |log: &Path| -> Vec<String> {
+        let events = events_of(log, &parent);
+        events.iter().filter_map(|event| event["kind"].as_str().map(str::to_owned)).collect()
+    };
+    let is_of_process = |kind: &String| kind.starts_with("process-") || kind.starts_with("signal-");
+    let (asked, unasked) = (kinds(&asked), kinds(&unasked));
+    expect(format!("nothing else than asked for: {asked:?}"), asked.iter().all(is_of_process))?;
+    expect(
+        format!("nothing of processes where nobody asked: {unasked:?}"),
+        unasked.contains(&"container-started".to_owned()) && !unasked.iter().any(is_of_process),
+    )
+}

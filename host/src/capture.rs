@@ -90,7 +90,6 @@ impl Capture {
         pipeline: Pipeline,
         dispatcher: Dispatcher,
         stage: Stage,
-        feed: Arc<Feed>,
         rescan: Duration,
         board: Arc<Board>,
     ) -> Result<Capture, DiscoveryError> {
@@ -104,7 +103,7 @@ impl Capture {
             dispatcher,
             stage,
             waiting: WaitingRoom::default(),
-            feed,
+            feed: Arc::default(),
             unsettled: VecDeque::new(),
             unsettled_lost: 0,
             rescan,
@@ -120,7 +119,6 @@ impl Capture {
             scan_failing: false,
         };
         capture.apply(changes, now);
-        capture.feed.want(capture.dispatcher.wanted_of_processes());
         Ok(capture)
     }
 
@@ -152,6 +150,12 @@ impl Capture {
             sum.add(&self.kernel.counters(*cgroup));
         }
         sum
+    }
+
+    /// Says where events of processes come from, and which of them are wanted.
+    pub fn feed_from(&mut self, feed: Arc<Feed>) {
+        feed.want(self.dispatcher.wanted_of_processes());
+        self.feed = feed;
     }
 
     /// How many containers are watched.

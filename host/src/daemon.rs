@@ -20,7 +20,7 @@ use crate::control;
 use crate::death::DeathWatch;
 use crate::death::explanation::{ExplainedDeath, Explanation};
 use crate::death::feed::Feed;
-use crate::death::history::{History, HistoryError};
+use crate::death::history::{self, History, HistoryError};
 use crate::death::lines::{Lines, LinesError};
 use crate::death::record::Subject;
 use crate::directory::Directory;
@@ -44,6 +44,7 @@ use crate::resolve::Resolver;
 use crate::resolve::stage::Stage;
 use crate::service;
 use crate::sink::{self, SinkError, SinkStatus, Sinks};
+use crate::status::deaths::Ledger;
 use crate::status::{Board, Observer, Pulse, Vitals};
 
 /// How many processes are remembered by name.
@@ -230,7 +231,10 @@ fn watch(
         .map(|request| Recorder::start(&request.path, &start, Arc::clone(&directory), failed))
         .transpose()?;
     let lines = Lines::start(&config.deaths)?;
-    let mut historian = Historian { history, lines, synced: Instant::now() };
+    let ledger = Arc::new(Ledger::default());
+    ledger.recall(history::read(&config.daemon.state_dir)?);
+    let mut historian =
+        Historian { history, lines, ledger: Arc::clone(&ledger), synced: Instant::now() };
     let deliver = Box::new(move |death| historian.take(death));
     let plugins = Arc::new(PluginHost::load(
         &config.plugins,
@@ -264,26 +268,27 @@ fn watch(
         sinks: sinks.outlet(),
         surroundings,
         vitals: Arc::new(Vitals::new(pulses)),
+        ledger,
     };
     let mut namer = Namer::new(&config.discovery, Arc::clone(&directory));
     let pipeline = Pipeline::new(&config.files, Arc::clone(&directory));
     let scope = discovery.scope();
     let ring = kernel.take_deaths();
     let probes = kernel.probes().to_vec();
-    let feed = Arc::new(Feed::default());
     let mut capture = Capture::new(
         kernel,
         discovery,
         pipeline,
         plugins.dispatcher(),
         stage,
-        Arc::clone(&feed),
         config.discovery.rescan,
         Arc::clone(&observer.board),
     )?;
     // Who is there already is named before anything is said about it.
     namer.look().into_iter().for_each(|unwanted| capture.leave_out(unwanted));
     capture.check_company()?;
+    let feed = Arc::new(Feed::default());
+    capture.feed_from(Arc::clone(&feed));
     // After the first look at what is there: whoever lives in it is read before anything else happens.
     let explainers = plugins.deaths();
     let deaths = ring
@@ -392,6 +397,7 @@ impl RecordingEnd {
 struct Historian {
     history: History,
     lines: Option<Lines>,
+    ledger: Arc<Ledger>,
     synced: Instant,
 }
 
@@ -409,6 +415,7 @@ impl Historian {
         if let Some(lines) = &mut self.lines {
             lines.put(&explained);
         }
+        self.ledger.add(&explained);
         say_death(explained);
     }
 }

@@ -87,6 +87,7 @@ pub struct Directory {
     containers: DashMap<ContainerId, Container>,
     mounts: DashMap<ContainerId, Arc<[Mount]>>,
     owners: DashMap<CgroupId, Owner>,
+    throttled: DashMap<ContainerId, u64>,
     processes: DashMap<ProcessId, Process>,
     process_ids: Mutex<Processes>,
 }
@@ -98,6 +99,7 @@ impl Directory {
             containers: DashMap::new(),
             mounts: DashMap::new(),
             owners: DashMap::new(),
+            throttled: DashMap::new(),
             processes: DashMap::new(),
             process_ids: Mutex::new(Processes { by_key: LruCache::new(processes), next: 1 }),
         }
@@ -117,6 +119,17 @@ impl Directory {
     pub fn remove_container(&self, id: ContainerId) {
         self.containers.remove(&id);
         self.mounts.remove(&id);
+        self.throttled.remove(&id);
+    }
+
+    /// Remembers how long a container was not let run by its quota of CPU since it started, in nanoseconds.
+    pub fn put_throttled_ns(&self, id: ContainerId, throttled_ns: u64) {
+        self.throttled.insert(id, throttled_ns);
+    }
+
+    /// How long that was. None where no cgroup told.
+    pub fn throttled_ns(&self, id: ContainerId) -> Option<u64> {
+        self.throttled.get(&id).map(|entry| *entry)
     }
 
     /// Replaces what is known of a container's mounts.

@@ -38,7 +38,7 @@ fn lacks_for_browser() -> Option<&'static str> {
 }
 
 /// HTTP at a port that the system chooses.
-const LISTEN: &str = "[http]\nlisten = \"127.0.0.1:0\"";
+pub(crate) const LISTEN: &str = "[http]\nlisten = \"127.0.0.1:0\"";
 
 /// An answer.
 pub(crate) struct Answer {

@@ -369,7 +369,12 @@ impl Joiner {
                 Some(syscall) => {
                     found.add(time_ns, Fact::Seccomp(Seccomp { syscall, name: None }));
                 }
-                None if refused.is_some() => found.lacks(Unseen::SeccompSyscall),
+                // No number, or no signal: before Linux 5.16 there is none, before 5.15 no number either.
+                None if refused.is_some()
+                    || process.signals.iter().all(|seen| seen.raw.signal != SIGSYS) =>
+                {
+                    found.lacks(Unseen::SeccompSyscall);
+                }
                 None => {}
             }
         }

@@ -218,6 +218,9 @@ impl Joiner {
             let words = self.controllers.listen(&container.cgroup_path, now.boot_ns);
             let is_new = !self.houses.contains_key(&container.id);
             let house = self.houses.entry(container.id).or_default();
+            if let Some(cpu) = &words.cpu {
+                self.directory.put_throttled_ns(container.id, cpu.throttled_ns);
+            }
             if let Some(event) = house.throttled(&words, container) {
                 self.feed.put(event);
             }

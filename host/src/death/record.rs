@@ -668,11 +668,11 @@ impl Losses {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// A container that ignored SIGTERM and was killed.
-    fn record() -> DeathRecord {
+    pub(crate) fn record() -> DeathRecord {
         let signal = |number, before_ns, disposition| Evidence {
             before_ns,
             fact: Fact::Signal(Signal {

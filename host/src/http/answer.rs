@@ -128,6 +128,11 @@ impl Desk {
             ["status"] => json(StatusCode::OK, &status),
             ["containers"] => json(StatusCode::OK, &ContainersAnswer::from(status)),
             ["containers", id, "files"] => self.files(id, &status),
+            ["deaths"] => json(StatusCode::OK, &self.observer.ledger.list()),
+            ["deaths", id] => match self.observer.ledger.find(id) {
+                Some(death) => json(StatusCode::OK, &death),
+                None => refused(StatusCode::NOT_FOUND, "no death among the newest has this id"),
+            },
             ["plugins"] => json(StatusCode::OK, &PluginsAnswer::from(status)),
             ["probes"] => json(StatusCode::OK, &ProbesAnswer::from(status)),
             _ => {

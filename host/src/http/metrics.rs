@@ -337,6 +337,46 @@ pub const METRICS: &[Metric] = &[
         "Attempts to write a document of the output that failed.",
         |scrape, value| scrape.outputs(value, |output| output.failures),
     ),
+    counter(
+        "whodunit_deaths_total",
+        &["subject", "verdict"],
+        "Deaths since the daemon started, of containers and of processes in them that failed or were killed, by verdict.",
+        |scrape, value| {
+            let deaths = &scrape.status.deaths;
+            for (subject, counts) in
+                [("container", &deaths.containers), ("process", &deaths.processes)]
+            {
+                for (verdict, count) in counts {
+                    value(&[subject, verdict], *count as f64);
+                }
+            }
+        },
+    ),
+    counter(
+        "whodunit_container_deaths_total",
+        &["namespace", "pod", "container", "container_id", "verdict"],
+        "Deaths in the container that is there, by verdict.",
+        |scrape, value| {
+            for (row, container) in scrape.containers() {
+                let [namespace, pod, name, id] = row.labels;
+                for (verdict, count) in &container.deaths {
+                    value(&[namespace, pod, name, id, verdict], *count as f64);
+                }
+            }
+        },
+    ),
+    counter(
+        "whodunit_container_cpu_throttled_seconds_total",
+        CONTAINER,
+        "How long the container was not let run by its quota of CPU since it started, in seconds, read every 5 seconds.",
+        |scrape, value| {
+            for (row, container) in scrape.containers() {
+                if let Some(seconds) = container.cpu_throttled_seconds {
+                    value(&row.labels, seconds);
+                }
+            }
+        },
+    ),
 ];
 
 fn flag(holds: bool) -> f64 {
@@ -477,6 +517,7 @@ impl Metric {
 pub(super) mod tests {
     use super::*;
     use crate::event::UnixNanos;
+    use crate::status::deaths::DeathsStatus;
     use crate::status::document::DaemonStatus;
 
     pub(crate) fn container(id: u32, name: &str, received: u64) -> ContainerStatus {
@@ -496,6 +537,8 @@ pub(super) mod tests {
                 ("received".to_owned(), received),
                 ("lost.ring-full".to_owned(), 1),
             ]),
+            deaths: BTreeMap::from([("oom-own-limit".to_owned(), 2)]),
+            cpu_throttled_seconds: Some(1.5),
         }
     }
 
@@ -520,6 +563,11 @@ pub(super) mod tests {
             plugins: Vec::new(),
             outputs: Vec::new(),
             losses: BTreeMap::new(),
+            deaths: DeathsStatus {
+                containers: BTreeMap::from([("oom-own-limit".to_owned(), 1)]),
+                processes: BTreeMap::from([("killed-by-parent".to_owned(), 3)]),
+                newest: None,
+            },
         }
     }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::status::Status;
+use crate::status::deaths::{DeathAnswer, DeathsAnswer};
 use crate::status::document::{ContainerStatus, Moment, OutputStatus, PluginReport, ProbeReport};
 use crate::status::health::Health;
 
@@ -134,6 +135,18 @@ pub const ROUTES: &[Route] = &[
         summary: "The files that a container used. `id` is its number or the runtime's id",
         guarded: true,
         answers: |schemas| vec![of::<FilesAnswer>(200, schemas), of::<ErrorAnswer>(404, schemas)],
+    },
+    Route {
+        path: "/api/v1/deaths",
+        summary: "The newest deaths with what was made of them, the newest first",
+        guarded: true,
+        answers: |schemas| vec![of::<DeathsAnswer>(200, schemas)],
+    },
+    Route {
+        path: "/api/v1/deaths/{id}",
+        summary: "A death with its evidence. `id` is that of the list",
+        guarded: true,
+        answers: |schemas| vec![of::<DeathAnswer>(200, schemas), of::<ErrorAnswer>(404, schemas)],
     },
     Route {
         path: "/api/v1/plugins",

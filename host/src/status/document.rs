@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::deaths::{ByVerdict, DeathsStatus};
 use crate::directory::Container;
 use crate::event::{ContainerTotals, Counter, UnixNanos};
 use crate::kernel::{self, ProbeStatus};
@@ -91,6 +92,9 @@ pub struct Status {
     pub outputs: Vec<OutputStatus>,
     /// What was lost or left out and belongs to no container, by reason. One that is 0 is left out.
     pub losses: BTreeMap<String, u64>,
+    /// Deaths.
+    #[serde(default)]
+    pub deaths: DeathsStatus,
 }
 
 /// The daemon itself.
@@ -150,6 +154,12 @@ pub struct ContainerStatus {
     pub quiet: Option<String>,
     /// Its exact totals, by the names of `container-totals` in the plugin contract.
     pub counters: BTreeMap<String, u64>,
+    /// Deaths in it since the daemon started, by verdict.
+    #[serde(default)]
+    pub deaths: ByVerdict,
+    /// How long it was throttled by its CPU quota since it started. None where no cgroup tells.
+    #[serde(default)]
+    pub cpu_throttled_seconds: Option<f64>,
 }
 
 /// A probe, and whether it runs.
@@ -263,6 +273,8 @@ impl ContainerStatus {
             last_event: totals.last_event.map(Moment),
             quiet: quiet(totals, Moment::now()),
             counters: numbers(&totals.counters),
+            deaths: ByVerdict::new(),
+            cpu_throttled_seconds: None,
         }
     }
 

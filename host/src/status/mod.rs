@@ -5,6 +5,7 @@
 //! thread swaps one pointer, at most once a second and only while somebody asks, beside every tick.
 
 mod board;
+pub mod deaths;
 pub mod document;
 pub mod health;
 mod pulse;
@@ -14,6 +15,7 @@ mod table;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::cli::{FindingsFormat, written};
 use crate::config::Config;
@@ -31,6 +33,7 @@ pub use pulse::Pulse;
 pub use standstill::Standstill;
 pub use table::table;
 
+use deaths::Ledger;
 use document::{ContainerStatus, DaemonStatus, Moment, OutputStatus, PluginReport, ProbeReport};
 
 /// A hand that makes the document, from any thread.
@@ -50,6 +53,8 @@ pub struct Observer {
     pub surroundings: Arc<Surroundings>,
     /// The daemon's loops.
     pub vitals: Arc<Vitals>,
+    /// The newest deaths.
+    pub ledger: Arc<Ledger>,
 }
 
 impl Observer {
@@ -69,7 +74,13 @@ impl Observer {
                 .filter(|totals| totals.ended.is_none())
                 .filter_map(|totals| {
                     let known = self.directory.container(totals.container)?;
-                    Some(ContainerStatus::new(&known, totals))
+                    let throttled = self.directory.throttled_ns(totals.container);
+                    Some(ContainerStatus {
+                        deaths: self.ledger.of_container(totals.container.0),
+                        cpu_throttled_seconds: throttled
+                            .map(|ns| Duration::from_nanos(ns).as_secs_f64()),
+                        ..ContainerStatus::new(&known, totals)
+                    })
                 })
                 .collect();
         }
@@ -81,6 +92,7 @@ impl Observer {
             plugins: self.plugins.status().iter().map(PluginReport::from).collect(),
             outputs: self.sinks.status().iter().map(OutputStatus::from).collect(),
             losses,
+            deaths: self.ledger.status(),
         }
     }
 }

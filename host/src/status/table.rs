@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::deaths::ByVerdict;
 use super::document::{ContainerStatus, PluginReport, Status};
 
 /// The whole status as text.
@@ -31,6 +32,19 @@ pub fn table(status: &Status) -> String {
         [plain(&probe.name), state.to_owned(), plain(about)]
     });
     columns(&mut text, &["PROBE", "STATE", "SEES, OR WHY NOT"], probes.collect());
+    let of = |subject, counts: &ByVerdict| -> Vec<_> {
+        let rows = counts.iter();
+        rows.map(|(verdict, count)| [plain(verdict), plain(subject), count.to_string()]).collect()
+    };
+    let mut deaths = of("container", &status.deaths.containers);
+    deaths.extend(of("process", &status.deaths.processes));
+    if !deaths.is_empty() {
+        text.push('\n');
+        columns(&mut text, &["DIED OF", "WHAT", "COUNT"], deaths);
+    }
+    if let Some(newest) = &status.deaths.newest {
+        let _ = write!(text, "\nnewest death: {}, {}\n", newest.at, plain(&newest.headline));
+    }
     let kept = status.plugins.iter().filter_map(|plugin| {
         let failure = plugin.last_swap_failure.as_deref()?;
         Some([plain(&plugin.name), plain(failure)])

@@ -258,7 +258,9 @@ fn group() -> Outcome {
             app.tell("go")?;
             let death = end(config, app, 128 + 9)?;
             let folder = memory_folder(&app.cgroup_path())?;
-            expect_eq("kills, as the kernel counts", &kills(&folder)?, &2)?;
+            // The chosen one counts twice where it is still there when the group's turn comes.
+            let kills = kills(&folder)?;
+            expect(format!("kills, as the kernel counts: {kills}"), (2..=3).contains(&kills))?;
             let chosen = process_death(config, app, victim)?;
             for death in [&death, &chosen] {
                 death.expect_killed(9)?;

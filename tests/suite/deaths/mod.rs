@@ -13,6 +13,7 @@ mod kernel_log;
 mod many;
 mod outputs;
 mod stops;
+mod told;
 mod verdicts;
 
 use std::ops::{Index, RangeInclusive};
@@ -39,6 +40,7 @@ pub(super) fn trials() -> Vec<Trial> {
         many::claims(),
         outputs::claims(),
         events::claims(),
+        told::claims(),
         verdicts::claims(),
     ]
     .into_iter()
@@ -321,7 +323,9 @@ impl Death {
     }
 
     fn expect_exited(&self, code: u8) -> Outcome {
-        expect_eq("status", &self["status"], &json!({"how": "exited", "code": code}))?;
+        if self["status"] != json!({"how": "exited", "code": code}) {
+            return Err(format!("expected the exit code {code} of {:#}", self.record).into());
+        }
         expect_eq("decided_by", &self["decided_by"], &Value::Null)
     }
 

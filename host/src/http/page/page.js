@@ -6,6 +6,7 @@ const LOOK_EVERY_MS = 1000;
 const FILES_EVERY_LOOKS = 5;
 let token = sessionStorage.getItem("token") || "";
 let shownFiles = null;
+let shownDeath = null;
 let looks = 0;
 
 const byId = (id) => document.getElementById(id);
@@ -136,6 +137,35 @@ async function refreshFiles() {
   }
 }
 
+function deathItem(death) {
+  const sure = death.verdict ? `${death.verdict}, ${death.confidence} % sure` : "unexplained";
+  const details = element("details", {}, element("summary", {}, death.headline));
+  if (death.explanation) {
+    details.append(element("p", {}, death.explanation));
+  }
+  details.append(element("ul", {}, ...death.advice.map((advice) => element("li", {}, advice))));
+  const about = `${death.container}: ${death.process} (pid ${death.pid}), ${death.ended}; ${sure}`;
+  const time = element("time", { dateTime: death.at }, clock(death.at));
+  const item = element("li", {}, time, details, element("span", { className: "note" }, about));
+  item.dataset.key = death.id;
+  return item;
+}
+
+// Asked for only when there is another one. Items that are there stay, opened or not.
+async function refreshDeaths(deaths) {
+  const newest = deaths.newest ? deaths.newest.id : null;
+  if (newest === null || newest === shownDeath) {
+    return;
+  }
+  const list = byId("deaths");
+  const found = (await ask("api/v1/deaths")).deaths;
+  const known = new Map([...list.children].map((item) => [item.dataset.key, item]));
+  list.replaceChildren(...found.map((death) => known.get(death.id) || deathItem(death)));
+  byId("deaths-count").textContent = found.length;
+  byId("deaths-section").hidden = false;
+  shownDeath = newest;
+}
+
 function show(status) {
   const daemon = status.daemon;
   const memory = daemon.resident_bytes ? `, ${(daemon.resident_bytes / 1048576).toFixed(1)} MiB` : "";
@@ -151,7 +181,9 @@ function show(status) {
 
 async function look() {
   try {
-    show(await ask("api/v1/status"));
+    const status = await ask("api/v1/status");
+    show(status);
+    await refreshDeaths(status.deaths);
     byId("unlock").hidden = true;
     looks += 1;
     if (looks % FILES_EVERY_LOOKS === 0) {

@@ -309,6 +309,10 @@ fn what_the_kernel_does_for_reasons_of_its_own() {
         .number(key::SYSCALL, 59)
         .text(key::text::SYSCALL, "execve");
     assert!(check(seccomp, "seccomp-violation", &[0, 1]).headline.contains("execve"));
+    // Before Linux 5.16 without a signal, before 5.15 without the number.
+    let bare = DeathBuilder::killed(31).unseen("seccomp-syscall");
+    check(bare.clone(), "seccomp-violation", &[]);
+    check(bare.unseen("signals-lost"), "unknown", &[]);
     let cpu = |signal| {
         DeathBuilder::killed(signal)
             .kernel_signal(MS, signal, 128, Way::Exception)

@@ -35,7 +35,10 @@ fn execution<L: Looping>(ctx: &RawTracePointContext) -> i32 {
 
     let mut setup = in_setup();
     let place = Place::read(file + offset!(file_path) as u64);
-    if setup && !walk::is_detached(mount_namespace(current_task()), place) {
+    if setup
+        && !setup::is_itself(filename)
+        && !walk::is_detached(mount_namespace(current_task()), place)
+    {
         // A runtime that executes a copy of itself from a memfd stays a runtime. Whatever has a place
         // in the file system is the container's program, and the first that is seen of it.
         setup::leave((bpf_get_current_pid_tgid() >> 32) as u32);

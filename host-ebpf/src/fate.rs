@@ -112,7 +112,7 @@ pub struct RawProgram {
 pub mod program_flag {
     /// The process came into the cgroup from outside: this is the first program that a container runtime made it execute.
     pub const ENTERED: u16 = 1 << 0;
-    /// The program has no place in any file system: a runtime's copy of itself.
+    /// A runtime's copy of itself, which has no place in any file system, or the runtime itself.
     pub const DETACHED: u16 = 1 << 1;
 }
 

@@ -9,7 +9,9 @@ use whodunit_ebpf::{
 };
 
 use crate::maps::{DEATHS, fate, offset};
-use crate::read::{Address, Place, cgroup_of, current_task, process_of, read_or_zero};
+use crate::read::{
+    Address, Place, cgroup_of, current_task, mount_namespace, process_of, read_or_zero,
+};
 use crate::refused;
 use crate::setup;
 use crate::task::{
@@ -55,14 +57,17 @@ pub fn process_executed(ctx: RawTracePointContext) -> i32 {
     refused::forget(process_of(task));
     let program: Address = ctx.arg(2);
     let file: Address = read_or_zero(program + offset!(binprm_file) as u64);
-    let detached = walk::is_detached(task, Place::read(file + offset!(file_path) as u64));
+    let filename: Address = read_or_zero(program + offset!(binprm_filename) as u64);
+    let entered = setup::is_entering(process_of(task));
+    let place = Place::read(file + offset!(file_path) as u64);
+    let detached =
+        walk::is_detached(mount_namespace(task), place) || (entered && setup::is_itself(filename));
     let Some(mut entry) = DEATHS.reserve::<RawProgram>(0) else {
         lost();
         return 0;
     };
     let record = entry.as_mut_ptr();
     put!(record.kind, fate_kind::EXECUTED);
-    let entered = setup::is_entering(process_of(task));
     put!(
         record.flags,
         if detached {
@@ -76,7 +81,6 @@ pub fn process_executed(ctx: RawTracePointContext) -> i32 {
     put!(record.time_ns, now());
     describe(part!(record.process), task);
     let path = part!(record.path);
-    let filename: Address = read_or_zero(program + offset!(binprm_filename) as u64);
     // SAFETY: there are so many bytes. What the helper leaves behind the NUL nobody reads: the length tells.
     let length =
         unsafe { bpf_probe_read_kernel_str(path.cast(), PROGRAM_MAX as u32, filename as *const _) };

@@ -87,6 +87,18 @@ pub(crate) fn is_entering(process: u32) -> bool {
     ENTERING.get_ptr(&process).is_some()
 }
 
+/// Whether a program, given by the path that was asked for, is a runtime that executes itself. The kernel closes the files of the old
+/// program in the middle of an execution, by which a runtime sees that its process runs, and may put it into the cgroup before
+/// the execution is over: what is told then is the runtime, and not the container's program.
+#[inline(always)]
+pub(crate) fn is_itself(path: Address) -> bool {
+    let first: u64 = read_or_zero(path);
+    let second: u64 = read_or_zero(path + 8);
+    // Fifteen bytes with the NUL.
+    let mask = u64::from_ne_bytes([255, 255, 255, 255, 255, 255, 255, 0]);
+    first == u64::from_ne_bytes(*b"/proc/se") && second & mask == u64::from_ne_bytes(*b"lf/exe\0\0")
+}
+
 /// The running task is a member from now on.
 #[inline(always)]
 pub(crate) fn belongs() {

@@ -136,6 +136,28 @@ static void way_search(char **arguments) {
     _exit(98);
 }
 
+/* itself PROCS PROGRAM CODE: what a runtime does: goes into the cgroup of that file, executes itself, and has a child that executes PROGRAM,
+ * which is this one by another path, to exit with CODE. It is gone before that. */
+static void way_itself(char **arguments) {
+    FILE *processes = fopen(arguments[0], "w");
+    check(processes != NULL, "cgroup.procs");
+    fprintf(processes, "%d", (int)getpid());
+    check(fclose(processes) == 0, "cgroup.procs");
+    execl("/proc/self/exe", "mortal", "beget", arguments[1], arguments[2], NULL);
+    _exit(98);
+}
+
+/* beget PROGRAM CODE: the second half of that. */
+static void way_beget(char **arguments) {
+    pid_t child = fork();
+    check(child >= 0, "fork");
+    if (child == 0) {
+        execl(arguments[0], "mortal", "nap", "50", arguments[1], NULL);
+        _exit(98);
+    }
+    _exit(0);
+}
+
 /* abort */
 static void way_abort(char **arguments) {
     (void)arguments;
@@ -638,6 +660,8 @@ static const struct {
     {"nap", way_nap},
     {"exit", way_exit},
     {"search", way_search},
+    {"itself", way_itself},
+    {"beget", way_beget},
     {"abort", way_abort},
     {"fault", way_fault},
     {"seccomp", way_seccomp},

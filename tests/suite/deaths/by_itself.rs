@@ -1,7 +1,11 @@
 //! Processes that end by their own doing.
 
+use std::process::Command;
+
 use libtest_mimic::Failed;
 use serde_json::json;
+use whodunit_containers::cgroup::make_nested;
+use whodunit_containers::condition::{PATIENCE, wait_until};
 use whodunit_containers::{DaemonConfig, Pod};
 
 use super::claim::Claim;
@@ -33,6 +37,11 @@ pub(super) fn claims() -> Vec<Claim> {
             "deaths::a_program_may_exit_with_the_codes_of_shells",
             &["application-error"],
             own_codes,
+        ),
+        Claim::new(
+            "deaths::a_runtime_that_executes_itself_in_the_cgroup_is_not_the_container",
+            &["application-error"],
+            runtime_itself,
         ),
         Claim::new("deaths::abort_is_a_signal_of_its_own", &["aborted"], aborts),
         Claim::new("deaths::an_init_that_aborts_did_not_crash", &["aborted"], init_aborts),
@@ -145,6 +154,26 @@ fn own_codes() -> Outcome {
             expect_eq("outcomes of what it executed", &outcomes, &vec![json!(0), json!(0)])
         },
     )
+}
+
+fn runtime_itself() -> Outcome {
+    let pod = Pod::new("deaths")?;
+    let _neighbour = pod.container("neighbour").shell("read stay").start()?;
+    let config = DaemonConfig::for_pod(&pod)?;
+    let _daemon = config.start()?;
+    let name = format!("itself-{}", std::process::id());
+    let folder = make_nested(&pod.cgroup_folder(), &name)?;
+    let program = super::program().as_ref().map_err(|error| Failed::from(error.clone()))?;
+    let mut runtime = Command::new(program);
+    let runtime = runtime.arg("itself").arg(folder.join("cgroup.procs")).arg(program).arg("7");
+    expect_eq("how the runtime ended", &runtime.status()?.code(), &Some(0))?;
+    let death = container_death(&config, &name)?;
+    death.expect_exited(7)?;
+    death.expect_verdict("application-error", 95..=99, &[])?;
+    let programs: Vec<_> =
+        death.facts("executed").iter().map(|fact| fact["path"].clone()).collect();
+    expect_eq("programs", &programs, &vec![json!(program.display().to_string())])?;
+    expect("its cgroup goes", wait_until(PATIENCE, || std::fs::remove_dir(&folder).is_ok()))
 }
 
 fn aborts() -> Outcome {

@@ -103,9 +103,17 @@ const FILES: u64 = 400_000;
 /// New files a second.
 const FLOOD: u64 = 200_000;
 
+/// How fast a flood was.
+struct Flood {
+    /// Opens a second.
+    a_second: u64,
+    /// Opens a second of the processor's time that it got.
+    a_second_of_its_own: u64,
+}
+
 /// How many opens of new files a second there were in one container while a thousand processes die in four others, if every one of these died while the
 /// flood went on, and every one is on record and right.
-fn deaths_in_a_flood() -> Result<u64, Failed> {
+fn deaths_in_a_flood() -> Result<Flood, Failed> {
     const COUNT: usize = 250;
     let slowness = u64::from(slowness());
     let files = FILES / slowness;
@@ -134,23 +142,33 @@ fn deaths_in_a_flood() -> Result<u64, Failed> {
         format!("deaths from {first} to {last}, in a flood from {begin} to {done}"),
         begin <= first && last <= done,
     )?;
-    let rate = files * 1_000_000_000 / (done - begin);
-    let took_ms = (last - first) / 1_000_000;
-    println!("{} deaths in {took_ms} ms beside {rate} opens of new files a second", times.len());
-    Ok(rate)
+    let rate = |time_ns: u64| files * 1_000_000_000 / time_ns.max(1);
+    let flood = Flood { a_second: rate(done - begin), a_second_of_its_own: rate(opened[2]) };
+    println!(
+        "{} deaths in {} ms beside {} opens of new files a second, {} of the processor's time that they got",
+        times.len(),
+        (last - first) / 1_000_000,
+        flood.a_second,
+        flood.a_second_of_its_own
+    );
+    Ok(flood)
 }
 
 fn beside_a_flood() -> Outcome {
-    // What else runs on the machine may slow the flood down, and a slow one shows nothing. An emulated machine has no fast one.
+    // What else runs on the machine may slow the flood down, and a slow one shows less. An emulated machine has no fast one.
     let mut rates = Vec::new();
     for _ in 0..5 {
-        let rate = deaths_in_a_flood()?;
-        if rate >= FLOOD || slowness() > 1 {
+        let flood = deaths_in_a_flood()?;
+        if flood.a_second >= FLOOD || slowness() > 1 {
             return Ok(());
         }
-        rates.push(rate);
+        rates.push(flood.a_second_of_its_own);
     }
-    Err(format!("no flood had {FLOOD} opens of new files a second, but {rates:?}").into())
+    // A machine that is busy with something else gave it too little of its processors: it had been as fast with all of one.
+    expect(
+        format!("opens a second of the processor's time that the flood got: {rates:?}"),
+        rates.iter().any(|rate| *rate >= FLOOD),
+    )
 }
 
 fn a_moment() -> Outcome {

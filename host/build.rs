@@ -8,8 +8,8 @@ use std::{env, fmt, fs};
 use whodunit_artifacts::{ARTIFACTS_DIR_VARIABLE, BuildError, Workshop, c_bindings, copy};
 
 /// The plugins that are shipped inside the binary, by package.
-const BUILTIN_PLUGINS: [&str; 5] =
-    ["report-json", "death-explainer", "event-log", "apparmor-profile", "path-filter"];
+const BUILTIN_PLUGINS: [&str; 6] =
+    ["report-json", "death-explainer", "event-log", "jsonl", "apparmor-profile", "path-filter"];
 
 fn main() -> ExitCode {
     match embed() {

@@ -30,6 +30,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             "swaps::two_hundred_under_a_flood_lose_no_event_and_hold_up_nobody",
             under_a_flood,
         ),
+        about_capture("swaps::lines_of_a_swapped_plugin_are_each_event_once", swapped_lines),
         about_capture("swaps::a_version_that_does_not_do_is_told_in_the_status", bad_versions),
         about_capture("swaps::a_filter_drops_what_is_then_in_no_report", filtered),
         about_capture("swaps::rules_about_paths_keep_drop_and_tag", by_rules),
@@ -374,6 +375,44 @@ fn let_end(swapped: &Swapped, daemon: Daemon<'_>, app: &Container) -> Outcome {
 fn memory_of(status: &Value) -> Result<u64, Failed> {
     let bytes = status["daemon"]["resident_bytes"].as_u64();
     bytes.ok_or_else(|| Failed::from("the status does not say how much memory the daemon has"))
+}
+
+/// Every event is a line of the file once, in order, however often the plugin was swapped, and also where the
+/// file was moved away meanwhile.
+fn swapped_lines() -> Outcome {
+    let pod = Pod::new("swap-lines")?;
+    let app = worker(pod.container("app").folder("/flood"), FLOOD);
+    let mut app = app.start()?;
+    let config = DaemonConfig::for_pod(&pod)?;
+    let (lines, moved) = (config.folder().join("events.jsonl"), config.folder().join("old.jsonl"));
+    let toml = format!(
+        "[[plugin]]\nname = \"pipe\"\nsource = \"builtin:jsonl\"\n\
+         [plugin.outputs]\nevents = {{ lines = '{}' }}\n\
+         [plugin.limits]\ncall = \"{}\"\nqueue = 400000\n",
+        lines.display(),
+        call_limit()
+    );
+    let config = config.more_toml(&toml);
+    let daemon = config.start()?;
+    app.tell("go")?;
+    for swap in 1..=20 {
+        let (code, said) = reload(&config, "pipe")?;
+        expect(format!("swap {swap}: {said}"), code == Some(0))?;
+        if swap == 10 {
+            fs::rename(&lines, &moved)?;
+        }
+    }
+    fs::write(app.root().join("stop"), "")?;
+    app.hear("stopped")?;
+    last_report(&config, daemon)?;
+    let text = fs::read_to_string(&moved)? + &fs::read_to_string(&lines)?;
+    let mut events = 0_u64;
+    for line in text.lines() {
+        let event: Value = serde_json::from_str(line)?;
+        events += 1;
+        expect(format!("line {events} is that event: {line}"), event["sequence"] == events)?;
+    }
+    expect(format!("{events} events, and the new file has some"), fs::metadata(&lines)?.len() > 0)
 }
 
 /// Versions that cannot take over: the one that runs goes on with what it knows, and the status says why.

@@ -69,6 +69,7 @@ impl Serialize for Output {
         let mut map = to.serialize_map(Some(1))?;
         match self {
             Output::File(path) => map.serialize_entry::<_, PathBuf>("file", path)?,
+            Output::Lines(path) => map.serialize_entry::<_, PathBuf>("lines", path)?,
             Output::Stdout => map.serialize_entry("stdout", &true)?,
         }
         map.end()

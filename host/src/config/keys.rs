@@ -452,6 +452,12 @@ static LIMITS: &[Key] = &[
 
 static OUTPUT: &[Key] = &[
     optional("file", Shape::Path, "The file that holds the newest document, replaced whole"),
+    optional(
+        "lines",
+        Shape::Path,
+        "The file that grows by each document. Where it was moved away, a new one is begun; what waits for a \
+         disk is 16 MiB at most, and what is more is counted and left out",
+    ),
     optional("stdout", Shape::True, "Standard output gets one document after the other"),
 ];
 

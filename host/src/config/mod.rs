@@ -477,6 +477,11 @@ pub const BUILTINS: &[Builtin] = &[
         meaning: "the latest events, one line of JSON each",
     },
     Builtin {
+        name: "jsonl",
+        outputs: &["events"],
+        meaning: "every event as a line of JSON, for an output with `lines`",
+    },
+    Builtin {
         name: "apparmor-profile",
         outputs: &["profiles"],
         meaning: "an AppArmor profile for each container, with a rule for each file that it used",
@@ -533,6 +538,8 @@ impl Default for Limits {
 pub enum Output {
     /// A file, replaced whole.
     File(PathBuf),
+    /// A file that grows by each document.
+    Lines(PathBuf),
     /// Standard output, one document after the other.
     Stdout,
 }

@@ -4,10 +4,8 @@
 //! queue. What does not fit, or cannot be written, is counted and stands in the history all the same. A line is written whole or
 //! taken back.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -15,7 +13,7 @@ use std::thread::{self, JoinHandle};
 
 use super::explanation::ExplainedDeath;
 use crate::config;
-use crate::sink::StdoutSink;
+use crate::sink::{GrowingFile, StdoutSink};
 
 /// Lines that wait at most: a few megabytes of them.
 const CAPACITY: usize = 1_024;
@@ -55,7 +53,11 @@ impl Lines {
     ///
     /// If the file cannot be opened, and if the system gives no thread.
     pub fn start(config: &config::Deaths) -> Result<Option<Lines>, LinesError> {
-        let file = config.file.as_deref().map(Grown::open).transpose()?;
+        let open = |path: &PathBuf| {
+            let failed = |source| LinesError::File { path: path.clone(), source };
+            GrowingFile::open(path).map_err(failed)
+        };
+        let file = config.file.as_ref().map(open).transpose()?;
         let stdout = config.stdout.then_some(StdoutSink);
         if file.is_none() && stdout.is_none() {
             return Ok(None);
@@ -105,7 +107,7 @@ impl Drop for Lines {
 
 /// Where lines go.
 enum Place {
-    File(Grown),
+    File(GrowingFile),
     Stdout(StdoutSink),
 }
 
@@ -120,7 +122,7 @@ impl Place {
     /// In words.
     fn name(&self) -> String {
         match self {
-            Place::File(file) => file.path.display().to_string(),
+            Place::File(file) => file.path().display().to_string(),
             Place::Stdout(_) => "standard output".to_owned(),
         }
     }
@@ -172,60 +174,11 @@ impl Writer {
     }
 }
 
-/// A file that grows.
-struct Grown {
-    path: PathBuf,
-    file: File,
-}
-
-impl Grown {
-    fn open(path: &Path) -> Result<Grown, LinesError> {
-        let file = append_to(path);
-        let file = file.map_err(|source| LinesError::File { path: path.to_owned(), source })?;
-        Ok(Grown { path: path.to_owned(), file })
-    }
-
-    fn write(&mut self, line: &[u8]) -> io::Result<()> {
-        let ours = self.file.metadata()?;
-        let is_there = fs::metadata(&self.path)
-            .is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino()));
-        if !is_there {
-            // It was moved away to make room for a new one.
-            self.file = append_to(&self.path)?;
-        }
-        let before = self.file.metadata()?.len();
-        self.file.write_all(line).inspect_err(|_| {
-            // Half a line is no line. Where not even that can be undone, the disk is to blame, and that is said already.
-            let _ = self.file.set_len(before);
-        })
-    }
-}
-
-fn append_to(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::history;
     use super::super::record::Subject;
     use super::*;
-
-    #[test]
-    fn a_file_that_was_moved_away_is_begun_anew() {
-        let folder = tempfile::tempdir().unwrap();
-        let (path, old) = (folder.path().join("deaths.jsonl"), folder.path().join("old.jsonl"));
-        fs::write(&path, "before\n").unwrap();
-        let mut grown = Grown::open(&path).unwrap();
-        grown.write(b"one\n").unwrap();
-        fs::rename(&path, &old).unwrap();
-        grown.write(b"two\n").unwrap();
-        assert_eq!(fs::read_to_string(&old).unwrap(), "before\none\n");
-        assert_eq!(fs::read_to_string(&path).unwrap(), "two\n");
-        fs::remove_file(&path).unwrap();
-        grown.write(b"three\n").unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "three\n");
-    }
 
     #[test]
     fn a_folder_that_is_not_there_is_said_at_the_start() {

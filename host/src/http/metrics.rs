@@ -338,6 +338,12 @@ pub const METRICS: &[Metric] = &[
         |scrape, value| scrape.outputs(value, |output| output.failures),
     ),
     counter(
+        "whodunit_output_dropped_total",
+        &["plugin", "output"],
+        "Documents of the output that were left out because too much waited, where documents are lines.",
+        |scrape, value| scrape.outputs(value, |output| output.dropped),
+    ),
+    counter(
         "whodunit_deaths_total",
         &["subject", "verdict"],
         "Deaths since the daemon started, of containers and of processes in them that failed or were killed, by verdict.",

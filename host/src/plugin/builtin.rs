@@ -1,10 +1,11 @@
 //! The plugins that are shipped inside the binary.
 
 /// Their names and components, as the build script left them.
-const BUILTINS: [(&str, &[u8]); 5] = [
+const BUILTINS: [(&str, &[u8]); 6] = [
     ("report-json", include_bytes!(concat!(env!("OUT_DIR"), "/report-json.wasm"))),
     ("death-explainer", include_bytes!(concat!(env!("OUT_DIR"), "/death-explainer.wasm"))),
     ("event-log", include_bytes!(concat!(env!("OUT_DIR"), "/event-log.wasm"))),
+    ("jsonl", include_bytes!(concat!(env!("OUT_DIR"), "/jsonl.wasm"))),
     ("apparmor-profile", include_bytes!(concat!(env!("OUT_DIR"), "/apparmor-profile.wasm"))),
     ("path-filter", include_bytes!(concat!(env!("OUT_DIR"), "/path-filter.wasm"))),
 ];

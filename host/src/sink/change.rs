@@ -1,10 +1,10 @@
 //! Other outputs while documents flow: what is new is opened first, what is gone is written out.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
-use super::{FileSink, Outlet, SinkError, SinkId, Slot, StdoutSink, Target};
+use super::{FileSink, GrowingFile, Outlet, SinkError, SinkId, Slot, StdoutSink, Target};
 use crate::config;
 
 /// Opens outputs, those that are there already left out. No two may share a file.
@@ -20,17 +20,29 @@ pub(super) fn open(
             (None, config::Output::File(path)) => {
                 Arc::new(Target::File(FileSink::open(&sink, path)?))
             }
+            (None, config::Output::Lines(path)) => Arc::new(lines(&sink, path)?),
             (None, config::Output::Stdout) => Arc::new(Target::Stdout(StdoutSink)),
         };
-        if let Target::File(file) = &*target {
-            let path = file.path().to_owned();
-            if let Some(first) = paths.insert(path.clone(), sink.clone()) {
-                return Err(SinkError::SamePath { first, second: sink, path });
-            }
+        if let Some(path) = target.path()
+            && let Some(first) = paths.insert(path.clone(), sink.clone())
+        {
+            return Err(SinkError::SamePath { first, second: sink, path });
         }
         targets.insert(sink, (output, target));
     }
     Ok(targets)
+}
+
+fn lines(sink: &SinkId, path: &Path) -> Result<Target, SinkError> {
+    // Absolute, so that a later change of the working folder changes nothing, and the same for two names.
+    let opened = FileSink::place(sink, path).and_then(|path| {
+        let failed = |cause| {
+            let folder = path.parent().unwrap_or(&path).to_owned();
+            SinkError::NotWritable { sink: sink.clone(), folder, cause }
+        };
+        GrowingFile::open(&path).map_err(failed)
+    });
+    Ok(Target::Lines(Mutex::new(opened?)))
 }
 
 impl Outlet {

@@ -28,8 +28,8 @@ const TRIAL_BYTES: usize = 4096;
 const TEMPORARY_SUFFIX: &[u8] = b".tmp";
 
 impl FileSink {
-    /// Checks the folder, removes what a killed predecessor left, and tries to write.
-    pub(super) fn open(sink: &SinkId, path: &Path) -> Result<FileSink, SinkError> {
+    /// Where a file of an output is, absolute: its folder is there, and no folder has its name.
+    pub(super) fn place(sink: &SinkId, path: &Path) -> Result<PathBuf, SinkError> {
         let not_a_file = || SinkError::NotAFile { sink: sink.clone(), path: path.to_owned() };
         let name = path.file_name().ok_or_else(not_a_file)?;
         let named_folder = match path.parent() {
@@ -57,6 +57,14 @@ impl FileSink {
         if path.is_dir() {
             return Err(not_a_file());
         }
+        Ok(path)
+    }
+
+    /// Checks the folder, removes what a killed predecessor left, and tries to write.
+    pub(super) fn open(sink: &SinkId, path: &Path) -> Result<FileSink, SinkError> {
+        let path = FileSink::place(sink, path)?;
+        let folder = path.parent().unwrap_or(&path).to_owned();
+        let name = path.file_name().unwrap_or_default();
         let mut temporary_prefix = OsString::from(".");
         temporary_prefix.push(name);
         temporary_prefix.push(".whodunit-");

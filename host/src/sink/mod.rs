@@ -6,6 +6,7 @@
 
 mod change;
 mod file;
+mod growing;
 mod stdout;
 
 use std::collections::BTreeMap;
@@ -19,10 +20,13 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::config;
 use crate::status::Pulse;
 use file::FileSink;
+pub(crate) use growing::GrowingFile;
 pub(crate) use stdout::StdoutSink;
 
 /// How long after a failure a document is tried again, unless a newer one comes before.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// What waits at most for a file that grows. A document that comes when there is more is left out.
+const WAITING_LINES_BYTES: usize = 16 << 20;
 /// How long writing one document may take before the thread counts as stuck.
 const WRITE_WITHIN: Duration = Duration::from_secs(60);
 
@@ -143,6 +147,8 @@ pub struct SinkStatus {
     pub writes: u64,
     /// Attempts that failed.
     pub failures: u64,
+    /// Documents that were left out because too much waited, where documents are lines.
+    pub dropped: u64,
     /// Why the newest attempt failed, in one sentence. None after one that did not.
     pub last_error: Option<String>,
 }
@@ -199,6 +205,8 @@ struct Slot {
 
 enum Target {
     File(FileSink),
+    /// Grows by each document: none replaces another. Locked by the one thread that writes.
+    Lines(Mutex<GrowingFile>),
     Stdout(StdoutSink),
 }
 
@@ -206,6 +214,7 @@ impl Target {
     fn write(&self, body: &[u8]) -> io::Result<()> {
         match self {
             Target::File(file) => file.write(body),
+            Target::Lines(file) => file.lock().expect("no writer panics").write(body),
             Target::Stdout(stdout) => stdout.write(body),
         }
     }
@@ -213,16 +222,22 @@ impl Target {
     fn read(&self, at_most: usize) -> Option<Vec<u8>> {
         match self {
             Target::File(file) => file.read(at_most),
+            Target::Lines(_) | Target::Stdout(_) => None,
+        }
+    }
+
+    /// The file that it writes, absolute.
+    fn path(&self) -> Option<PathBuf> {
+        match self {
+            Target::File(file) => Some(file.path().to_owned()),
+            Target::Lines(file) => Some(file.lock().expect("no writer panics").path().to_owned()),
             Target::Stdout(_) => None,
         }
     }
 
     /// Where documents go, in words.
     fn place(&self) -> String {
-        match self {
-            Target::File(file) => file.path().display().to_string(),
-            Target::Stdout(_) => "standard output".to_owned(),
-        }
+        self.path().map_or_else(|| "standard output".to_owned(), |path| path.display().to_string())
     }
 }
 
@@ -332,8 +347,7 @@ impl Outlet {
             let _ = tap.send((sink.clone(), Arc::clone(&body)));
         }
         if let Some(slot) = state.slots.get_mut(sink) {
-            slot.waiting = Some(body);
-            slot.retry_at = None;
+            slot.take(body);
             self.0.wake.notify_all();
         }
     }
@@ -386,9 +400,33 @@ impl Slot {
                 last_bytes: 0,
                 writes: 0,
                 failures: 0,
+                dropped: 0,
                 last_error: None,
             },
         }
+    }
+
+    /// Takes a document. It replaces the one that waits, or comes after it where documents are lines.
+    fn take(&mut self, body: Arc<Vec<u8>>) {
+        if !matches!(*self.target, Target::Lines(_)) {
+            self.waiting = Some(body);
+            self.retry_at = None;
+            return;
+        }
+        let mut waiting = self.waiting.take().map(Arc::unwrap_or_clone).unwrap_or_default();
+        let ends = body.is_empty() || body.ends_with(b"\n");
+        let length = body.len() + usize::from(!ends);
+        if waiting.len() + length > WAITING_LINES_BYTES && !waiting.is_empty() {
+            let sink = &self.status.sink;
+            if self.status.dropped == 0 {
+                tracing::warn!(%sink, "documents come faster than they can be written: some are left out");
+            }
+            self.status.dropped += 1;
+        } else {
+            waiting.extend_from_slice(&body);
+            waiting.extend_from_slice(if ends { b"" } else { b"\n" });
+        }
+        self.waiting = Some(Arc::new(waiting));
     }
 
     fn is_due(&self, now: Instant, stopping: bool) -> bool {
@@ -426,6 +464,12 @@ impl Slot {
                 self.status.last_error = Some(sentence);
                 if stopping {
                     self.waiting = None;
+                } else if matches!(*self.target, Target::Lines(_)) {
+                    // What came meanwhile comes after it.
+                    let mut body = Arc::unwrap_or_clone(body);
+                    body.extend_from_slice(self.waiting.as_ref().map_or(&[], |newer| &newer[..]));
+                    self.waiting = Some(Arc::new(body));
+                    self.retry_at = Some(Instant::now() + RETRY_AFTER);
                 } else if self.waiting.is_none() {
                     self.waiting = Some(body);
                     self.retry_at = Some(Instant::now() + RETRY_AFTER);
@@ -654,6 +698,51 @@ mod tests {
         check(folder.path(), "is a folder");
         check(Path::new("/proc/self/report.json"), "no file can be written");
         assert_eq!(names(folder.path()), ["file"]);
+    }
+
+    fn lines(path: &Path) -> (Sinks, SinkId) {
+        let sink = SinkId::new("p", "events");
+        let outputs = [(sink.clone(), config::Output::Lines(path.to_owned()))];
+        (Sinks::start(outputs.into_iter()).unwrap(), sink)
+    }
+
+    #[test]
+    fn lines_come_one_after_the_other_and_none_replaces_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.jsonl");
+        fs::write(&path, "before\n").unwrap();
+        let (sinks, sink) = lines(&path);
+        for number in 0..1000 {
+            // With and without its end.
+            let end = if number % 2 == 0 { "\n" } else { "" };
+            sinks.put(sink.clone(), format!("{number}{end}").into_bytes());
+        }
+        assert_eq!(sinks.read(sink, 100), None);
+        let status = sinks.stop().remove(0);
+        assert_eq!((status.dropped, status.failures), (0, 0));
+        let expected: String = (0..1000).map(|number| format!("{number}\n")).collect();
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("before\n{expected}"));
+    }
+
+    #[test]
+    fn lines_that_find_no_room_are_counted_and_those_that_wait_keep_their_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = GrowingFile::open(&folder.path().join("a")).unwrap();
+        let target = Arc::new(Target::Lines(Mutex::new(file)));
+        let output = config::Output::Lines(folder.path().join("a"));
+        let mut slot = Slot::new(SinkId::new("p", "events"), output, target);
+        slot.take(Arc::new(b"first\n".to_vec()));
+        slot.writing = slot.waiting.take();
+        slot.take(Arc::new(b"second\n".to_vec()));
+        slot.settle(Err(io::Error::other("the disk is full")), false);
+        slot.take(Arc::new(vec![b'x'; WAITING_LINES_BYTES]));
+        slot.take(Arc::new(b"third".to_vec()));
+        assert_eq!(
+            slot.waiting.as_deref().map(Vec::as_slice),
+            Some(&b"first\nsecond\nthird\n"[..])
+        );
+        assert_eq!((slot.status.dropped, slot.status.failures), (1, 1));
+        assert!(slot.retry_at.is_some());
     }
 
     #[test]

@@ -234,6 +234,9 @@ pub struct OutputStatus {
     pub writes: u64,
     /// Attempts that failed.
     pub failures: u64,
+    /// Documents that were left out because too much waited, where documents are lines.
+    #[serde(default)]
+    pub dropped: u64,
     /// Why the newest attempt failed. None after one that did not.
     pub last_error: Option<String>,
 }
@@ -344,6 +347,7 @@ impl From<&SinkStatus> for OutputStatus {
             last_bytes: sink.last_bytes,
             writes: sink.writes,
             failures: sink.failures,
+            dropped: sink.dropped,
             last_error: sink.last_error.clone(),
         }
     }

@@ -177,7 +177,8 @@ const FLAGS: [(Flags, &str); 11] = [
     (Flags::BY_KERNEL, "by-kernel"),
 ];
 
-fn line(event: &Event<'_>) -> Vec<u8> {
+/// An event as a line of JSON, its end included.
+pub fn line(event: &Event<'_>) -> Vec<u8> {
     let (outcome, errno) = match event.outcome() {
         Outcome::Used => ("used", None),
         Outcome::Missing => ("missing", None),
@@ -258,6 +259,7 @@ impl Reporter for Log {
     }
 }
 
+#[cfg(feature = "component")]
 whodunit_sdk::export_reporter!(Log);
 
 #[cfg(test)]

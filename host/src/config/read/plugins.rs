@@ -155,7 +155,7 @@ impl Reader<'_> {
                         DeValue::String(file) => Some(format!("{{ file = {} }}", quoted(file))),
                         _ => None,
                     };
-                    let expected = String::from("a table with `file` or `stdout`");
+                    let expected = String::from("a table with `file`, `lines` or `stdout`");
                     self.mismatch(&path, value.span(), other, Mismatch { expected, meant });
                     continue;
                 }
@@ -163,30 +163,29 @@ impl Reader<'_> {
             let known = self.problems.len();
             let section = self.open(path.clone(), keys, Some(inner), value.span());
             let file = self.take(&section, "file", |_, text| output_file(text));
+            let lines = self.take(&section, "lines", |_, text| output_file(text));
             let stdout = self.boolean_true(&section, "stdout");
-            let output = match (file, stdout) {
-                (Some(file), None) => Some(Output::File(self.path_in_folder(&file))),
-                (None, Some(())) => Some(Output::Stdout),
-                (None, None) if self.problems.len() > known => None,
-                (None, None) => {
-                    self.problem(
-                        value.span(),
-                        format!("`{path}` goes nowhere"),
-                        Some(String::from("`file = \"FILE\"` or `stdout = true`")),
-                        None,
-                    );
-                    None
-                }
-                (Some(_), Some(())) => {
-                    self.problem(
-                        value.span(),
-                        format!("`{path}` has both `file` and `stdout`"),
-                        Some(String::from("one of them")),
-                        None,
-                    );
-                    None
-                }
-            };
+            let mut found: Vec<Output> = Vec::new();
+            found.extend(file.map(|file| Output::File(self.path_in_folder(&file))));
+            found.extend(lines.map(|file| Output::Lines(self.path_in_folder(&file))));
+            found.extend(stdout.map(|()| Output::Stdout));
+            let several = found.len() > 1;
+            let output = found.pop().filter(|_| !several);
+            if several {
+                self.problem(
+                    value.span(),
+                    format!("`{path}` has more than one of `file`, `lines` and `stdout`"),
+                    Some(String::from("one of them")),
+                    None,
+                );
+            } else if output.is_none() && self.problems.len() == known {
+                self.problem(
+                    value.span(),
+                    format!("`{path}` goes nowhere"),
+                    Some(String::from("`file = \"FILE\"`, `lines = \"FILE\"` or `stdout = true`")),
+                    None,
+                );
+            }
             outputs.extend(output.map(|output| (spelt.to_string(), output)));
         }
         outputs
@@ -232,7 +231,7 @@ impl Reader<'_> {
                 outputs.as_ref().map_or(section.span.clone(), |entry| entry.span.clone()),
                 format!("`{}` writes the output `{missing}`, which goes nowhere", builtin.name),
                 Some(format!(
-                    "`outputs.{missing} = {{ file = \"FILE\" }}` or `{{ stdout = true }}`"
+                    "`outputs.{missing} = {{ file = \"FILE\" }}`, `{{ lines = \"FILE\" }}` or `{{ stdout = true }}`"
                 )),
                 None,
             );

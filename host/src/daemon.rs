@@ -245,10 +245,8 @@ fn watch(
         deliver,
     )?);
     let mut dispatcher = plugins.dispatcher();
-    let recorder = recorder.map(|(recorder, tap)| {
-        dispatcher.record_to(tap);
-        recorder
-    });
+    let (recorder, tap) = recorder.unzip();
+    tap.clone().into_iter().for_each(|tap| dispatcher.record_to(tap));
     let resolver = Resolver::new(
         Arc::clone(&directory),
         Excluded::new(&config.files.exclude),
@@ -294,6 +292,7 @@ fn watch(
     let deaths = ring
         .map(|ring| {
             DeathWatch::start(ring, &probes, directory, root, feed, move |death| {
+                tap.iter().for_each(|tap| tap.death(&death));
                 explainers.put(death);
             })
         })

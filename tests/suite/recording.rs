@@ -18,6 +18,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         about_capture("recording::a_replay_reports_what_the_daemon_reported", replay_equals_run),
         about_capture("recording::a_replay_is_the_same_every_time", replay_is_deterministic),
+        about_capture("recording::a_death_is_explained_again_from_a_recording", deaths_again),
         about_capture("recording::a_killed_recorder_leaves_what_it_had_written", killed_recorder),
         about_capture("recording::a_recording_ends_after_its_time", ends_after_its_time),
         about_containers("recording::a_file_that_is_no_recording_is_refused", no_recording),
@@ -86,6 +87,42 @@ fn recorded_and_reported(recording: &Path) -> Result<(Container, Report), Failed
     record(&recorder, &mut app)?;
     let report = last_report(&watching, daemon)?;
     Ok((app, report))
+}
+
+/// A process that fails while it is recorded is explained by a plugin later, and by a whole replay.
+fn deaths_again() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let recording = folder.path().join("death.recording");
+    let pod = Pod::new("recorded-death")?;
+    let mut app = worker(pod.container("app"), "sh -c 'exit 3'").start()?;
+    let config = DaemonConfig::for_pod(&pod)?.recording_to(&recording);
+    record(&config, &mut app)?;
+    let arguments = [
+        "plugin".as_ref(),
+        "run".as_ref(),
+        "builtin:death-explainer".as_ref(),
+        "--events".as_ref(),
+        recording.as_os_str(),
+    ];
+    let explanation: Value = serde_json::from_slice(&said(folder.path(), &arguments)?)?;
+    expect_eq("verdict of `plugin run`", &explanation["verdict"], &"application-error".into())?;
+
+    let toml = folder.path().join("replay.toml");
+    let lines = folder.path().join("deaths.jsonl");
+    std::fs::write(
+        &toml,
+        format!(
+            "[daemon]\ncache_dir = {:?}\n[deaths]\nfile = {lines:?}\n\
+             [[plugin]]\nname = \"why\"\nsource = \"builtin:death-explainer\"\n",
+            folder.path().join("cache")
+        ),
+    )?;
+    let arguments: [&std::ffi::OsStr; 4] =
+        ["replay".as_ref(), recording.as_os_str(), "-c".as_ref(), toml.as_os_str()];
+    said(folder.path(), &arguments)?;
+    let death: Value = serde_json::from_str(&std::fs::read_to_string(&lines)?)?;
+    expect_eq("code", &death["death"]["status"]["code"], &3.into())?;
+    expect_eq("verdict", &death["explanation"]["verdict"], &"application-error".into())
 }
 
 fn replay_equals_run() -> Outcome {

@@ -10,9 +10,10 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::plugin_project::{ComponentizeFlags, NewFlags};
-use super::recordings::{no_deaths, sentence, world_of};
+use super::recordings::{sentence, world_of};
 use super::{Commands, ConfigurationFlags, Console, FindingsFormat, UsageError, written};
 use crate::config::{self, BUILTINS, PluginSource};
+use crate::death::explanation::{ExplainedDeath, Explanation};
 use crate::directory::Directory;
 use crate::exit::{Exit, Failure};
 use crate::logging;
@@ -235,9 +236,13 @@ impl RunFlags {
         let cache = CacheDir::of(console)?;
         let world = world_of(replay.start(), &directory);
         let (files, clock) = (config::Files::default(), world.clock.clone());
-        let plugins =
-            PluginHost::load(&[plugin], &files, cache.path(), world, outlet, no_deaths())?;
-        let replayed = replay.run(&directory, &plugins.dispatcher(), &clock);
+        let explained: Arc<Mutex<Vec<Explanation>>> = Arc::default();
+        let told = Arc::clone(&explained);
+        let deliver = Box::new(move |death: ExplainedDeath| {
+            told.lock().unwrap_or_else(PoisonError::into_inner).push(death.explanation);
+        });
+        let plugins = PluginHost::load(&[plugin], &files, cache.path(), world, outlet, deliver)?;
+        let replayed = replay.run(&directory, &plugins.dispatcher(), &plugins.deaths(), &clock);
         let statuses = plugins.stop(LAST_WORDS);
         let documents =
             std::mem::take(&mut *documents.lock().unwrap_or_else(PoisonError::into_inner));
@@ -255,6 +260,12 @@ impl RunFlags {
             sentence(&replayed),
             documents.len()
         ))?;
+        if statuses.iter().any(|status| status.role == Role::Explainer) {
+            let explained = explained.lock().unwrap_or_else(PoisonError::into_inner);
+            for explanation in explained.iter() {
+                written(console.out.write_all(json_text(explanation).as_bytes()))?;
+            }
+        }
         for status in statuses.iter().filter(|status| status.role == Role::Filter) {
             let PluginStatus { filtered, events, .. } = status;
             written(writeln!(console.err, "-- it dropped {filtered} of {events} events"))?;

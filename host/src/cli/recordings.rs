@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::{Commands, ConfigurationFlags, Console, UsageError, written};
 use crate::config::Config;
+use crate::death::lines::Lines;
 use crate::directory::Directory;
 use crate::exit::{Exit, Failure};
 use crate::logging;
@@ -104,15 +105,14 @@ fn replay(config: &Config, recording: &std::path::Path) -> Result<Replayed, Fail
     let (cache_dir, clock, outlet) =
         (&config.daemon.cache_dir, world.clock.clone(), sinks.outlet());
     let files = &config.files;
-    let plugins = PluginHost::load(&config.plugins, files, cache_dir, world, outlet, no_deaths())?;
-    let replayed = replay.run(&directory, &plugins.dispatcher(), &clock);
+    let mut lines = Lines::start(&config.deaths)?;
+    let deliver: Deliver = Box::new(move |death| {
+        lines.iter_mut().for_each(|lines| lines.put(&death));
+    });
+    let plugins = PluginHost::load(&config.plugins, files, cache_dir, world, outlet, deliver)?;
+    let replayed = replay.run(&directory, &plugins.dispatcher(), &plugins.deaths(), &clock);
     crate::daemon::report_end(plugins.stop(LAST_WORDS), sinks.stop());
     Ok(replayed?)
-}
-
-/// A recording holds no deaths, so there is nothing to explain.
-pub(super) fn no_deaths() -> Deliver {
-    Box::new(|_| {})
 }
 
 /// What plugins are told about where they run: where the recording was made.
@@ -129,6 +129,9 @@ pub(super) fn world_of(start: &Start, directory: &Arc<Directory>) -> World {
 pub(super) fn sentence(replayed: &Replayed) -> String {
     let mut sentence =
         format!("{} events and {} ticks were handed over", replayed.events, replayed.ticks);
+    if replayed.deaths > 0 {
+        sentence += &format!("; {} deaths were explained", replayed.deaths);
+    }
     if replayed.missing > 0 {
         sentence += &format!("; {} events are missing from the recording", replayed.missing);
     }

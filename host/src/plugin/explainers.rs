@@ -53,6 +53,12 @@ impl Deaths {
         self.0.changed.notify_one();
     }
 
+    /// Waits until every death that was handed over has gone on. Never called while capturing.
+    pub fn wait_until_idle(&self) {
+        let busy = |state: &mut State| !(state.idle && state.records.is_empty() || state.ended);
+        drop(self.0.rests.wait_while(self.0.lock(), busy));
+    }
+
     /// Deaths that were lost because too many waited.
     pub fn lost(&self) -> u64 {
         self.0.lock().lost
@@ -63,6 +69,8 @@ impl Deaths {
 struct Waiting {
     state: Mutex<State>,
     changed: Condvar,
+    /// The thread waits for the next death, or has ended.
+    rests: Condvar,
 }
 
 #[derive(Default)]
@@ -73,6 +81,10 @@ struct State {
     recent: Option<Arc<DeathRecord>>,
     lost: u64,
     closed: bool,
+    /// Whether the thread has done with what it took.
+    idle: bool,
+    /// Whether there is no thread any more.
+    ended: bool,
 }
 
 impl Waiting {
@@ -81,8 +93,12 @@ impl Waiting {
         let waits = |state: &mut State| {
             state.records.is_empty() && state.orders.is_empty() && !state.closed
         };
-        let state = self.changed.wait_while(self.lock(), waits);
+        let mut state = self.lock();
+        state.idle = true;
+        self.rests.notify_all();
+        let state = self.changed.wait_while(state, waits);
         let mut state = state.expect("no holder of this lock panics");
+        state.idle = false;
         if let Some(order) = state.orders.pop_front() {
             return Some(Item::Order(order));
         }
@@ -195,6 +211,16 @@ impl Drop for Explainers {
     }
 }
 
+/// Says that the thread has ended, however it ends.
+struct Farewell(Arc<Waiting>);
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        self.0.lock().ended = true;
+        self.0.rests.notify_all();
+    }
+}
+
 /// The inside of the thread.
 struct Desk {
     explainers: Vec<Explainer>,
@@ -205,6 +231,7 @@ struct Desk {
 impl Desk {
     /// `_alive` is dropped when the thread ends, which is how others see it.
     fn run(mut self, first_start: &Sender<Result<(), LoadError>>, _alive: Sender<()>) {
+        let _farewell = Farewell(Arc::clone(&self.waiting));
         for explainer in &mut self.explainers {
             if let Err(error) = explainer.0.start_first() {
                 let reason = "it does not start".to_owned();

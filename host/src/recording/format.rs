@@ -36,6 +36,7 @@ pub(super) mod entry_kind {
     pub(in crate::recording) const BATCH: u8 = 4;
     pub(in crate::recording) const TICK: u8 = 5;
     pub(in crate::recording) const END: u8 = 6;
+    pub(in crate::recording) const DEATH: u8 = 7;
 }
 
 /// Where and when a recording was made: its first entry.
@@ -130,6 +131,13 @@ struct TotalsRow {
     last_event: Option<u64>,
     ended: Option<u64>,
     counters: Vec<(String, u64)>,
+}
+
+/// The record of a death.
+#[derive(Serialize, Deserialize)]
+pub(super) struct DeathRow {
+    /// As JSON, which is how records are published: their shape is not the recording's to keep.
+    pub(super) record: String,
 }
 
 /// The last entry of a recording that was ended and not cut off.

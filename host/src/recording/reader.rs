@@ -7,9 +7,10 @@ use serde::de::DeserializeOwned;
 
 use super::Start;
 use super::format::{
-    BLOCK_HEADER_BYTES, BatchRow, ContainerRow, ENTRY_HEADER_BYTES, EndRow, HEADER_BYTES, MAGIC,
-    MAX_BLOCK_BYTES, Malformed, ProcessRow, StartRow, TickRow, VERSION, entry_kind,
+    BLOCK_HEADER_BYTES, BatchRow, ContainerRow, DeathRow, ENTRY_HEADER_BYTES, EndRow, HEADER_BYTES,
+    MAGIC, MAX_BLOCK_BYTES, Malformed, ProcessRow, StartRow, TickRow, VERSION, entry_kind,
 };
+use crate::death::record::DeathRecord;
 use crate::directory::{Container, Process};
 use crate::event::{Batch, Tick, UnixNanos};
 
@@ -56,6 +57,8 @@ pub enum Entry {
     },
     /// Totals.
     Tick(Tick),
+    /// A death. Stands after what was seen before it.
+    Death(Box<DeathRecord>),
 }
 
 /// How a recording ends.
@@ -169,6 +172,14 @@ impl<R: Read> Reader<R> {
                     let row: TickRow = self.value(range)?;
                     let tick = row.try_into().map_err(|why| self.malformed(&why))?;
                     return Ok(Some(Entry::Tick(tick)));
+                }
+                entry_kind::DEATH => {
+                    let row: DeathRow = self.value(range)?;
+                    match serde_json::from_str(&row.record) {
+                        Ok(record) => return Ok(Some(Entry::Death(record))),
+                        // A record of another schema.
+                        Err(_) => self.unknown += 1,
+                    }
                 }
                 entry_kind::END => {
                     let row: EndRow = self.value(range)?;

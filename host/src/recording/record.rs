@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::{Start, Summary, Writer};
+use crate::death::record::DeathRecord;
 use crate::directory::{Container, Directory};
 use crate::event::{Batch, ContainerId, ProcessId, Tick, UnixNanos};
 use crate::exit::{Exit, Exits};
@@ -42,11 +43,12 @@ impl Exits for RecordError {
 enum Item {
     Batch(Arc<Batch>),
     Tick(Arc<Tick>),
+    Death(Box<DeathRecord>),
     /// Nothing comes after it, whoever still has a hand.
     End,
 }
 
-/// A hand that gives batches and ticks to the recorder.
+/// A hand that gives batches, ticks and deaths to the recorder.
 #[derive(Clone)]
 pub struct Tap {
     items: SyncSender<Item>,
@@ -70,6 +72,13 @@ impl Tap {
     /// Hands over a tick. One that finds no room is left out: the next one tells the same and more.
     pub fn tick(&self, tick: &Arc<Tick>) {
         let _ = self.items.try_send(Item::Tick(Arc::clone(tick)));
+    }
+
+    /// Hands over a death, or counts it with the events that the recorder does not take.
+    pub fn death(&self, record: &DeathRecord) {
+        if self.items.try_send(Item::Death(Box::new(record.clone()))).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -152,6 +161,7 @@ impl Scribe {
             match inbox.recv_timeout(patience) {
                 Ok(Item::Batch(batch)) => self.batch(&batch)?,
                 Ok(Item::Tick(tick)) => self.tick(&tick)?,
+                Ok(Item::Death(record)) => self.death(&record)?,
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(Item::End) | Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -189,6 +199,11 @@ impl Scribe {
             self.container(totals.container)?;
         }
         self.writer.tick(tick)
+    }
+
+    fn death(&mut self, record: &DeathRecord) -> io::Result<()> {
+        self.container(ContainerId(record.container.id))?;
+        self.writer.death(record)
     }
 
     /// Writes what the directory says of a container, if that is news: names arrive later than events.

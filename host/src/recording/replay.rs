@@ -11,9 +11,9 @@ use serde::Serialize;
 use super::{Ending, Entry, ReadError, Reader, Start};
 use crate::directory::Directory;
 use crate::dispatch::Dispatcher;
-use crate::event::{Tick, TickCause};
+use crate::event::{Tick, TickCause, UnixNanos};
 use crate::exit::{Exit, Exits};
-use crate::plugin::Clock;
+use crate::plugin::{Clock, Deaths};
 
 /// Why a replay ended early.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +36,9 @@ pub struct Replayed {
     pub events: u64,
     /// Ticks, with the last one.
     pub ticks: u64,
-    /// Events that the recording says are missing from it.
+    /// Deaths.
+    pub deaths: u64,
+    /// Events and deaths that the recording says are missing from it.
     pub missing: u64,
     /// Entries and events of kinds that this daemon does not know.
     pub unknown: u64,
@@ -78,10 +80,11 @@ impl Replay {
         mut self,
         directory: &Directory,
         dispatcher: &Dispatcher,
+        deaths: &Deaths,
         clock: &Clock,
     ) -> Result<Replayed, ReplayError> {
         let mut replayed = Replayed::default();
-        let result = self.hand_over(directory, dispatcher, clock, &mut replayed);
+        let result = self.hand_over(directory, dispatcher, deaths, clock, &mut replayed);
         replayed.unknown = self.reader.unknown();
         match self.reader.ending() {
             Some(Ending::Whole { dropped, .. }) => replayed.missing += dropped,
@@ -95,6 +98,7 @@ impl Replay {
         &mut self,
         directory: &Directory,
         dispatcher: &Dispatcher,
+        deaths: &Deaths,
         clock: &Clock,
         replayed: &mut Replayed,
     ) -> Result<(), ReadError> {
@@ -122,6 +126,12 @@ impl Replay {
                     clock.is_at(time);
                     dispatcher.tick(Arc::new(tick.clone()));
                     last = Some(tick);
+                }
+                Entry::Death(record) => {
+                    replayed.deaths += 1;
+                    clock.is_at(UnixNanos(record.time_ns));
+                    deaths.put(*record);
+                    deaths.wait_until_idle();
                 }
             }
             dispatcher.wait_until_idle();

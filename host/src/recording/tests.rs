@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::format::{BLOCK_HEADER_BYTES, ENTRY_HEADER_BYTES, HEADER_BYTES};
 use super::*;
+use crate::death::record::{self, DeadProcess, DeathRecord, Losses, Subject, WaitStatus};
 use crate::directory::{Container, Directory, Process};
 use crate::event::{
     Attribute, AttributeKey, Batch, CgroupId, ContainerId, ContainerTotals, Counter, Event, Flags,
@@ -55,6 +56,21 @@ fn process() -> Process {
     }
 }
 
+fn death() -> DeathRecord {
+    DeathRecord {
+        schema: record::SCHEMA,
+        time_ns: 3_000,
+        subject: Subject::Container,
+        container: record::Container { id: 1, name: "web".to_owned(), ..Default::default() },
+        process: DeadProcess { pid: 7, is_container_init: true, ..DeadProcess::default() },
+        status: WaitStatus::Exited { code: 3 },
+        evidence: Vec::new(),
+        decided_by: None,
+        unseen: Vec::new(),
+        losses: Losses::default(),
+    }
+}
+
 fn batch(paths: &[&str]) -> Batch {
     let mut batch = Batch::default();
     for (index, path) in paths.iter().enumerate() {
@@ -102,6 +118,7 @@ fn entries() -> Vec<Entry> {
         Entry::Process(process()),
         Entry::Batch { batch: batch(&["/etc/passwd", "/etc/hosts"]), dropped: 4 },
         Entry::Tick(tick(TickCause::Interval)),
+        Entry::Death(Box::new(death())),
         Entry::Batch { batch: batch(&["/later"]), dropped: 0 },
         Entry::Tick(tick(TickCause::Stop)),
     ]
@@ -118,6 +135,7 @@ fn recording() -> (Vec<u8>, Vec<usize>) {
             Entry::Process(process) => writer.process(&process).unwrap(),
             Entry::Batch { batch, dropped } => writer.batch(&batch, dropped).unwrap(),
             Entry::Tick(tick) => writer.tick(&tick).unwrap(),
+            Entry::Death(record) => writer.death(&record).unwrap(),
         }
         writer.flush().unwrap();
     }
@@ -128,6 +146,7 @@ fn recording() -> (Vec<u8>, Vec<usize>) {
         processes: 1,
         events: 3,
         ticks: 2,
+        deaths: 1,
         dropped: 9,
         bytes: bytes.len() as u64,
     };
@@ -168,6 +187,21 @@ fn what_was_written_is_read_again() {
     assert_eq!(Reader::new(&bytes[..]).unwrap().start(), &start());
     let ending = Ending::Whole { time: UnixNanos(4_000), dropped: 5 };
     assert_eq!(read(&bytes), (entries(), Ok(Some(ending))));
+}
+
+#[test]
+fn a_death_of_another_schema_is_counted_and_not_read() {
+    let row = serde_json::to_string(&death()).unwrap();
+    let newer = row.replacen('{', r#"{"something_new":1,"#, 1);
+    let mut value = postcard::to_allocvec(&newer).unwrap();
+    let mut entry = vec![7];
+    entry.extend((value.len() as u32).to_le_bytes());
+    entry.append(&mut value);
+    let (whole, blocks) = recording();
+    let bytes = [&whole[..blocks[1]], &block(&entry)].concat();
+    let mut reader = Reader::new(&bytes[..]).unwrap();
+    assert_eq!(reader.next_entry().unwrap(), None);
+    assert_eq!(reader.unknown(), 1);
 }
 
 #[test]

@@ -7,9 +7,10 @@ use serde::Serialize;
 
 use super::Start;
 use super::format::{
-    BatchRow, ContainerRow, ENTRY_HEADER_BYTES, EndRow, MAGIC, ProcessRow, StartRow, TickRow,
-    VERSION, entry_kind,
+    BatchRow, ContainerRow, DeathRow, ENTRY_HEADER_BYTES, EndRow, MAGIC, ProcessRow, StartRow,
+    TickRow, VERSION, entry_kind,
 };
+use crate::death::record::DeathRecord;
 use crate::directory::{Container, Process};
 use crate::event::{Batch, ContainerId, Tick, UnixNanos};
 
@@ -29,7 +30,9 @@ pub struct Summary {
     pub events: u64,
     /// Ticks.
     pub ticks: u64,
-    /// Events that the recorder could not take.
+    /// Deaths.
+    pub deaths: u64,
+    /// Events and deaths that the recorder could not take.
     pub dropped: u64,
     /// Size of the file, in bytes.
     pub bytes: u64,
@@ -100,6 +103,17 @@ impl<W: Write> Writer<W> {
     pub fn tick(&mut self, tick: &Tick) -> io::Result<()> {
         self.summary.ticks += 1;
         self.entry(entry_kind::TICK, &TickRow::from(tick))
+    }
+
+    /// Adds a death.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn death(&mut self, record: &DeathRecord) -> io::Result<()> {
+        self.summary.deaths += 1;
+        let record = serde_json::to_string(record)?;
+        self.entry(entry_kind::DEATH, &DeathRow { record })
     }
 
     /// Ends the recording, so that a reader knows that nothing is missing.

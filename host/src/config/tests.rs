@@ -330,12 +330,12 @@ fn an_output_goes_to_exactly_one_place() {
         (
             "{}",
             "4:18: `plugin.outputs.report` goes nowhere, \
-                expected `file = \"FILE\"` or `stdout = true`",
+                expected `file = \"FILE\"`, `lines = \"FILE\"` or `stdout = true`",
         ),
         (
             "{ file = \"/x\", stdout = true }",
-            "4:18: `plugin.outputs.report` has both `file` \
-                and `stdout`, expected one of them",
+            "4:18: `plugin.outputs.report` has more than one of \
+                `file`, `lines` and `stdout`, expected one of them",
         ),
         (
             "{ stdout = false }",
@@ -355,7 +355,7 @@ fn an_output_goes_to_exactly_one_place() {
         (
             "\"/x.json\"",
             "4:18: `plugin.outputs.report` is \"/x.json\", expected a table with \
-                `file` or `stdout`: did you mean { file = \"/x.json\" }?",
+                `file`, `lines` or `stdout`: did you mean { file = \"/x.json\" }?",
         ),
     ] {
         let line = format!("whodunit.toml:{line}");
@@ -373,7 +373,7 @@ fn the_outputs_of_a_builtin_are_those_that_it_writes() {
     check_plugin(
         "",
         &["whodunit.toml:1:1: `report-json` writes the output `report`, which goes nowhere, \
-           expected `outputs.report = { file = \"FILE\" }` or `{ stdout = true }`"],
+           expected `outputs.report = { file = \"FILE\" }`, `{ lines = \"FILE\" }` or `{ stdout = true }`"],
     );
     check_plugin(
         "outputs.reprot.stdout = true\n",
@@ -605,6 +605,7 @@ name = "own"
 source = "own.wasm"
 outputs.one.file = "/one"
 outputs.two.file = "two"
+outputs.three.lines = "three"
 "#;
 
 #[test]
@@ -675,6 +676,7 @@ fn every_key_arrives_and_relative_paths_start_at_the_file() {
                 outputs: BTreeMap::from([
                     (String::from("one"), Output::File(PathBuf::from("/one"))),
                     (String::from("two"), Output::File(folder.join("two"))),
+                    (String::from("three"), Output::Lines(folder.join("three"))),
                 ]),
                 ..Plugin::new(String::from("own"), PluginSource::File(folder.join("own.wasm")))
             },

@@ -352,7 +352,7 @@ fn standstill_under_a_flood() -> Result<Standstill, Failed> {
     let at_last = memory_of(&status)?;
     expect(
         format!("memory is as it was: {memory} bytes after some swaps, {at_last} after all"),
-        at_last < memory + (8 << 20),
+        at_last < memory + (16 << 20),
     )?;
     let with_swaps = swapped.longest_standstill()?;
     let_end(&swapped, daemon, &app)?;
@@ -361,9 +361,10 @@ fn standstill_under_a_flood() -> Result<Standstill, Failed> {
 
 /// Ends the daemon. The plugin was handed every event of the container once, in order.
 fn let_end(swapped: &Swapped, daemon: Daemon<'_>, app: &Container) -> Outcome {
+    // The report may fall behind in a flood: it is no part of this.
+    expect_eq("dropped", &swapped.plugin()?["dropped"], &json!(0))?;
     let report = last_report(&swapped.config, daemon)?;
     let entry = report.container(app)?;
-    expect_eq("dropped_events", &report.number("dropped_events"), &0)?;
     let counted = swapped.counted()?;
     expect_eq("events that were not the next one", &counted.gaps, &0)?;
     expect_eq("the number of the last event", &counted.last, &counted.events)?;

@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use whodunit_containers::cri::Containerd;
 use whodunit_containers::podman::Podman;
 use whodunit_containers::{DaemonConfig, DaemonError, Pod};
 
@@ -27,6 +28,14 @@ pub(crate) fn lacks_for_capture() -> Option<&'static str> {
 pub(crate) fn lacks_for_podman() -> Option<&'static str> {
     static LACKS: OnceLock<Option<String>> = OnceLock::new();
     LACKS.get_or_init(|| lacks_for_capture().map(str::to_owned).or_else(Podman::why_not)).as_deref()
+}
+
+/// What is missing for pods of containerd. Their images are made by Podman.
+pub(crate) fn lacks_for_containerd() -> Option<&'static str> {
+    static LACKS: OnceLock<Option<String>> = OnceLock::new();
+    LACKS
+        .get_or_init(|| lacks_for_podman().map(str::to_owned).or_else(Containerd::why_not))
+        .as_deref()
 }
 
 /// What is missing for the exact tier of capture. Asked of a real start, too.

@@ -1,4 +1,5 @@
-//! Pods that something else than these tests made: of Podman, from the manifest that is shipped.
+//! Pods that something else than these tests made: of Podman, from the manifest that is shipped, and of containerd, as a
+//! kubelet makes them.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -7,9 +8,10 @@ use std::path::Path;
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 use whodunit_containers::condition::{PATIENCE, wait_for, wait_until};
+use whodunit_containers::cri::{Containerd, CriContainer, CriPod, PAUSE_IMAGE};
 use whodunit_containers::daemon::binary;
 use whodunit_containers::podman::Podman;
-use whodunit_containers::{Hierarchies, find_program};
+use whodunit_containers::{Hierarchies, Pod, find_program};
 
 use crate::report::{expect, expect_eq, lists};
 use crate::{Outcome, machine, needing};
@@ -19,6 +21,9 @@ const MANIFEST: &str = include_str!("../../deploy/kubernetes/overlays/sidecar/ex
 const CONFIGURATION: &str = include_str!("../../deploy/kubernetes/base/configuration.yaml");
 /// What the image is made with.
 const CONTAINERFILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/Containerfile");
+/// Images as the manifest names them, as other runtimes get them from Podman.
+const APPLICATION: &str = "localhost/nginx:1.29";
+const DAEMON: &str = "localhost/whodunit:0.1.0";
 /// What `podman kube play` makes of the manifest's Deployment.
 const POD: &str = "example-app-pod-0";
 
@@ -28,6 +33,16 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("pods::the_shipped_sidecar_names_three_containers_in_podman", three_containers),
         trial("pods::the_shipped_sidecar_names_two_containers_in_podman", two_containers),
         trial("pods::a_pod_of_podman_with_only_the_daemon_is_an_error", only_us),
+        needing(
+            "pods::a_sidecar_names_three_containers_in_containerd",
+            machine::lacks_for_containerd,
+            || in_containerd(&[("helper", "/srv/index.html"), ("web", "/bin/busybox")]),
+        ),
+        needing(
+            "pods::a_sidecar_names_two_containers_in_containerd",
+            machine::lacks_for_containerd,
+            || in_containerd(&[("web", "/srv/index.html")]),
+        ),
         needing(
             "pods::a_seccomp_profile_that_forbids_bpf_is_named",
             || machine::lacks_for_podman().or_else(lacks_old_profile),
@@ -103,7 +118,7 @@ fn podman(has_seccomp: bool) -> Result<Podman, Failed> {
     let bin = root.join("bin");
     fs::create_dir_all(&bin)?;
     fs::copy(find_program("busybox").ok_or("there is no busybox")?, bin.join("busybox"))?;
-    for applet in ["sh", "cat", "sleep", "httpd"] {
+    for applet in ["sh", "cat", "sleep", "true"] {
         symlink("busybox", bin.join(applet))?;
     }
     let path = "ENV PATH=/bin";
@@ -132,19 +147,114 @@ fn two_containers() -> Outcome {
     names_are(&podman, &manifest, &[("web", "/srv/index.html")])
 }
 
-/// The report has these containers, each with its file, and nobody else.
 fn names_are(podman: &Podman, manifest: &Manifest, expected: &[(&str, &str)]) -> Outcome {
     podman.play(&manifest.0)?;
-    let path = podman.volume("state").join("report.json");
+    let report = podman.volume("state").join("report.json");
+    let logs = || podman.logs(&format!("{POD}-whodunit")).unwrap_or_else(|it| it.to_string());
+    let report = report_of(&report, expected, logs)?;
+    for container in report["containers"].as_array().into_iter().flatten() {
+        let pod = &container["attributes"]["pod-name"];
+        expect_eq("the pod of a container", pod, &Value::from(POD))?;
+        expect_eq("its runtime", &container["runtime"], &Value::from("podman"))?;
+    }
+    Ok(())
+}
+
+/// A pod with these containers beside the daemon, in the cgroup that a kubelet gives to a pod. Each reads
+/// its file for ever.
+fn in_containerd(expected: &[(&str, &str)]) -> Outcome {
+    let images = podman(false)?;
+    let mut containerd = Containerd::start()?;
+    // It does not even pause, and is left out all the same.
+    images.tag(APPLICATION, PAUSE_IMAGE)?;
+    for image in [PAUSE_IMAGE, APPLICATION, DAEMON] {
+        containerd.import(&images.save(image)?)?;
+    }
+    let place = Pod::new("cri")?;
+    let uid = place.cgroup_path().rsplit_once("/pod").map(|(_, uid)| uid.to_owned());
+    let pod = containerd.pod("cart", &uid.ok_or("no uid")?, &place.cgroup_path())?;
+    // Like an init container: it is over before the daemon comes.
+    let over = CriContainer { name: "prepare", command: &["true"], ..application() };
+    containerd.run(&pod, &over)?;
+    for (name, file) in expected {
+        let script = format!("while true; do cat {file} > /dev/null; sleep 1; done");
+        let command = ["sh", "-c", &script];
+        containerd.run(&pod, &CriContainer { name, command: &command, ..application() })?;
+    }
+    let state = tempfile::tempdir()?;
+    let daemon = sidecar(&containerd, &pod, state.path())?;
+    let report = report_of(&state.path().join("report.json"), expected, || daemon)?;
+    for container in report["containers"].as_array().into_iter().flatten() {
+        let attributes = &container["attributes"];
+        expect_eq("the pod of a container", &attributes["pod-name"], &Value::from("cart"))?;
+        expect_eq("its namespace", &attributes["pod-namespace"], &Value::from("shop"))?;
+        let image = attributes["image"].as_str().unwrap_or_default();
+        expect_eq("its image", &image, &APPLICATION)?;
+    }
+    Ok(())
+}
+
+fn application() -> CriContainer<'static> {
+    CriContainer { image: APPLICATION, ..CriContainer::default() }
+}
+
+/// Starts the daemon of the shipped image as a container of the pod, with the capabilities of the shipped
+/// manifest and a root that it cannot write to. Returns its id.
+fn sidecar(containerd: &Containerd, pod: &CriPod, state: &Path) -> Result<String, Failed> {
+    let configuration = CONFIGURATION
+        .split_once("whodunit.toml: |\n")
+        .map(|(_, toml)| toml.lines().map(|line| line.trim_start().to_owned() + "\n"))
+        .ok_or("the ConfigMap has no TOML")?
+        .collect::<String>()
+        .replace("0.0.0.0:9479", "127.0.0.1:0")
+        .replace(
+            "cgroup_root = \"/host/cgroup\"\n",
+            "cgroup_root = \"/host/cgroup\"\nhost_root = \"/host\"\n",
+        );
+    let etc = state.join("etc");
+    fs::create_dir(&etc)?;
+    let faster = "[daemon]\ninterval = \"500ms\"\n";
+    fs::write(etc.join("whodunit.toml"), configuration + faster)?;
+    let cache = state.join("cache");
+    fs::create_dir(&cache)?;
+    let cgroup = Hierarchies::find()?.unified;
+    let bundles = containerd.bundles();
+    let mounts = [
+        (etc.as_path(), "/etc/whodunit", true),
+        (state, "/var/lib/whodunit", false),
+        (cache.as_path(), "/var/cache/whodunit", false),
+        (cgroup.as_path(), "/host/cgroup", true),
+        (Path::new("/sys/kernel/tracing"), "/sys/kernel/tracing", true),
+        (bundles.as_path(), "/host/run/containerd/io.containerd.runtime.v2.task", true),
+    ];
+    let capabilities = ["BPF", "PERFMON", "DAC_READ_SEARCH", "SYS_PTRACE"];
+    let shipped = format!("add: [{}]", capabilities.join(", "));
+    expect("these are the capabilities of the manifest", MANIFEST.contains(&shipped))?;
+    let daemon = CriContainer {
+        name: "whodunit",
+        image: DAEMON,
+        command: &[],
+        arguments: &["run", "-c", "/etc/whodunit/whodunit.toml", "--scope", "pod"],
+        mounts: &mounts,
+        capabilities: Some(&capabilities),
+    };
+    Ok(containerd.run(pod, &daemon)?)
+}
+
+/// The report, once it has these containers, each with its file: and nobody else.
+fn report_of(
+    path: &Path,
+    expected: &[(&str, &str)],
+    logs: impl FnOnce() -> String,
+) -> Result<Value, Failed> {
     let mut last = Value::Null;
     let is_whole = wait_until(PATIENCE, || {
-        let text = fs::read_to_string(&path).unwrap_or_default();
+        let text = fs::read_to_string(path).unwrap_or_default();
         last = serde_json::from_str(&text).unwrap_or_default();
         expected.iter().all(|(name, file)| lists(&last, name, "files", file))
     });
     if !is_whole {
-        let said = podman.logs(&format!("{POD}-whodunit"))?;
-        return Err(format!("the report is {last:#}; the daemon said {said}").into());
+        return Err(format!("the report is {last:#}; the daemon: {}", logs()).into());
     }
     let names = |list: &str| -> Vec<Value> {
         last[list].as_array().into_iter().flatten().map(|it| it["name"].clone()).collect()
@@ -155,12 +265,10 @@ fn names_are(podman: &Podman, manifest: &Manifest, expected: &[(&str, &str)]) ->
     expect_eq("containers", &found, &wanted)?;
     expect_eq("ended containers", &names("ended_containers"), &Vec::new())?;
     for container in last["containers"].as_array().into_iter().flatten() {
-        let pod = &container["attributes"]["pod-name"];
-        expect_eq("the pod of a container", pod, &Value::from(POD))?;
         expect_eq("what named it", &container["name_source"], &Value::from("oci"))?;
-        expect_eq("its runtime", &container["runtime"], &Value::from("podman"))?;
     }
-    expect_eq("lost", &last["dropped_events"], &Value::from(0))
+    expect_eq("lost", &last["dropped_events"], &Value::from(0))?;
+    Ok(last)
 }
 
 /// The container that holds the pod's namespaces is no company.

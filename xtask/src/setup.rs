@@ -218,6 +218,15 @@ const NEEDS: &[Need] = &[
         install: |installer| installer.apt(&["podman", "conmon", "catatonit"]),
     },
     Need {
+        what: "containerd",
+        purpose: Purpose::Test,
+        probe: "`containerd --version` or `ctr --version` does not run",
+        is_met: || {
+            ["containerd", "ctr"].iter().all(|name| program(name).is_some_and(|path| runs(&path)))
+        },
+        install: |installer| installer.apt(&["containerd"]),
+    },
+    Need {
         what: "a compiler for musl",
         purpose: Purpose::Programs,
         probe: "there is no musl-gcc",

@@ -10,6 +10,7 @@
 pub mod cgroup;
 pub mod condition;
 pub mod container;
+pub mod cri;
 pub mod daemon;
 pub mod mount;
 pub mod pod;

@@ -142,6 +142,29 @@ impl Podman {
         self.run(&arguments, "").map(drop)
     }
 
+    /// Gives an image another name.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub fn tag(&self, image: &str, name: &str) -> Result<(), PodmanError> {
+        self.run(&["tag", image, name], "").map(drop)
+    }
+
+    /// Writes an image into an archive that other runtimes take, below [`Podman::host_root`].
+    ///
+    /// # Errors
+    ///
+    /// If Podman cannot.
+    pub fn save(&self, image: &str) -> Result<PathBuf, PodmanError> {
+        let archive = self.folder.path().join("saved.tar");
+        // Podman adds to no archive that is there.
+        let _ = fs::remove_file(&archive);
+        let path = archive.display().to_string();
+        self.run(&["save", "--quiet", "--output", &path, image], "")?;
+        Ok(archive)
+    }
+
     /// Starts what is in a manifest of Kubernetes.
     ///
     /// # Errors

@@ -87,11 +87,13 @@ fn has(raw: &RawSignal, flag: u16) -> bool {
 
 /// Who made it. A kernel-made signal is never blamed on the process that happened to run.
 pub(crate) fn origin(raw: &RawSignal) -> SignalOrigin {
-    if has(raw, signal_flag::NO_INFO | signal_flag::PRIVILEGED)
-        || has(raw, signal_flag::KERNEL_THREAD)
-        || raw.sender.pid == 0
-    {
+    if has(raw, signal_flag::PRIVILEGED | signal_flag::KERNEL_THREAD) || raw.sender.pid == 0 {
         return SignalOrigin::Kernel;
+    }
+    if has(raw, signal_flag::NO_INFO) {
+        // `kill` itself gives none where it need not (Linux 7.3): the call tells.
+        let is_sent = CALLS.sends(raw.syscall) && !has(raw, signal_flag::SENDER_EXITS);
+        return if is_sent { SignalOrigin::User } else { SignalOrigin::Kernel };
     }
     match raw.code {
         SI_USER | SI_QUEUE | SI_TKILL => SignalOrigin::User,
@@ -245,6 +247,10 @@ mod tests {
         check(user(SignalWay::Queue), |raw| (raw.syscall, raw.code) = (CALLS.queue, SI_QUEUE));
         check(user(SignalWay::Queue), |raw| (raw.syscall, raw.code) = (-1, SI_QUEUE));
         check(user(SignalWay::Pidfd), |raw| raw.syscall = PIDFD_SEND_SIGNAL);
+        // From Linux 7.3 on `kill` leaves it to the kernel to fill in who sent it.
+        check(user(SignalWay::Kill), |raw| {
+            (raw.flags, raw.syscall, raw.aimed_at) = (signal_flag::NO_INFO, CALLS.kill, 200)
+        });
         // A code that pretends to be a timer's.
         check(user(SignalWay::Queue), |raw| (raw.syscall, raw.code) = (CALLS.queue, -2));
     }

@@ -430,6 +430,50 @@ kernel_layout! {
     page_counter_usage = "page_counter"."usage",
     /// `page_counter.max`
     page_counter_max = "page_counter"."max",
+    /// `io_kiocb.work`
+    io_kiocb_work = "io_kiocb"."work",
+    /// `io_kiocb.opcode`
+    io_kiocb_opcode = "io_kiocb"."opcode",
+    /// `io_kiocb.cmd`
+    io_kiocb_cmd = "io_kiocb"."cmd",
+    /// `io_kiocb.cqe`
+    io_kiocb_cqe = "io_kiocb"."cqe",
+    /// `io_cqe.res`
+    io_cqe_res = "io_cqe"."res",
+    /// `io_statx.dfd`
+    io_statx_dfd = "io_statx"."dfd",
+    /// `io_statx.flags`
+    io_statx_flags = "io_statx"."flags",
+    /// `io_statx.filename`
+    io_statx_filename = "io_statx"."filename",
+    /// `io_unlink.dfd`
+    io_unlink_dfd = "io_unlink"."dfd",
+    /// `io_unlink.filename`
+    io_unlink_filename = "io_unlink"."filename",
+    /// `io_mkdir.dfd`
+    io_mkdir_dfd = "io_mkdir"."dfd",
+    /// `io_mkdir.filename`
+    io_mkdir_filename = "io_mkdir"."filename",
+    /// `io_rename.old_dfd`
+    io_rename_old_dfd = "io_rename"."old_dfd",
+    /// `io_rename.oldpath`
+    io_rename_oldpath = "io_rename"."oldpath",
+    /// `io_rename.new_dfd`
+    io_rename_new_dfd = "io_rename"."new_dfd",
+    /// `io_rename.newpath`
+    io_rename_newpath = "io_rename"."newpath",
+    /// `io_link.old_dfd`
+    io_link_old_dfd = "io_link"."old_dfd",
+    /// `io_link.oldpath`
+    io_link_oldpath = "io_link"."oldpath",
+    /// `io_link.new_dfd`
+    io_link_new_dfd = "io_link"."new_dfd",
+    /// `io_link.newpath`
+    io_link_newpath = "io_link"."newpath",
+    /// `io_link.flags`
+    io_link_flags = "io_link"."flags",
+    /// `io_xattr.filename`
+    io_xattr_filename = "io_xattr"."filename",
 }
 
 /// What the daemon tells the programs when it loads them.

@@ -7,7 +7,7 @@
 //! | `walk.rs` | from a file's dentry to the names of its path |
 //! | `record.rs` | one file access: counted, absorbed or sent |
 //! | `syscall.rs`, `exec.rs` | file accesses |
-//! | `interpreter.rs`, `beneath.rs` | file accesses that no system call tells: the exact tier |
+//! | `interpreter.rs`, `beneath.rs`, `ring.rs` | file accesses that no system call tells: the exact tier |
 //! | `cgroup.rs` | cgroups made and removed |
 //! | `life.rs` | processes made, executing a program, ended |
 //! | `refused.rs` | the program that a process could not execute |
@@ -36,6 +36,7 @@ mod read;
 mod record;
 mod refused;
 mod registers;
+mod ring;
 mod setup;
 mod signal;
 mod syscall;

@@ -149,6 +149,30 @@ pub(crate) struct Executing {
     pub(crate) placed: u64,
 }
 
+/// What the workers of rings are doing, by thread: see `ring.rs`. The daemon sets the size.
+#[map]
+pub(crate) static RINGS: LruHashMap<u64, RingWork> = LruHashMap::with_max_entries(1, 0);
+
+/// A request of a ring that is about one or two paths.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct RingWork {
+    /// The `struct io_kiocb`.
+    pub(crate) request: u64,
+    /// One of `operation`.
+    pub(crate) operation: u32,
+    /// 1 if a link that the first path names is followed.
+    pub(crate) follow: u32,
+    /// How many paths there are.
+    pub(crate) names: u32,
+    /// Fills the structure.
+    pub(crate) reserved: u32,
+    /// The descriptors of the folders that they start at.
+    pub(crate) folders: [i32; 2],
+    /// The paths as they were asked for, each with its NUL.
+    pub(crate) texts: [[u8; PATH_MAX]; 2],
+}
+
 /// Words by which daemon and programs steer each other: `control`.
 #[map]
 pub(crate) static CONTROL: Array<u64> = Array::with_max_entries(control::COUNT, 0);

@@ -28,8 +28,8 @@ const TS_COMPAT: u32 = 2;
 /// `AT_FDCWD` of `include/uapi/linux/fcntl.h`.
 pub(crate) const AT_FDCWD: i32 = -100;
 
-const AT_SYMLINK_NOFOLLOW: u64 = 0x100;
-const AT_SYMLINK_FOLLOW: u64 = 0x400;
+pub(crate) const AT_SYMLINK_NOFOLLOW: u64 = 0x100;
+pub(crate) const AT_SYMLINK_FOLLOW: u64 = 0x400;
 /// `O_CREAT` and `O_EXCL`, the same on every architecture that has these programs.
 const O_CREAT_EXCL: u64 = 0o300;
 const IN_DONT_FOLLOW: u64 = 0x0200_0000;

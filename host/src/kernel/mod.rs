@@ -42,6 +42,10 @@ static PROGRAMS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/
 /// is kept for those within their budget, on each CPU.
 const BUDGETS_IN_A_RING: u64 = 64;
 
+/// How many workers of rings may be at a path at once, with 8 KiB for each. What a further one does is counted as
+/// lost.
+const RING_WORKERS: u32 = 128;
+
 /// Why capture cannot start at all.
 #[derive(Debug, Error)]
 pub enum StartError {
@@ -201,6 +205,7 @@ impl Kernel {
             typed_task: u32::from(layout.typed_task),
         };
         let roads = roads::roads();
+        let exact = sizes.tier != config::Tier::Base;
         let mut programs = EbpfLoader::new()
             // Nothing in them is relocated by types, which are some megabytes to read.
             .btf(None)
@@ -208,6 +213,7 @@ impl Kernel {
             .override_global("SETTINGS", settings.as_bytes(), true)
             .override_global("FATE", layout.fate.as_bytes(), true)
             .override_global("ROADS", roads.as_bytes(), true)
+            .map_max_entries("RINGS", if exact { RING_WORKERS } else { 1 })
             .map_max_entries("FILES", sizes.ring_bytes)
             .map_max_entries("REPEATS", sizes.kernel_dedup_entries)
             .map_max_entries("TRACED", sizes.max_cgroups)
@@ -246,7 +252,6 @@ impl Kernel {
             probes: Vec::new(),
             programs,
         };
-        let exact = sizes.tier != config::Tier::Base;
         kernel.probes = probes::attach_all(&mut kernel.programs, &layout, exact);
         let missing = kernel.probes.iter().find(|probe| probe.tier == Tier::Exact && !probe.live());
         match missing.filter(|_| sizes.tier == config::Tier::Exact) {
@@ -376,6 +381,7 @@ impl Kernel {
                 Some(Program::BtfTracePoint(program)) => program.unload(),
                 Some(Program::RawTracePoint(program)) => program.unload(),
                 Some(Program::FExit(program)) => program.unload(),
+                Some(Program::FEntry(program)) => program.unload(),
                 _ => Ok(()),
             };
             if let Err(error) = unloaded {

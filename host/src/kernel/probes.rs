@@ -3,7 +3,7 @@
 //! A probe runs whole, or it says in one sentence why not. Only a real load tells: kernels refuse
 //! programs for reasons that no feature list shows.
 
-use aya::programs::{FExit, Program, ProgramError};
+use aya::programs::{Program, ProgramError};
 use aya::{Btf, Ebpf};
 
 use super::layout::Layout;
@@ -71,9 +71,10 @@ enum Hook {
     Raw { programs: Programs, tracepoint: &'static str },
     /// A tracepoint whose arguments come with their types (`tp_btf`, Linux 5.5).
     Typed { programs: Programs, tracepoint: &'static str },
-    /// Where a function of the kernel returns: the first of these that it has. They take the same arguments.
-    /// One that is not `needed` is left out where the kernel has none of them.
-    Exit {
+    /// Where a function of the kernel begins or returns, by the type of the program: the first of these that it
+    /// has. They take the same arguments. One that is not `needed` is left out where the kernel has none of them,
+    /// or not what it reads.
+    Function {
         programs: Programs,
         functions: &'static [&'static str],
         reads: &'static [&'static str],
@@ -97,11 +98,15 @@ const fn exit(
     functions: &'static [&'static str],
     reads: &'static [&'static str],
 ) -> Hook {
-    Hook::Exit { programs, functions, reads, needed: true }
+    Hook::Function { programs, functions, reads, needed: true }
 }
 
-const fn exit_if(programs: Programs, functions: &'static [&'static str]) -> Hook {
-    Hook::Exit { programs, functions, reads: &[], needed: false }
+const fn optional(
+    programs: Programs,
+    functions: &'static [&'static str],
+    reads: &'static [&'static str],
+) -> Hook {
+    Hook::Function { programs, functions, reads, needed: false }
 }
 
 /// What every file access is made of.
@@ -146,6 +151,22 @@ const PROCESS_STRUCTURES: &[&str] = &[
     "dentry",
     "nsproxy",
     "file",
+];
+
+/// What a worker of a ring does goes through this.
+const RING_WORK: &[&str] = &["io_wq_submit_work"];
+
+/// What says which paths that is about: as it is since Linux 6.0.
+const RING_STRUCTURES: &[&str] = &[
+    "filename",
+    "io_kiocb",
+    "io_cqe",
+    "io_statx",
+    "io_unlink",
+    "io_mkdir",
+    "io_rename",
+    "io_link",
+    "io_xattr",
 ];
 
 /// The probe that tells which interpreters the kernel opens.
@@ -245,19 +266,23 @@ const PROBES: &[Probe] = &[
         hooks: &[
             exit(&["program_checked"], &["security_bprm_check"], &[]),
             exit(&["interpreter_opened", "interpreter_opened_unrolled"], &["open_exec"], &[]),
-            exit_if(&["loader_opened", "loader_opened_unrolled"], &["bprm_open_interpreter"]),
+            optional(&["loader_opened", "loader_opened_unrolled"], &["bprm_open_interpreter"], &[]),
         ],
         structures: FILE_STRUCTURES,
         tier: Tier::Exact,
     },
     Probe {
         name: "beneath",
-        sees: "files opened beneath the system calls: by io_uring, and by the kernel for a program",
-        hooks: &[exit(
-            &["file_opened", "file_opened_unrolled"],
-            &["do_filp_open", "do_file_open"],
-            &["filename", "open_flags", "bpf_task_pt_regs"],
-        )],
+        sees: "files reached beneath the system calls: by io_uring, and by the kernel for a program",
+        hooks: &[
+            exit(
+                &["file_opened", "file_opened_unrolled"],
+                &["do_filp_open", "do_file_open"],
+                &["filename", "open_flags", "bpf_task_pt_regs"],
+            ),
+            optional(&["ring_work_begun"], RING_WORK, RING_STRUCTURES),
+            optional(&["ring_work_done"], RING_WORK, RING_STRUCTURES),
+        ],
         structures: FILE_STRUCTURES,
         tier: Tier::Exact,
     },
@@ -287,13 +312,20 @@ pub(crate) fn attach_all(programs: &mut Ebpf, layout: &Layout, exact: bool) -> V
 
 impl Probe {
     fn attach(&self, programs: &mut Ebpf, layout: &Layout, types: &Types) -> Result<(), String> {
-        let of_hooks = self.hooks.iter().map(Hook::reads);
-        for structures in std::iter::once(self.structures).chain(of_hooks) {
-            if let Some(member) = layout.first_absent(structures) {
-                return Err(format!("this kernel's BTF has no {member}"));
+        let mut hooks = Vec::new();
+        let needed = |structures| match layout.first_absent(structures) {
+            Some(member) => Err(format!("this kernel's BTF has no {member}")),
+            None => Ok(()),
+        };
+        needed(self.structures)?;
+        for hook in self.hooks {
+            match needed(hook.reads()) {
+                Ok(()) => hooks.push(hook),
+                Err(_) if !hook.is_needed() => {}
+                Err(reason) => return Err(reason),
             }
         }
-        let attached = self.hooks.iter().try_for_each(|hook| hook.attach(programs, types));
+        let attached = hooks.iter().try_for_each(|hook| hook.attach(programs, types));
         if attached.is_err() {
             // Half a probe would look like a whole one: take the rest of it off as well.
             for hook in self.hooks {
@@ -309,7 +341,7 @@ impl Hook {
         match self {
             Hook::Raw { programs, .. }
             | Hook::Typed { programs, .. }
-            | Hook::Exit { programs, .. } => programs,
+            | Hook::Function { programs, .. } => programs,
         }
     }
 
@@ -317,7 +349,15 @@ impl Hook {
     fn reads(&self) -> &'static [&'static str] {
         match self {
             Hook::Raw { .. } | Hook::Typed { .. } => &[],
-            Hook::Exit { reads, .. } => reads,
+            Hook::Function { reads, .. } => reads,
+        }
+    }
+
+    /// Whether its probe is nothing without it.
+    fn is_needed(&self) -> bool {
+        match self {
+            Hook::Raw { .. } | Hook::Typed { .. } => true,
+            Hook::Function { needed, .. } => *needed,
         }
     }
 
@@ -349,20 +389,50 @@ impl Hook {
                 load_once(program.load(tracepoint, types), name)?;
                 program.attach().map(drop).map_err(|error| hook_refused(tracepoint, &error))
             }
-            (Hook::Exit { functions, needed, .. }, Program::FExit(program)) => {
+            (Hook::Function { .. }, Program::FExit(program)) => {
                 let types = types.as_ref().map_err(String::clone)?;
-                let function = match load_first(program, functions, types, name)? {
-                    Some(function) => function,
-                    None if !needed => return Ok(()),
-                    None => {
-                        let functions = functions.join(" or ");
-                        return Err(format!("this kernel has no function {functions}"));
+                match self.load_first(name, |function| program.load(function, types))? {
+                    Some(at) => {
+                        program.attach().map(drop).map_err(|error| hook_refused(at, &error))
                     }
-                };
-                program.attach().map(drop).map_err(|error| hook_refused(function, &error))
+                    None => Ok(()),
+                }
+            }
+            (Hook::Function { .. }, Program::FEntry(program)) => {
+                let types = types.as_ref().map_err(String::clone)?;
+                match self.load_first(name, |function| program.load(function, types))? {
+                    Some(at) => {
+                        program.attach().map(drop).map_err(|error| hook_refused(at, &error))
+                    }
+                    None => Ok(()),
+                }
             }
             _ => Err(format!("the program {name} is of another type than its hook")),
         }
+    }
+
+    /// Loads a program for the first of its functions that the kernel has, and gives that one. None where there is
+    /// none, and the hook may be left out.
+    fn load_first(
+        &self,
+        name: &str,
+        mut load: impl FnMut(&str) -> Result<(), ProgramError>,
+    ) -> Result<Option<&'static str>, String> {
+        let functions = match self {
+            Hook::Raw { .. } | Hook::Typed { .. } => &[],
+            Hook::Function { functions, .. } => *functions,
+        };
+        for function in functions {
+            match load(function) {
+                // It has no such function, or none that was not dissolved in its callers.
+                Err(ProgramError::Btf(_)) => {}
+                loaded => return load_once(loaded, name).map(|()| Some(*function)),
+            }
+        }
+        if self.is_needed() {
+            return Err(format!("this kernel has no function {}", functions.join(" or ")));
+        }
+        Ok(None)
     }
 
     fn detach(&self, programs: &mut Ebpf) {
@@ -373,27 +443,11 @@ impl Hook {
                 Program::RawTracePoint(program) => program.unload(),
                 Program::BtfTracePoint(program) => program.unload(),
                 Program::FExit(program) => program.unload(),
+                Program::FEntry(program) => program.unload(),
                 _ => Ok(()),
             };
         }
     }
-}
-
-/// Loads a program for the first of these functions that the kernel has, and gives that one, if there is one.
-fn load_first(
-    program: &mut FExit,
-    functions: &[&'static str],
-    types: &Btf,
-    name: &str,
-) -> Result<Option<&'static str>, String> {
-    for function in functions {
-        match program.load(function, types) {
-            // It has no such function, or none that was not dissolved in its callers.
-            Err(ProgramError::Btf(_)) => {}
-            loaded => return load_once(loaded, name).map(|()| Some(*function)),
-        }
-    }
-    Ok(None)
 }
 
 /// A program on several hooks is loaded with the first.

@@ -432,7 +432,7 @@ fn crowd() -> Outcome {
 }
 
 /// What a container lost, all of it for the one reason that nobody can help.
-fn lost_as_interrupted(container: &Entry<'_>) -> Result<u64, Failed> {
+pub(crate) fn lost_as_interrupted(container: &Entry<'_>) -> Result<u64, Failed> {
     let lost = container.number("lost_total");
     let interrupted: &[_] = if lost > 0 { &[("interrupted", lost)] } else { &[] };
     container.expect_lost(interrupted)?;

@@ -318,7 +318,7 @@ fn whole_machine() -> Outcome {
             }
             expect_eq("victim", &kill["victim"]["pid"], &json!(app.pid()))?;
             expect_eq("trigger", &kill["trigger"]["pid"], &json!(app.pid()))?;
-            death.expect_verdict("oom-node", 90..=99, &["signal 9", "oom-kill"])
+            death.expect_verdict("oom-node", 90..=99, &["signal 9", "oom-kill", "memory"])
         },
     )
 }

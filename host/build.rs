@@ -11,6 +11,9 @@ use whodunit_artifacts::{ARTIFACTS_DIR_VARIABLE, BuildError, Workshop, c_binding
 const BUILTIN_PLUGINS: [&str; 6] =
     ["report-json", "death-explainer", "event-log", "jsonl", "apparmor-profile", "path-filter"];
 
+/// The worlds of the contract that there are templates for in C.
+const WORLDS: [&str; 3] = ["filter-plugin", "reporter-plugin", "explainer-plugin"];
+
 fn main() -> ExitCode {
     match embed() {
         Ok(()) => ExitCode::SUCCESS,
@@ -45,23 +48,29 @@ fn embed_for_projects(workshop: &Workshop, out_dir: &Path) -> Result<(), BuildEr
     let folders = [workshop.contract(), workshop.sdk()];
     rerun_if_changed(&folders);
     let [wit, sdk] = folders.map(|folder| included(&folder, &listed(&folder), "include_str!"));
-    let bindings = out_dir.join("c");
-    fs::create_dir_all(&bindings).map_err(BuildError::writing(&bindings))?;
-    let mut text = format!(
+    let text = format!(
         "pub(super) const WIT: &[(&str, &str)] = &[{wit}];\n\
          pub(super) const SDK: &[(&str, &str)] = &[{sdk}];\n\
-         pub(super) const C_BINDINGS: &[(&str, &[u8])] = &["
+         pub(super) const C_BINDINGS: &[(&str, &str, &[u8])] = &[{}];\n",
+        embed_bindings(&workshop.contract(), &out_dir.join("c"))?
     );
-    let mut files = Vec::new();
-    for (name, bytes) in c_bindings(&workshop.contract(), "reporter-plugin")? {
-        let path = bindings.join(name);
-        fs::write(&path, bytes).map_err(BuildError::writing(&path))?;
-        files.push(path);
-    }
-    text.push_str(&included(&bindings, &files, "include_bytes!"));
-    text.push_str("];\n");
     let path = out_dir.join("embedded.rs");
     fs::write(&path, text).map_err(BuildError::writing(&path))
+}
+
+/// Writes the bindings of each world in C, and gives them as items of an array of Rust, with the world first.
+fn embed_bindings(contract: &Path, folder: &Path) -> Result<String, BuildError> {
+    let mut items = String::new();
+    for world in WORLDS {
+        let folder = folder.join(world);
+        fs::create_dir_all(&folder).map_err(BuildError::writing(&folder))?;
+        for (name, bytes) in c_bindings(contract, world)? {
+            let path = folder.join(&name);
+            fs::write(&path, bytes).map_err(BuildError::writing(&path))?;
+            items += &format!("({world:?}, {name:?}, include_bytes!({path:?})), ");
+        }
+    }
+    Ok(items)
 }
 
 /// The files in a folder and in the folders inside it, in the order of their paths.

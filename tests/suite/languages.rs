@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use libtest_mimic::{Failed, Trial};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use whodunit_artifacts::toolchain::{self, Goal};
 use whodunit_containers::condition::{PATIENCE, wait_for};
@@ -20,14 +21,85 @@ use crate::swaps::reload;
 use crate::{Outcome, machine, needing};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![
-        needing("languages::a_new_plugin_in_rust_builds_and_counts", lacks_rust, in_rust),
-        needing("languages::a_new_plugin_in_c_builds_and_counts", lacks_c, in_c),
-        needing("languages::a_new_plugin_in_javascript_builds_and_counts", lacks_js, in_js),
-        needing("languages::a_new_plugin_in_python_builds_and_counts", lacks_python, in_python),
-        needing("languages::a_new_filter_in_rust_builds_and_drops", lacks_rust, filter_in_rust),
-        needing("languages::a_new_explainer_in_rust_builds", lacks_rust, explainer_in_rust),
+    let each = |name: &str, test: fn(Language) -> Outcome| {
+        let name = name.to_owned();
+        Language::ALL.map(|language| {
+            let name = name.replace("LANGUAGE", language.word());
+            needing(format!("languages::{name}"), move || language.lacks(), move || test(language))
+        })
+    };
+    [
+        each("a_new_plugin_in_LANGUAGE_builds_and_counts", reporter),
+        each("a_new_filter_in_LANGUAGE_builds_and_drops", filter),
+        each("a_new_explainer_in_LANGUAGE_builds_and_explains", explainer),
     ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// What a plugin is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Language {
+    Rust,
+    C,
+    Js,
+    Python,
+}
+
+impl Language {
+    const ALL: [Language; 4] = [Language::Rust, Language::C, Language::Js, Language::Python];
+
+    /// The word that `plugin new` knows it by.
+    fn word(self) -> &'static str {
+        match self {
+            Language::Rust => "rust",
+            Language::C => "c",
+            Language::Js => "js",
+            Language::Python => "python",
+        }
+    }
+
+    /// What its plugins need and this machine lacks. The plugin in Rust is what the others are swapped for.
+    fn lacks(self) -> Option<&'static str> {
+        let (tool, reason) = match self {
+            Language::Rust => return lacks_rust(),
+            Language::C => {
+                ("venv/bin/python-zig", "there is no zig; `cargo xtask setup languages` gets it")
+            }
+            Language::Js => (
+                "node_modules/.bin/componentize-qjs",
+                "there is no componentize-qjs; `cargo xtask setup languages` gets it",
+            ),
+            Language::Python => (
+                "venv/bin/componentize-py",
+                "there is no componentize-py; `cargo xtask setup languages` gets it",
+            ),
+        };
+        lacks_rust().or_else(|| (!tools().join(tool).exists()).then_some(reason))
+    }
+
+    /// Has a command of a project find the tools of this machine.
+    fn prepare(self, command: &mut Command, project: &Project) -> Outcome {
+        match self {
+            Language::Rust => {
+                RustTools::new(&project.place.path().join("bin"))?.prepare(command);
+            }
+            Language::C => {
+                let mut compiler = tools().join("venv/bin/python").into_os_string();
+                compiler.push(" -m ziglang cc --target=wasm32-wasi");
+                // Zig builds its C library once and keeps it here.
+                command.env("WASM_CC", compiler).env("ZIG_GLOBAL_CACHE_DIR", tools().join("zig"));
+            }
+            Language::Js => {
+                symlink(tools().join("node_modules"), project.folder().join("node_modules"))?;
+            }
+            Language::Python => {
+                command.env("PATH", path_with(&tools().join("venv/bin")));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Where `cargo xtask setup languages` puts the tools.
@@ -43,61 +115,49 @@ pub(crate) fn lacks_rust() -> Option<&'static str> {
     })
 }
 
-fn lacks_c() -> Option<&'static str> {
-    lacks_tool("venv/bin/python-zig", "there is no zig; `cargo xtask setup languages` gets it")
-}
-
-fn lacks_js() -> Option<&'static str> {
-    lacks_tool(
-        "node_modules/.bin/componentize-qjs",
-        "there is no componentize-qjs; `cargo xtask setup languages` gets it",
-    )
-}
-
-fn lacks_python() -> Option<&'static str> {
-    lacks_tool(
-        "venv/bin/componentize-py",
-        "there is no componentize-py; `cargo xtask setup languages` gets it",
-    )
-}
-
-fn lacks_tool(path: &str, reason: &'static str) -> Option<&'static str> {
-    // The plugin in Rust is what the others are swapped for.
-    lacks_rust().or_else(|| (!tools().join(path).exists()).then_some(reason))
-}
-
 /// A project that was made by `plugin new`.
 struct Project {
     place: tempfile::TempDir,
+    /// One for each role: projects in Rust share a folder of what was built.
+    name: String,
 }
 
+/// Name of the reporters.
 const NAME: &str = "counts";
 
 impl Project {
-    fn new(language: &str) -> Result<Project, Failed> {
-        Project::for_role(language, "reporter")
-    }
-
-    fn for_role(language: &str, role: &str) -> Result<Project, Failed> {
+    /// Makes one that was not built yet.
+    fn new(language: Language, role: &str) -> Result<Project, Failed> {
         let place = tempfile::tempdir()?;
         let parent = place.path().as_os_str();
+        let name = if role == "reporter" { NAME.to_owned() } else { format!("new-{role}") };
         let arguments: [OsString; 9] = [
             "plugin".into(),
             "new".into(),
-            NAME.into(),
+            name.clone().into(),
             "--role".into(),
             role.into(),
             "--lang".into(),
-            language.into(),
+            language.word().into(),
             "--in".into(),
             parent.into(),
         ];
         said(&place.path().join("cache"), &arguments)?;
-        Ok(Project { place })
+        Ok(Project { place, name })
+    }
+
+    /// Makes one whose own test has built it and passed, and whose passport is as it should be.
+    fn tested(language: Language, role: &str) -> Result<Project, Failed> {
+        let project = Project::new(language, role)?;
+        let mut test = Command::new("./test");
+        language.prepare(&mut test, &project)?;
+        project.run(&mut test)?;
+        project.check_passport(role)?;
+        Ok(project)
     }
 
     fn folder(&self) -> PathBuf {
-        self.place.path().join(NAME)
+        self.place.path().join(&self.name)
     }
 
     fn cache(&self) -> PathBuf {
@@ -105,7 +165,7 @@ impl Project {
     }
 
     fn component(&self) -> PathBuf {
-        self.folder().join("counts.wasm")
+        self.folder().join(format!("{}.wasm", self.name))
     }
 
     /// Runs a command in the folder of the project to its success.
@@ -126,31 +186,13 @@ impl Project {
         )
     }
 
-    /// Expects the built component to be what it should be: by its passport, on the example, and in a
-    /// daemon.
-    fn check(&self) -> Outcome {
-        self.check_passport("reporter")?;
-        let component = self.component();
-        self.check_in_a_daemon(component.to_str().ok_or("a temporary path is text")?)
-    }
-
-    /// Expects what [`Project::check`] does, and that it takes over from the plugin in Rust and gives way to
-    /// it.
-    fn check_beside_rust(&self) -> Outcome {
-        self.check()?;
-        let rust = Project::new("rust")?;
-        let tools = RustTools::new(&rust.place.path().join("bin"))?;
-        rust.run(tools.prepare(&mut Command::new("./build")))?;
-        self.swap_with(&rust.component())
-    }
-
     fn check_passport(&self, role: &str) -> Outcome {
         let component = self.component();
         let component = component.to_str().ok_or("a temporary path is text")?;
         let arguments = ["plugin", "inspect", component, "--output", "json"];
         let passport: Value = serde_json::from_slice(&said(&self.cache(), &arguments)?)?;
         for (key, expected) in [
-            ("name", json!(NAME)),
+            ("name", json!(self.name)),
             ("version", json!("0.1.0")),
             ("role", json!(role)),
             ("wants", json!([])),
@@ -178,8 +220,7 @@ impl Project {
             "[[plugin]]\nname = \"{NAME}\"\nsource = {live:?}\n\
              [plugin.outputs]\nreport = {{ file = {output:?} }}\n"
         );
-        let cache = self.cache().join("whodunit");
-        let config = DaemonConfig::for_pod(&pod)?.cache_dir(cache).more_toml(&toml);
+        let config = self.daemon(&pod)?.more_toml(&toml);
         let daemon = config.start()?;
         let await_counts = |expected: Value| {
             let read = || serde_json::from_slice::<Value>(&std::fs::read(&output).ok()?).ok();
@@ -207,19 +248,15 @@ impl Project {
         expect_eq("exit code", &exit.code(), &Some(0))
     }
 
-    fn check_in_a_daemon(&self, component: &str) -> Outcome {
+    /// The plugin counts what a container does.
+    fn check_in_a_daemon(&self) -> Outcome {
         let pod = Pod::new("languages")?;
         let app = pod.container("app").file("/etc/app.conf", "", 0o644);
         let app = app.file("/etc/more.conf", "", 0o644).file("/srv/data", "", 0o644);
         let mut app = worker(app, "cat /etc/app.conf /etc/more.conf /srv/data").start()?;
         let report = self.place.path().join("counts.json");
-        let toml = format!(
-            "[[plugin]]\nname = \"counts\"\nsource = {component:?}\n\
-             [plugin.outputs]\nreport = {{ file = {report:?} }}\n"
-        );
-        // What `inspect` compiled is there already.
-        let cache = self.cache().join("whodunit");
-        let config = DaemonConfig::for_pod(&pod)?.cache_dir(cache).more_toml(&toml);
+        let toml = format!("{}[plugin.outputs]\nreport = {{ file = {report:?} }}\n", self.table());
+        let config = self.daemon(&pod)?.more_toml(&toml);
         let daemon = config.start()?;
         let_work(&mut app)?;
         let expected = json!({ "/etc": 2, "/srv": 1 });
@@ -230,6 +267,16 @@ impl Project {
         let exit = daemon.stop()?;
         expect_eq("exit code", &exit.code(), &Some(0))?;
         expect_eq("counts after the end", &read(), &Some(expected))
+    }
+
+    /// Its table in a TOML.
+    fn table(&self) -> String {
+        format!("[[plugin]]\nname = {:?}\nsource = {:?}\n", self.name, self.component())
+    }
+
+    /// A daemon that finds what `inspect` and the project's test compiled.
+    fn daemon(&self, pod: &Pod) -> Result<DaemonConfig, Failed> {
+        Ok(DaemonConfig::for_pod(pod)?.cache_dir(self.cache().join("whodunit")))
     }
 }
 
@@ -292,48 +339,26 @@ fn without_our_own(command: &mut Command) -> &mut Command {
     command
 }
 
-fn in_rust() -> Outcome {
-    let project = Project::new("rust")?;
-    let tools = RustTools::new(&project.place.path().join("bin"))?;
-    project.run(tools.prepare(&mut Command::new("./test")))?;
-    project.check()
+fn reporter(language: Language) -> Outcome {
+    let project = Project::tested(language, "reporter")?;
+    project.check_in_a_daemon()?;
+    if language == Language::Rust {
+        return Ok(());
+    }
+    // It takes over from the plugin in Rust and gives way to it.
+    let rust = Project::new(Language::Rust, "reporter")?;
+    let mut build = Command::new("./build");
+    Language::Rust.prepare(&mut build, &rust)?;
+    rust.run(&mut build)?;
+    project.swap_with(&rust.component())
 }
 
-fn in_c() -> Outcome {
-    let project = Project::new("c")?;
-    let mut compiler = tools().join("venv/bin/python").into_os_string();
-    compiler.push(" -m ziglang cc --target=wasm32-wasi");
-    // Zig builds its C library once and keeps it here.
-    let mut test = Command::new("./test");
-    test.env("WASM_CC", compiler).env("ZIG_GLOBAL_CACHE_DIR", tools().join("zig"));
-    project.run(&mut test)?;
-    project.check_beside_rust()
-}
-
-fn in_js() -> Outcome {
-    let project = Project::new("js")?;
-    symlink(tools().join("node_modules"), project.folder().join("node_modules"))?;
-    project.run(&mut Command::new("./test"))?;
-    project.check_beside_rust()
-}
-
-fn in_python() -> Outcome {
-    let project = Project::new("python")?;
-    project.run(Command::new("./test").env("PATH", path_with(&tools().join("venv/bin"))))?;
-    project.check_beside_rust()
-}
-
-fn filter_in_rust() -> Outcome {
-    let project = Project::for_role("rust", "filter")?;
-    let tools = RustTools::new(&project.place.path().join("bin"))?;
-    project.run(tools.prepare(&mut Command::new("./test")))?;
-    project.check_passport("filter")?;
+fn filter(language: Language) -> Outcome {
+    let project = Project::tested(language, "filter")?;
     let pod = Pod::new("new-filter")?;
     let app = pod.container("app").file("/srv/a.pyc", "", 0o644).file("/srv/a.py", "", 0o644);
     let mut app = worker(app, "cat /srv/a.pyc /srv/a.py").start()?;
-    let toml = format!("[[plugin]]\nname = \"{NAME}\"\nsource = {:?}\n", project.component());
-    let cache = project.cache().join("whodunit");
-    let config = DaemonConfig::for_pod(&pod)?.cache_dir(cache).more_toml(&toml);
+    let config = project.daemon(&pod)?.more_toml(&project.table());
     let daemon = config.start()?;
     let_work(&mut app)?;
     let report = last_report(&config, daemon)?;
@@ -342,9 +367,41 @@ fn filter_in_rust() -> Outcome {
     expect_eq("filtered", &entry.counter("filtered"), &1)
 }
 
-fn explainer_in_rust() -> Outcome {
-    let project = Project::for_role("rust", "explainer")?;
-    let tools = RustTools::new(&project.place.path().join("bin"))?;
-    project.run(tools.prepare(&mut Command::new("./test")))?;
-    project.check_passport("explainer")
+fn explainer(language: Language) -> Outcome {
+    let project = Project::tested(language, "explainer")?;
+    let pod = Pod::new("new-explainer")?;
+    let app = pod.container("app");
+    let mut app = worker(app, "sh -c 'exit 78'; sh -c 'exit 3'").start()?;
+    let config = project.daemon(&pod)?;
+    let mut daemon = config.start()?;
+    // Ahead of the shipped one, which has a verdict on every exit code.
+    let toml = format!("{}{}", project.table(), config.toml());
+    std::fs::write(config.toml_path(), toml)?;
+    daemon.signal(Signal::HUP)?;
+    daemon.await_log("that the explainer was added", |entry| {
+        let text = entry.to_string();
+        text.contains("\"added\"") && text.contains(&project.name)
+    })?;
+    let_work(&mut app)?;
+    let history = config.state_dir().join("deaths.jsonl");
+    let explained = || {
+        let text = std::fs::read_to_string(&history).ok()?;
+        let deaths: Vec<Value> =
+            text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let of = |code: u8| {
+            let fits = |death: &&Value| death["death"]["status"]["code"] == code;
+            let death = deaths.iter().find(fits)?;
+            Some((
+                death["explanation"]["explainer"].clone(),
+                death["explanation"]["verdict"].clone(),
+            ))
+        };
+        of(78).zip(of(3))
+    };
+    let found = wait_for(PATIENCE, explained);
+    let (known, other) = found.ok_or("the two deaths are not in the history")?;
+    expect_eq("of a code that it knows", &known, &(json!(project.name), json!("known-exit-code")))?;
+    expect_eq("of another", &other, &(json!("death-explainer"), json!("application-error")))?;
+    let exit = daemon.stop()?;
+    expect_eq("exit code", &exit.code(), &Some(0))
 }

@@ -23,6 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         about_capture("recording::a_recording_ends_after_its_time", ends_after_its_time),
         about_containers("recording::a_file_that_is_no_recording_is_refused", no_recording),
         about_containers("recording::a_capture_of_redis_gives_its_golden_report", golden),
+        about_containers("recording::the_example_of_a_script_has_what_its_readers_need", example),
         about_containers("recording::a_plugin_that_is_inspected_says_who_it_is", inspect),
     ]
 }
@@ -183,6 +184,31 @@ fn golden() -> Outcome {
     let redis: Vec<&Value> = containers.filter(|it| lists(it, REDIS_SERVER)).collect();
     expect_eq("containers that ran redis", &redis.len(), &1)?;
     expect_eq("events lost", &redis[0]["lost_total"], &Value::from(0))
+}
+
+/// What filters and explainers of `plugin new` are tried on: a script that reads its bytecode and fails with the
+/// code 78. `WHODUNIT_BLESS=1` records it where it is not there.
+fn example() -> Outcome {
+    let recording = repository().join("plugins/examples/script.recording");
+    let bless = std::env::var_os("WHODUNIT_BLESS").is_some_and(|value| value == "1");
+    if bless && !recording.exists() {
+        let pod = Pod::new("example")?;
+        let files = ["/srv/main.py", "/srv/__pycache__/main.pyc", "/etc/main.toml"];
+        let app = files.iter().fold(pod.container("script"), |app, file| app.file(file, "", 0o644));
+        let work = format!("sh -c 'cat {}; exit 78'", files.join(" "));
+        let mut app = worker(app, &work).start()?;
+        record(&DaemonConfig::for_pod(&pod)?.recording_to(&recording), &mut app)?;
+    }
+    let cache = tempfile::tempdir()?;
+    let run = |plugin: &str| {
+        let arguments = ["plugin".as_ref(), "run".as_ref(), plugin.as_ref(), "--events".as_ref()];
+        said(cache.path(), &[&arguments[..], &[recording.as_os_str()]].concat())
+    };
+    let lines = String::from_utf8(run("builtin:jsonl")?)?;
+    let read = lines.lines().filter(|line| line.contains("main.pyc\"")).count();
+    expect_eq("events about bytecode", &read, &1)?;
+    let explanation: Value = serde_json::from_slice(&run("builtin:death-explainer")?)?;
+    expect_eq("verdict", &explanation["verdict"], &"application-error".into())
 }
 
 /// Where the server lies in Debian's package: `redis-server` is a link to it.

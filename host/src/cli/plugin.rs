@@ -17,8 +17,8 @@ use crate::death::explanation::{ExplainedDeath, Explanation};
 use crate::directory::Directory;
 use crate::exit::{Exit, Failure};
 use crate::logging;
-use crate::plugin::{Passport, PluginHost, PluginStatus, Role, passport};
-use crate::recording::Replay;
+use crate::plugin::{Passport, PluginHost, PluginStatus, Role, passport, plugin_role};
+use crate::recording::{Replay, ReplayError, Replayed};
 use crate::sink::{Outlet, SinkId};
 
 /// How long a plugin gets, after everything was handed over, to end.
@@ -214,13 +214,41 @@ pub(super) struct RunFlags {
     last: bool,
 }
 
+/// The plugin that writes down what a filter keeps. No file gives a plugin such a name.
+const KEPT: &str = "what it keeps";
+
 impl RunFlags {
-    /// Prints every document in the order in which the plugin hands them over. Ends with a failure
-    /// where an instance of the plugin was lost or one of its calls failed.
+    /// Prints every document in the order in which the plugin hands them over; of a filter, the events that
+    /// it keeps; of an explainer, its explanations. Ends with a failure where an instance of the plugin was
+    /// lost or one of its calls failed.
     fn execute(&self, console: &mut Console<'_>) -> Result<Exit, Failure> {
         let settings = self.config.as_deref().map(settings).transpose()?;
         let plugin = plugin_of(&self.plugin, settings.unwrap_or(serde_json::Value::Null));
         logging::start(config::Log::default(), console.wants_colours())?;
+        let role = plugin_role(&plugin)?;
+        let mut plugins = vec![plugin];
+        if role == Some(Role::Filter) {
+            let lines = PluginSource::Builtin("jsonl".to_owned());
+            plugins.push(config::Plugin::new(KEPT.to_owned(), lines));
+        }
+        let cache = CacheDir::of(console)?;
+        let ran = self.run(&plugins, cache.path())?;
+        ran.print(console)?;
+        let replayed = ran.replayed?;
+        let mut told = vec![sentence(&replayed)];
+        let PluginStatus { filtered, events, .. } = ran.statuses[0];
+        match role {
+            Some(Role::Filter) => told.push(format!("it dropped {filtered} of {events} events")),
+            _ => told.push(format!("{} documents came out", ran.documents.len())),
+        }
+        written(writeln!(console.err, "-- {}", told.join("; ")))?;
+        match ran.statuses.iter().find_map(fault) {
+            None => Ok(Exit::Success),
+            Some(fault) => Err(Failure::new(Exit::Failure, fault)),
+        }
+    }
+
+    fn run(&self, plugins: &[config::Plugin], cache: &Path) -> Result<Ran, Failure> {
         let replay = Replay::open(&self.events)?;
         let directory = Arc::new(Directory::new(crate::daemon::PROCESSES));
         let documents: Arc<Mutex<Documents>> = Arc::default();
@@ -228,57 +256,62 @@ impl RunFlags {
         let last_only = self.last;
         let outlet = Outlet::taking_any(move |sink, body| {
             let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
-            if last_only {
+            if last_only && sink.plugin() != KEPT {
                 taken.retain(|(other, _)| other != sink);
             }
             taken.push((sink.clone(), body.to_vec()));
         });
-        let cache = CacheDir::of(console)?;
         let world = world_of(replay.start(), &directory);
         let (files, clock) = (config::Files::default(), world.clock.clone());
-        let explained: Arc<Mutex<Vec<Explanation>>> = Arc::default();
-        let told = Arc::clone(&explained);
+        let explanations: Arc<Mutex<Vec<Explanation>>> = Arc::default();
+        let told = Arc::clone(&explanations);
         let deliver = Box::new(move |death: ExplainedDeath| {
             told.lock().unwrap_or_else(PoisonError::into_inner).push(death.explanation);
         });
-        let plugins = PluginHost::load(&[plugin], &files, cache.path(), world, outlet, deliver)?;
-        let replayed = replay.run(&directory, &plugins.dispatcher(), &plugins.deaths(), &clock);
-        let statuses = plugins.stop(LAST_WORDS);
+        let host = PluginHost::load(plugins, &files, cache, world, outlet, deliver)?;
+        let replayed = replay.run(&directory, &host.dispatcher(), &host.deaths(), &clock);
+        let statuses = host.stop(LAST_WORDS);
         let documents =
             std::mem::take(&mut *documents.lock().unwrap_or_else(PoisonError::into_inner));
-        for (sink, body) in &documents {
-            written(writeln!(console.err, "-- {} ({} bytes)", sink.output(), body.len()))?;
-            written(console.out.write_all(body))?;
-            if !body.ends_with(b"\n") {
-                written(console.out.write_all(b"\n"))?;
-            }
+        let mut explanations =
+            std::mem::take(&mut *explanations.lock().unwrap_or_else(PoisonError::into_inner));
+        if statuses[0].role != Role::Explainer {
+            explanations.clear();
         }
-        let replayed = replayed?;
-        written(writeln!(
-            console.err,
-            "-- {}; {} documents came out",
-            sentence(&replayed),
-            documents.len()
-        ))?;
-        if statuses.iter().any(|status| status.role == Role::Explainer) {
-            let explained = explained.lock().unwrap_or_else(PoisonError::into_inner);
-            for explanation in explained.iter() {
-                written(console.out.write_all(json_text(explanation).as_bytes()))?;
-            }
-        }
-        for status in statuses.iter().filter(|status| status.role == Role::Filter) {
-            let PluginStatus { filtered, events, .. } = status;
-            written(writeln!(console.err, "-- it dropped {filtered} of {events} events"))?;
-        }
-        match statuses.iter().find_map(fault) {
-            None => Ok(Exit::Success),
-            Some(fault) => Err(Failure::new(Exit::Failure, fault)),
-        }
+        Ok(Ran { replayed, statuses, documents, explanations })
     }
 }
 
 /// What came out, in its order.
 type Documents = Vec<(SinkId, Vec<u8>)>;
+
+/// What became of plugins that were run on a recording.
+struct Ran {
+    replayed: Result<Replayed, ReplayError>,
+    /// The plugin's first.
+    statuses: Vec<PluginStatus>,
+    documents: Documents,
+    explanations: Vec<Explanation>,
+}
+
+impl Ran {
+    /// What came out: on standard output, and what it is on standard error.
+    fn print(&self, console: &mut Console<'_>) -> Result<(), Failure> {
+        for (sink, body) in &self.documents {
+            if sink.plugin() != KEPT {
+                written(writeln!(console.err, "-- {} ({} bytes)", sink.output(), body.len()))?;
+            }
+            written(console.out.write_all(body))?;
+            if !body.ends_with(b"\n") {
+                written(console.out.write_all(b"\n"))?;
+            }
+        }
+        for explanation in &self.explanations {
+            written(console.out.write_all(json_text(explanation).as_bytes()))?;
+        }
+        Ok(())
+    }
+}
 
 /// What went wrong with a plugin, in one sentence.
 fn fault(status: &PluginStatus) -> Option<String> {

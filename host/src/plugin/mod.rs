@@ -59,7 +59,7 @@ pub use builtin::names as builtin_names;
 pub use engine::CacheDirError;
 pub use explainers::{Deaths, Deliver};
 pub use load::LoadError;
-pub use passport::{Passport, passport};
+pub use passport::{Passport, passport, plugin_role};
 pub(crate) use queue::Queue;
 pub use role::Role;
 pub(crate) use stage::StageQueue;

@@ -13,8 +13,9 @@ use wasmtime::{Store, StoreLimits, StoreLimitsBuilder};
 use super::CONTRACT;
 use super::bindings::exports::whodunit::plugin::lifecycle::Description;
 use super::engine::{Engine, chain};
-use super::inspect::{self, Names};
+use super::inspect::{self, Names, Nature};
 use super::load::{self, LoadError, sha256_of};
+use super::role::Role;
 use super::wasi;
 use crate::config::{self, Limits, Wasi};
 
@@ -91,6 +92,18 @@ pub fn passport(plugin: &config::Plugin, cache_dir: &Path) -> Result<Passport, L
         accepted: refusal.is_none(),
         refusal,
     })
+}
+
+/// The role of a plugin, by its exports. None where it is no plugin, or one of several roles.
+///
+/// # Errors
+///
+/// If there is nothing to look at: no such file or builtin.
+pub fn plugin_role(plugin: &config::Plugin) -> Result<Option<Role>, LoadError> {
+    match inspect::inspect(&load::bytes_of(plugin)?) {
+        Nature::Plugin(outside) => Ok(Some(outside.role)),
+        _ => Ok(None),
+    }
 }
 
 /// The one role that it plays.

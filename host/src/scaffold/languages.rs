@@ -1,7 +1,7 @@
 //! The files of a project in each language. The code itself stands in `plugins/examples`.
 
 use super::embedded::{C_BINDINGS, SDK, WIT};
-use super::{Language, ProjectFile, Role, ScaffoldError};
+use super::{Language, ProjectFile, Role};
 
 /// An example that becomes a project.
 struct Example {
@@ -11,41 +11,64 @@ struct Example {
     does: &'static str,
     rust: &'static str,
     rust_test: &'static str,
+    js: &'static str,
+    python: &'static str,
+    c: &'static str,
+    /// What a container did, recorded.
+    recording: &'static [u8],
+    /// What the plugin makes of it, in every language, and the name of that file.
+    expected: (&'static str, &'static str),
 }
 
-/// The reporter, in every language.
-const TOP_FOLDERS: Example = Example {
-    name: "top-folders",
-    does: "counts the files that were opened below each top folder",
-    rust: include_str!("../../../plugins/examples/top-folders/rust/src/lib.rs"),
-    rust_test: include_str!("../../../plugins/examples/top-folders/rust/tests/top_folders.rs"),
-};
-const NO_BYTECODE: Example = Example {
-    name: "no-bytecode",
-    does: "drops events about files by the endings of their names",
-    rust: include_str!("../../../plugins/examples/no-bytecode/rust/src/lib.rs"),
-    rust_test: include_str!("../../../plugins/examples/no-bytecode/rust/tests/no_bytecode.rs"),
-};
-const EXIT_CODES: Example = Example {
-    name: "exit-codes",
-    does: "explains exit codes in the words of the TOML",
-    rust: include_str!("../../../plugins/examples/exit-codes/rust/src/lib.rs"),
-    rust_test: include_str!("../../../plugins/examples/exit-codes/rust/tests/exit_codes.rs"),
-};
+/// An example that stands in `plugins/examples`.
+macro_rules! example {
+    ($name:literal, $does:literal, $rust_test:literal, $recording:literal, $expected:literal) => {
+        Example {
+            name: $name,
+            does: $does,
+            rust: include_str!(in_examples!($name, "/rust/src/lib.rs")),
+            rust_test: include_str!(in_examples!($name, "/rust/tests/", $rust_test)),
+            js: include_str!(in_examples!($name, "/js/plugin.js")),
+            python: include_str!(in_examples!($name, "/python/plugin.py")),
+            c: include_str!(in_examples!($name, "/c/plugin.c")),
+            recording: include_bytes!(in_examples!($recording)),
+            expected: ($expected, include_str!(in_examples!($name, "/", $expected))),
+        }
+    };
+}
 
-const JS_PLUGIN: &str = include_str!("../../../plugins/examples/top-folders/js/plugin.js");
-const PYTHON_PLUGIN: &str = include_str!("../../../plugins/examples/top-folders/python/plugin.py");
-const JS_PACKAGE: &str = include_str!("../../../plugins/examples/top-folders/js/package.json");
-const PYTHON_REQUIREMENTS: &str =
-    include_str!("../../../plugins/examples/top-folders/python/requirements.txt");
-const C_REQUIREMENTS: &str =
-    include_str!("../../../plugins/examples/top-folders/c/requirements.txt");
-const C_PLUGIN: &str = include_str!("../../../plugins/examples/top-folders/c/plugin.c");
+macro_rules! in_examples {
+    ($($part:literal),+) => {
+        concat!("../../../plugins/examples/", $($part),+)
+    };
+}
 
-/// What a busybox container did, recorded.
-const RECORDING: &[u8] = include_bytes!("../../../plugins/examples/example.recording");
-/// What the example makes of it, in every language.
-const EXPECTED: &str = include_str!("../../../plugins/examples/top-folders/expected.json");
+const TOP_FOLDERS: Example = example!(
+    "top-folders",
+    "counts the files that were opened below each top folder",
+    "top_folders.rs",
+    "example.recording",
+    "expected.json"
+);
+const NO_BYTECODE: Example = example!(
+    "no-bytecode",
+    "drops events about files by the endings of their names",
+    "no_bytecode.rs",
+    "script.recording",
+    "expected.jsonl"
+);
+const EXIT_CODES: Example = example!(
+    "exit-codes",
+    "explains exit codes in words of your own",
+    "exit_codes.rs",
+    "script.recording",
+    "expected.json"
+);
+
+// What projects in a language need is the same for every example.
+const JS_PACKAGE: &str = include_str!(in_examples!("top-folders/js/package.json"));
+const PYTHON_REQUIREMENTS: &str = include_str!(in_examples!("top-folders/python/requirements.txt"));
+const C_REQUIREMENTS: &str = include_str!(in_examples!("top-folders/c/requirements.txt"));
 
 /// The release of the SDK's bindings generator.
 const WIT_BINDGEN: &str = "0.61";
@@ -58,34 +81,36 @@ impl Role {
             Role::Explainer => &EXIT_CODES,
         }
     }
+
+    /// The world of the contract that its plugins are built against.
+    fn world(self) -> String {
+        format!("{}-plugin", self.name())
+    }
+}
+
+/// Name of the example that a project of that role is made of.
+#[cfg(test)]
+pub(super) fn example_name(role: Role) -> &'static str {
+    role.example().name
 }
 
 /// Every file of a project.
-pub(super) fn project(
-    name: &str,
-    role: Role,
-    language: Language,
-) -> Result<Vec<ProjectFile>, ScaffoldError> {
-    if role != Role::Reporter && language != Language::Rust {
-        return Err(ScaffoldError::NoTemplate { what: role.with_article() });
-    }
+pub(super) fn project(name: &str, role: Role, language: Language) -> Vec<ProjectFile> {
     let example = role.example();
     let mut files = match language {
         Language::Rust => rust(name, example),
-        Language::Js => js(name),
-        Language::Python => python(name),
-        Language::C => c(name),
+        Language::Js => js(name, example),
+        Language::Python => python(name, example),
+        Language::C => c(name, role),
     };
-    let test = test_commands(role, language);
-    files.push(ProjectFile::program("build", &script(BUILD_HEAD, build_commands(language), name)));
-    files.push(ProjectFile::program("test", &script(TEST_HEAD, test, name)));
+    let (expected, text) = example.expected;
+    files.push(ProjectFile::program("build", &script(BUILD_HEAD, build(language), name, role)));
+    files.push(ProjectFile::program("test", &script(TEST_HEAD, &test(language), name, role)));
     files.push(ProjectFile::new("README.md", readme(name, role, language)));
-    files.push(ProjectFile::new("example.recording", RECORDING));
-    if role == Role::Reporter {
-        files.push(ProjectFile::new("expected.json", EXPECTED));
-    }
+    files.push(ProjectFile::new("example.recording", example.recording));
+    files.push(ProjectFile::new(expected, renamed(text, example, name)));
     files.extend(WIT.iter().map(|(path, text)| ProjectFile::new(format!("wit/{path}"), *text)));
-    Ok(files)
+    files
 }
 
 /// Text of an example, under the name of the project.
@@ -160,30 +185,32 @@ wit-bindgen = {{ version = "{WIT_BINDGEN}", default-features = false, features =
     files
 }
 
-fn js(name: &str) -> Vec<ProjectFile> {
+fn js(name: &str, example: &Example) -> Vec<ProjectFile> {
     vec![
         ProjectFile::new("package.json", renamed(JS_PACKAGE, &TOP_FOLDERS, name)),
-        ProjectFile::new("plugin.js", renamed(JS_PLUGIN, &TOP_FOLDERS, name)),
+        ProjectFile::new("plugin.js", renamed(example.js, example, name)),
         ProjectFile::new(".gitignore", format!("/node_modules\n/{name}.wasm\n")),
     ]
 }
 
-fn python(name: &str) -> Vec<ProjectFile> {
+fn python(name: &str, example: &Example) -> Vec<ProjectFile> {
     vec![
-        ProjectFile::new("plugin.py", renamed(PYTHON_PLUGIN, &TOP_FOLDERS, name)),
+        ProjectFile::new("plugin.py", renamed(example.python, example, name)),
         ProjectFile::new("requirements.txt", PYTHON_REQUIREMENTS),
         ProjectFile::new(".gitignore", format!("/venv\n/{name}.wasm\n__pycache__\n")),
     ]
 }
 
-fn c(name: &str) -> Vec<ProjectFile> {
+fn c(name: &str, role: Role) -> Vec<ProjectFile> {
+    let (example, world) = (role.example(), role.world());
     let mut files = vec![
-        ProjectFile::new("plugin.c", renamed(C_PLUGIN, &TOP_FOLDERS, name)),
+        ProjectFile::new("plugin.c", renamed(example.c, example, name)),
         ProjectFile::new("requirements.txt", C_REQUIREMENTS),
         ProjectFile::new(".gitignore", format!("/venv\n/build.wasm\n/{name}.wasm\n")),
     ];
+    let bindings = C_BINDINGS.iter().filter(|(of, _, _)| *of == world);
     files.extend(
-        C_BINDINGS.iter().map(|(path, bytes)| ProjectFile::new(format!("bindings/{path}"), *bytes)),
+        bindings.map(|(_, path, bytes)| ProjectFile::new(format!("bindings/{path}"), *bytes)),
     );
     files
 }
@@ -191,14 +218,19 @@ fn c(name: &str) -> Vec<ProjectFile> {
 const BUILD_HEAD: &str = "Makes the component NAME.wasm.";
 const TEST_HEAD: &str = "Builds the plugin, and runs it on the example.";
 
-fn script(what: &str, commands: &str, name: &str) -> String {
+fn script(what: &str, commands: &str, name: &str, role: Role) -> String {
     let text = format!(
         "#!/bin/sh\n# {what}\nset -eu\ncd \"$(dirname \"$0\")\"\nwhodunit=${{WHODUNIT:-whodunit}}\n\n{commands}"
     );
-    text.replace("NAME_", &name.replace('-', "_")).replace("NAME", name)
+    let world = role.world();
+    text.replace("EXPECTED", role.example().expected.0)
+        .replace("WORLD_", &world.replace('-', "_"))
+        .replace("WORLD", &world)
+        .replace("NAME_", &name.replace('-', "_"))
+        .replace("NAME", name)
 }
 
-fn build_commands(language: Language) -> &'static str {
+fn build(language: Language) -> &'static str {
     match language {
         Language::Rust => {
             "cargo build --release --target wasm32-unknown-unknown\n\
@@ -207,7 +239,7 @@ fn build_commands(language: Language) -> &'static str {
         }
         Language::Js => {
             "[ -d node_modules ] || npm install --no-audit --no-fund\n\
-             npx componentize-qjs --wit wit --world reporter-plugin --js plugin.js --stub-wasi \\\n    \
+             npx componentize-qjs --wit wit --world WORLD --js plugin.js --stub-wasi \\\n    \
              --sync -o NAME.wasm\n"
         }
         Language::Python => {
@@ -215,7 +247,7 @@ fn build_commands(language: Language) -> &'static str {
              [ -d venv ] || python3 -m venv venv\n    \
              venv/bin/pip install --quiet -r requirements.txt\n    \
              PATH=\"$PWD/venv/bin:$PATH\"\nfi\n\
-             componentize-py -d wit -w reporter-plugin componentize plugin --stub-wasi -o NAME.wasm\n"
+             componentize-py -d wit -w WORLD componentize plugin --stub-wasi -o NAME.wasm\n"
         }
         Language::C => {
             "# Any clang that knows wasm32 and has a libc for it will do: zig brings both.\n\
@@ -224,27 +256,21 @@ fn build_commands(language: Language) -> &'static str {
              venv/bin/pip install --quiet -r requirements.txt\n    \
              WASM_CC=\"venv/bin/python -m ziglang cc --target=wasm32-wasi\"\nfi\n\
              $WASM_CC -mexec-model=reactor -Os -Wall -Wextra -Ibindings -o build.wasm plugin.c \\\n    \
-             bindings/reporter_plugin.c bindings/reporter_plugin_component_type.o\n\
+             bindings/WORLD_.c bindings/WORLD__component_type.o\n\
              \"$whodunit\" plugin componentize build.wasm -o NAME.wasm\n"
         }
     }
 }
 
-fn test_commands(role: Role, language: Language) -> &'static str {
-    match (language, role) {
-        (Language::Rust, Role::Reporter) => {
-            "cargo test --quiet\n./build\n\
-             \"$whodunit\" plugin run NAME.wasm --events example.recording --last | diff expected.json -\n"
-        }
-        (Language::Rust, Role::Filter | Role::Explainer) => {
-            "cargo test --quiet\n./build\n\
-             \"$whodunit\" plugin run NAME.wasm --events example.recording\n"
-        }
-        (Language::Js | Language::Python | Language::C, _) => {
-            "./build\n\
-             \"$whodunit\" plugin run NAME.wasm --events example.recording --last | diff expected.json -\n"
-        }
-    }
+fn test(language: Language) -> String {
+    let native = match language {
+        Language::Rust => "cargo test --quiet\n",
+        Language::Js | Language::Python | Language::C => "",
+    };
+    format!(
+        "{native}./build\n\
+         \"$whodunit\" plugin run NAME.wasm --events example.recording --last | diff EXPECTED -\n"
+    )
 }
 
 fn readme(name: &str, role: Role, language: Language) -> String {
@@ -260,15 +286,12 @@ fn readme(name: &str, role: Role, language: Language) -> String {
         }
     };
     let (what, does) = (role.name(), role.example().does);
-    let compares = match role {
-        Role::Reporter => ", compares with expected.json",
-        Role::Filter | Role::Explainer => "",
-    };
+    let expected = role.example().expected.0;
     format!(
         "# {name}\n\n\
          A whodunit {what}. It {does}: change it.\n\n\
          ```console\n\
-         $ ./test     # builds it, runs it on example.recording{compares}\n\
+         $ ./test     # builds it, runs it on example.recording, compares with {expected}\n\
          $ whodunit plugin inspect {name}.wasm\n\
          $ whodunit plugin run {name}.wasm --events example.recording\n\
          ```\n\n\

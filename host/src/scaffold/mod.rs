@@ -52,14 +52,6 @@ pub enum ScaffoldError {
         /// What is there.
         path: PathBuf,
     },
-    /// There is no example of it.
-    #[error(
-        "there is a template for {what} in Rust only: take `--lang rust`, or write it against its world in wit/roles.wit"
-    )]
-    NoTemplate {
-        /// What was asked for.
-        what: &'static str,
-    },
     /// A file cannot be written.
     #[error("{} cannot be written: {source}", path.display())]
     Write {
@@ -73,7 +65,7 @@ pub enum ScaffoldError {
 impl Exits for ScaffoldError {
     fn exit(&self) -> Exit {
         match self {
-            ScaffoldError::Name { .. } | ScaffoldError::NoTemplate { .. } => Exit::Usage,
+            ScaffoldError::Name { .. } => Exit::Usage,
             ScaffoldError::Exists { .. } | ScaffoldError::Write { .. } => Exit::Failure,
         }
     }
@@ -111,7 +103,7 @@ pub fn new_project(
     if !is_name(name) {
         return Err(ScaffoldError::Name { name: name.to_owned() });
     }
-    let files = languages::project(name, role, language)?;
+    let files = languages::project(name, role, language);
     let folder = parent.join(name);
     match fs::create_dir(&folder) {
         Ok(()) => {}

@@ -75,26 +75,33 @@ fn the_releases_of_a_project_are_those_of_this_repository() {
 }
 
 #[test]
-fn every_role_has_a_project_in_rust_under_its_own_name() {
+fn every_role_has_a_project_in_every_language_under_its_own_name() {
     let folder = tempfile::tempdir().unwrap();
     for role in Role::ALL {
-        let name = format!("my-{}", role.name());
-        let project = new_project(folder.path(), &name, role, Language::Rust).unwrap();
-        let (code, test) =
-            (read(&project.join("src/lib.rs")), read(&project.join("tests/plugin.rs")));
+        for language in LANGUAGES {
+            let name = format!("my-{}-{language:?}", role.name()).to_lowercase();
+            let project = new_project(folder.path(), &name, role, language).unwrap();
+            let about = read(&project.join("README.md"));
+            assert!(about.contains(&format!("A whodunit {}.", role.name())), "{about}");
+            let expected = about.split_once("compares with ").unwrap().1.lines().next().unwrap();
+            let (build, test) = (read(&project.join("build")), read(&project.join("test")));
+            assert!(!read(&project.join(expected)).is_empty());
+            assert!(test.ends_with(&format!("| diff {expected} -\n")), "{test}");
+            assert!(!build.contains("WORLD") && !test.contains("EXPECTED"), "{build}{test}");
+            let example = languages::example_name(role);
+            for file in
+                ["src/lib.rs", "tests/plugin.rs", "plugin.js", "plugin.py", "plugin.c", expected]
+            {
+                let text = fs::read_to_string(project.join(file)).unwrap_or_default();
+                assert!(!text.contains(example), "{file}: {text}");
+            }
+        }
+        let rust = folder.path().join(format!("my-{}-rust", role.name()));
+        let (code, test) = (read(&rust.join("src/lib.rs")), read(&rust.join("tests/plugin.rs")));
         assert!(code.contains(&format!("export_{}!(My", role.name())), "{code}");
-        assert!(test.contains(&format!("use my_{}::My", role.name())), "{test}");
-        assert!(read(&project.join("README.md")).contains(&format!("A whodunit {}.", role.name())));
-        assert_eq!(project.join("expected.json").exists(), role == Role::Reporter);
+        assert!(test.contains(&format!("use my_{}_rust::My", role.name())), "{test}");
+        let c = folder.path().join(format!("my-{}-c", role.name()));
+        assert!(c.join(format!("bindings/{}_plugin.h", role.name())).is_file());
+        assert_eq!(fs::read_dir(c.join("bindings")).unwrap().count(), 3);
     }
-}
-
-#[test]
-fn a_role_without_a_template_in_a_language_is_told_in_one_sentence() {
-    let folder = tempfile::tempdir().unwrap();
-    for language in [Language::Js, Language::Python, Language::C] {
-        let error = new_project(folder.path(), "mine", Role::Filter, language).unwrap_err();
-        assert!(error.to_string().contains("a filter in Rust only: take `--lang rust`"), "{error}");
-    }
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }

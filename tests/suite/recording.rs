@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 use whodunit_containers::daemon::binary;
-use whodunit_containers::{Container, DaemonConfig, Pod};
+use whodunit_containers::{Container, DaemonConfig, DaemonError, Pod};
 
 use crate::discovery::{let_work, worker};
 use crate::report::{Report, execs, expect, expect_eq, last_report, repository};
@@ -23,6 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         about_capture("recording::a_recording_ends_after_its_time", ends_after_its_time),
         about_containers("recording::a_file_that_is_no_recording_is_refused", no_recording),
         about_containers("recording::a_capture_of_redis_gives_its_golden_report", golden),
+        about_capture("recording::a_plugin_that_blocks_runs_in_a_replay_and_in_no_daemon", blocks),
         about_containers("recording::the_example_of_a_script_has_what_its_readers_need", example),
         about_containers("recording::a_plugin_that_is_inspected_says_who_it_is", inspect),
     ]
@@ -184,6 +185,36 @@ fn golden() -> Outcome {
     let redis: Vec<&Value> = containers.filter(|it| lists(it, REDIS_SERVER)).collect();
     expect_eq("containers that ran redis", &redis.len(), &1)?;
     expect_eq("events lost", &redis[0]["lost_total"], &Value::from(0))
+}
+
+/// `overflow = "block"`: a replay hands over every event, through a filter too, and a daemon that would have to
+/// wait does not start.
+fn blocks() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let lines = folder.path().join("lines.jsonl");
+    let plugins = format!(
+        "[[plugin]]\nname = \"paths\"\nsource = \"builtin:path-filter\"\noverflow = \"block\"\n\
+         [[plugin.config.rules]]\nprefix = \"/nowhere\"\naction = \"drop\"\n\
+         [[plugin]]\nname = \"slow\"\nsource = \"builtin:jsonl\"\noverflow = \"block\"\n\
+         outputs = {{ events = {{ lines = {lines:?} }} }}\n"
+    );
+    let toml = folder.path().join("replay.toml");
+    let cache = folder.path().join("cache");
+    std::fs::write(&toml, format!("[daemon]\ncache_dir = {cache:?}\n{plugins}"))?;
+    let recording = repository().join("plugins/examples/example.recording");
+    let arguments: [&std::ffi::OsStr; 4] =
+        ["replay".as_ref(), recording.as_os_str(), "-c".as_ref(), toml.as_os_str()];
+    said(folder.path(), &arguments)?;
+    let handed_over = std::fs::read_to_string(&lines)?;
+    expect_eq("events", &handed_over.lines().count(), &39)?;
+
+    let pod = Pod::new("blocks")?;
+    let config = DaemonConfig::for_pod(&pod)?.more_toml(&plugins);
+    let Err(DaemonError::Ended { exit }) = config.start() else {
+        return Err("a daemon that would wait for a plugin starts".into());
+    };
+    let complaint = exit.complaints().join(" ");
+    expect(complaint.clone(), complaint.contains("is for `whodunit replay`"))
 }
 
 /// What filters and explainers of `plugin new` are tried on: a script that reads its bytecode and fails with the

@@ -402,9 +402,14 @@ static PLUGIN: &[Key] = &[
     ),
     optional(
         "overflow",
-        Shape::Word(&[Overflow::DropNewest.name(), Overflow::DropOldest.name()]),
+        Shape::Word(&[
+            Overflow::DropNewest.name(),
+            Overflow::DropOldest.name(),
+            Overflow::Block.name(),
+        ]),
         "What is dropped when `limits.queue` events wait for the plugin. Either is counted, and told to \
-         the plugin at its next call",
+         the plugin at its next call. `block` drops nothing and waits for the plugin: it is for \
+         `whodunit replay`, and a daemon that captures refuses it",
     ),
     optional(
         "wasi",

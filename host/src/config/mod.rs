@@ -335,7 +335,7 @@ pub struct Plugin {
     pub containers: Vec<String>,
     /// What becomes of events that it should have judged and did not, if it is a filter.
     pub on_failure: OnFailure,
-    /// What its queue drops when it is full.
+    /// What becomes of events when its queue is full.
     pub overflow: Overflow,
     /// What it gets of the WebAssembly System Interface.
     pub wasi: Wasi,
@@ -404,24 +404,27 @@ impl OnFailure {
     }
 }
 
-/// What a full queue drops.
+/// What becomes of events that a full queue has no room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overflow {
-    /// What comes.
+    /// What comes is dropped.
     DropNewest,
-    /// What waited longest.
+    /// What waited longest is dropped.
     DropOldest,
+    /// Whoever hands over waits until there is room: in a replay only.
+    Block,
 }
 
 impl Overflow {
     /// Every policy, in the order of the documentation.
-    pub const ALL: [Overflow; 2] = [Overflow::DropNewest, Overflow::DropOldest];
+    pub const ALL: [Overflow; 3] = [Overflow::DropNewest, Overflow::DropOldest, Overflow::Block];
 
     /// The word in the TOML.
     pub const fn name(self) -> &'static str {
         match self {
             Overflow::DropNewest => "drop-newest",
             Overflow::DropOldest => "drop-oldest",
+            Overflow::Block => "block",
         }
     }
 }

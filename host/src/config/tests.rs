@@ -875,7 +875,7 @@ fn a_subscription_that_cannot_be_is_a_problem_of_its_own() {
     check("containers = [\"app-[\"]", "expected a pattern of names");
     check("containers = [\"\"]", "expected a pattern of names");
     check("on_failure = \"shut\"", "expected \"open\" or \"closed\"");
-    check("overflow = \"block\"", "expected \"drop-newest\" or \"drop-oldest\"");
+    check("overflow = \"wait\"", "expected \"drop-newest\", \"drop-oldest\" or \"block\"");
     check("wasi = \"p2\"", "expected \"none\" or \"stub\"");
     check("sha256 = \"abc\"", "expected 64 hexadecimal digits");
     let hash = "0a".repeat(32);

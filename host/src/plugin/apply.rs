@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::explainers::Explainer;
 use super::filter::Filter;
-use super::load::{self, LoadError, Loaded};
+use super::load::{LoadError, Loaded};
 use super::supervisor::Supervisor;
 use super::swap::Candidate;
 use super::{Place, PluginHost, Running, SwapError, SwapReport, Unplaced};
@@ -120,7 +120,7 @@ impl PluginHost {
         if runs.as_ref() == Some(plugin) {
             return Ok(Plan::Keep);
         }
-        let loaded = load::load(&self.engine, plugin).map(Arc::new).map_err(SwapError::from);
+        let loaded = self.read(plugin).map(Arc::new).map_err(SwapError::from);
         if runs.is_none() {
             return Ok(Plan::Add(loaded?));
         }

@@ -22,7 +22,7 @@ pub(super) struct Filter {
     pub(super) supervisor: Supervisor,
     pub(super) subscription: Subscription,
     pub(super) on_failure: OnFailure,
-    /// Events that it did not judge, and was not told of.
+    /// Events that it did not judge or that never came here, and that it was not told of.
     untold: u64,
     lowered: Lowered,
 }
@@ -48,6 +48,11 @@ impl Filter {
 
     pub(super) fn board(&self) -> &Arc<Board> {
         &self.supervisor.parts.board
+    }
+
+    /// Events were dropped ahead of the filters: it is told at its next call.
+    pub(super) fn missed(&mut self, events: u64) {
+        self.untold += events;
     }
 
     /// Judges the events of a batch that the filters before kept. Tags are added with the index of

@@ -99,6 +99,11 @@ pub enum LoadError {
     /// It is not valid, or not what its names promise.
     #[error("plugin `{plugin}`: {source_name} is not a valid {} of {CONTRACT}: {cause}", role.name())]
     Invalid { plugin: String, source_name: String, role: Role, cause: String },
+    /// Capture would have to wait for it.
+    #[error(
+        "plugin `{plugin}`: `overflow = \"block\"` makes whoever hands over events wait for the plugin, which is for `whodunit replay`, and capture waits for nobody: set `drop-newest` or `drop-oldest`"
+    )]
+    Blocks { plugin: String },
     /// It refused its configuration.
     #[error("plugin `{plugin}` does not start: {sentence}")]
     Refused { plugin: String, sentence: String },

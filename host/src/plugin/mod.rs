@@ -38,7 +38,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::config;
+use crate::config::{self, Overflow};
 use crate::dispatch::{Dispatcher, Routes};
 use crate::sink::Outlet;
 use engine::Engine;
@@ -152,7 +152,7 @@ impl PluginHost {
             stage: OnceLock::new(),
             explainers: OnceLock::new(),
         };
-        let loaded = plugins.iter().map(|plugin| load::load(&host.engine, plugin));
+        let loaded = plugins.iter().map(|plugin| host.read(plugin));
         let loaded: Vec<_> = loaded.collect::<Result<_, _>>()?;
         let (mut filters, mut explainers) = (Vec::new(), Vec::new());
         for (plugin, loaded) in plugins.iter().zip(loaded) {
@@ -217,6 +217,14 @@ impl PluginHost {
         running.iter().map(|running| running.join(deadline)).collect()
     }
 
+    /// Reads, checks, compiles and links a plugin that may run in this host.
+    fn read(&self, plugin: &config::Plugin) -> Result<Loaded, LoadError> {
+        if plugin.overflow == Overflow::Block && self.world.clock.standing().is_none() {
+            return Err(LoadError::Blocks { plugin: plugin.name.clone() });
+        }
+        load::load(&self.engine, plugin)
+    }
+
     /// Starts a plugin, but for an explainer, which is started by its thread. One without a queue of its
     /// own is given back, to be put where it belongs.
     fn start(
@@ -260,12 +268,13 @@ impl PluginHost {
     /// Starts the stage with these filters.
     fn chain(&self, filters: Vec<Filter>) -> Result<(), LoadError> {
         let running = self.lock();
-        let queue_events = |running: &Running| running.config.limits.queue_events;
-        let chained = running.iter().filter(|it| matches!(it.place, Place::Chain));
-        let queue_events = chained.map(queue_events).max().unwrap_or_default();
+        let chained = || running.iter().filter(|it| matches!(it.place, Place::Chain));
+        let queue_events = chained().map(|it| it.config.limits.queue_events).max();
+        let blocks = chained().any(|it| it.config.overflow == Overflow::Block);
+        let queue = StageQueue::new(queue_events.unwrap_or_default(), blocks);
         drop(running);
         let routes = Arc::clone(&self.routes);
-        let stage = Stage::spawn(filters, queue_events, self.dedup_capacity, routes)?;
+        let stage = Stage::spawn(filters, queue, self.dedup_capacity, routes)?;
         self.routes.lead_through(stage.queue());
         // There is none yet: only one thread changes plugins at a time.
         let _ = self.stage.set(stage);

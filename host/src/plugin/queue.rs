@@ -1,7 +1,7 @@
 //! What waits for one plugin: bounded in events, never blocking for whoever puts in.
 //!
 //! A full queue drops the newest batch, or the oldest ones, and counts; the count goes to the guest, in
-//! order, with the next batch or ahead of the next tick. Events that the plugin did not subscribe to
+//! order, with the next batch or ahead of the next tick. In a replay it may block instead. Events that the plugin did not subscribe to
 //! do not count.
 //!
 //! An order is no item: it is done before the next item is taken, between two batches. Ticks are never dropped. An older tick of the interval is
@@ -100,6 +100,8 @@ pub(crate) struct Queue {
     changed: Condvar,
     /// The worker waits for the next item.
     idle: Condvar,
+    /// There may be room again for whoever waits with a batch.
+    room: Condvar,
 }
 
 struct State {
@@ -142,12 +144,18 @@ impl Queue {
             abandoned: false,
             idle: false,
         };
-        Queue { state: Mutex::new(state), changed: Condvar::new(), idle: Condvar::new() }
+        Queue {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            idle: Condvar::new(),
+            room: Condvar::new(),
+        }
     }
 
     /// Changes the terms, between two batches.
     pub(super) fn on_terms(&self, terms: Terms) {
         self.lock().terms = terms;
+        self.room.notify_all();
     }
 
     /// The kinds of events that are taken.
@@ -155,19 +163,28 @@ impl Queue {
         self.lock().terms.subscription.kinds()
     }
 
-    /// Puts in a batch with events of those kinds, or drops and counts it.
+    /// Puts in a batch with events of those kinds, or drops and counts it. Waits for room where the terms say
+    /// so, which is in a replay only.
     pub(crate) fn push_batch(&self, batch: &Arc<Batch>, kinds: Kinds) {
         let mut state = self.lock();
         let wanted = state.terms.subscription.count(batch, kinds);
         if wanted == 0 {
             return;
         }
-        let capacity = state.terms.capacity_events;
-        if state.terms.overflow == Overflow::DropOldest && state.takes() {
-            state.drop_oldest(capacity.saturating_sub(wanted));
+        match state.terms.overflow {
+            Overflow::DropNewest => {}
+            Overflow::DropOldest if state.takes() => {
+                let at_most = state.terms.capacity_events.saturating_sub(wanted);
+                state.drop_oldest(at_most);
+            }
+            Overflow::DropOldest => {}
+            Overflow::Block => {
+                let waits = |state: &mut State| state.is_full_for(wanted) && state.takes();
+                let waited = self.room.wait_while(state, waits);
+                state = waited.expect("no holder of this lock panics");
+            }
         }
-        let is_full = state.events > 0 && state.events + wanted > capacity;
-        if is_full || !state.takes() {
+        if state.is_full_for(wanted) || !state.takes() {
             state.untold += wanted as u64;
             state.count_dropped(wanted);
             return;
@@ -246,6 +263,7 @@ impl Queue {
             Item::Batch { batch, wanted, .. } => {
                 state.events -= wanted;
                 state.recent.keep(batch);
+                self.room.notify_all();
             }
             Item::Tick(tick) => state.recent.keep_tick(tick),
             Item::Dropped(_) | Item::Order(_) => {}
@@ -280,6 +298,8 @@ impl Queue {
         let mut state = self.lock();
         state.refuses = true;
         state.throw_away();
+        drop(state);
+        self.room.notify_all();
     }
 
     /// Takes what comes again. Whether it did not before: then much was missed.
@@ -305,6 +325,7 @@ impl Queue {
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();
+        self.room.notify_all();
     }
 
     /// Throws away what waits, counting it, and whatever comes.
@@ -316,6 +337,7 @@ impl Queue {
         drop(state);
         self.changed.notify_all();
         self.idle.notify_all();
+        self.room.notify_all();
     }
 
     /// What waits, and what was dropped so far.
@@ -337,6 +359,11 @@ impl Queue {
 impl State {
     fn takes(&self) -> bool {
         !self.refuses && !self.closed && !self.abandoned
+    }
+
+    /// Whether so many more events are too many. One batch is always taken.
+    fn is_full_for(&self, wanted: usize) -> bool {
+        self.events > 0 && self.events + wanted > self.terms.capacity_events
     }
 
     fn throw_away(&mut self) {
@@ -470,6 +497,34 @@ mod tests {
             push(&queue, &batch(size));
         }
         assert_eq!(drain(&queue), ["1-12"], "one above the capacity waits only until the next");
+    }
+
+    #[test]
+    fn full_queue_that_blocks_drops_nothing_and_goes_on_when_there_is_room() {
+        let queue = queue_that(5, Overflow::Block);
+        std::thread::scope(|scope| {
+            let handing_over = scope.spawn(|| (0..50).for_each(|_| push(&queue, &batch(3))));
+            for _ in 0..50 {
+                assert!(queue.depth().events <= 5);
+                assert!(matches!(queue.pop(), Some(Item::Batch { dropped: 0, .. })));
+            }
+            handing_over.join().unwrap();
+        });
+        assert_eq!(queue.depth(), Depth::default());
+    }
+
+    #[test]
+    fn whoever_waits_for_a_plugin_that_is_given_up_goes_on() {
+        for end in [Queue::refuse, Queue::close, Queue::abandon] {
+            let queue = queue_that(5, Overflow::Block);
+            push(&queue, &batch(5));
+            std::thread::scope(|scope| {
+                let waiting = scope.spawn(|| push(&queue, &batch(4)));
+                end(&queue);
+                waiting.join().unwrap();
+            });
+            assert!([4, 9].contains(&queue.depth().dropped), "{:?}", queue.depth());
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The filter stage: the thread between capture and the plugins' queues, where there are filters.
 //!
 //! Capture puts every event into a queue that is bounded in events, and never waits: what the queue
-//! does not take is dropped and counted, by container. The stage asks the filters in the order of the
+//! does not take is dropped and counted, by container, and told to every filter at its next call. The stage asks the filters in the order of the
 //! TOML, drops repeats of what they kept ([`Admission`]), and hands on the rest. Ticks pass in their
 //! place and take the counts along, so they are exact whatever waited.
 
@@ -24,7 +24,11 @@ pub(super) type Order = Box<dyn FnOnce(&mut Vec<Filter>) + Send>;
 
 /// One thing for the stage to do.
 enum Item {
-    Batch(Arc<Batch>),
+    Batch {
+        batch: Arc<Batch>,
+        /// Events that were dropped before it.
+        dropped: u64,
+    },
     Tick(Arc<Tick>),
     ForgetRepeats,
     Order(Order),
@@ -33,10 +37,14 @@ enum Item {
 /// What waits for the filters.
 pub(crate) struct StageQueue {
     capacity_events: usize,
+    /// Whoever hands over waits for room.
+    blocks: bool,
     state: Mutex<State>,
     changed: Condvar,
     /// The stage waits for the next item.
     idle: Condvar,
+    /// There is room again.
+    room: Condvar,
 }
 
 #[derive(Default)]
@@ -49,6 +57,8 @@ struct State {
     events: usize,
     /// Events that were not taken since the last tick.
     overflowed: HashMap<ContainerId, u64>,
+    /// Events that were not taken since the last batch.
+    untold: u64,
     /// Events that no plugin got because of the filters' state, since somebody asked.
     lost_since_asked: u64,
     closed: bool,
@@ -57,12 +67,15 @@ struct State {
 }
 
 impl StageQueue {
-    fn new(capacity_events: usize) -> StageQueue {
+    /// An empty one. One that `blocks` drops nothing: whoever hands over waits.
+    pub(super) fn new(capacity_events: usize, blocks: bool) -> StageQueue {
         StageQueue {
             capacity_events,
+            blocks,
             state: Mutex::default(),
             changed: Condvar::new(),
             idle: Condvar::new(),
+            room: Condvar::new(),
         }
     }
 
@@ -72,16 +85,24 @@ impl StageQueue {
         if number == 0 {
             return;
         }
+        let is_full =
+            |state: &State| state.events > 0 && state.events + number > self.capacity_events;
         let mut state = self.lock();
-        if (state.events > 0 && state.events + number > self.capacity_events) || state.closed {
+        if self.blocks {
+            let waits = |state: &mut State| is_full(state) && !state.closed;
+            state = self.room.wait_while(state, waits).expect("no holder of this lock panics");
+        }
+        if is_full(&state) || state.closed {
             state.lost_since_asked += number as u64;
+            state.untold += number as u64;
             for event in batch.events.iter().filter(|event| Admission::is_counted(event)) {
                 *state.overflowed.entry(event.container).or_default() += 1;
             }
             return;
         }
         state.events += number;
-        self.put(state, Item::Batch(Arc::clone(batch)));
+        let dropped = std::mem::take(&mut state.untold);
+        self.put(state, Item::Batch { batch: Arc::clone(batch), dropped });
     }
 
     /// Puts in a tick.
@@ -134,9 +155,10 @@ impl StageQueue {
             return Some(Item::Order(order));
         }
         let item = state.items.pop_front()?;
-        if let Item::Batch(batch) = &item {
+        if let Item::Batch { batch, .. } = &item {
             state.events -= batch.events.len();
             state.recent.keep(batch);
+            self.room.notify_all();
         }
         Some(item)
     }
@@ -153,6 +175,7 @@ impl StageQueue {
     fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();
+        self.room.notify_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -168,14 +191,14 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Starts the thread, with these filters.
+    /// Starts the thread, with these filters behind that queue.
     pub(super) fn spawn(
         filters: Vec<Filter>,
-        queue_events: usize,
+        queue: StageQueue,
         dedup_capacity: NonZeroUsize,
         routes: Arc<Routes>,
     ) -> Result<Stage, LoadError> {
-        let queue = Arc::new(StageQueue::new(queue_events));
+        let queue = Arc::new(queue);
         let (alive, running) = mpsc::channel();
         let runner = Runner {
             filters,
@@ -224,7 +247,10 @@ impl Runner {
     fn run(mut self, _alive: Sender<()>) {
         while let Some(item) = self.queue.pop() {
             match item {
-                Item::Batch(batch) => self.pass_batch(&batch),
+                Item::Batch { batch, dropped } => {
+                    self.filters.iter_mut().for_each(|filter| filter.missed(dropped));
+                    self.pass_batch(&batch);
+                }
                 Item::Tick(tick) => self.pass_tick(&tick),
                 Item::ForgetRepeats => self.admission.forget_repeats(),
                 Item::Order(order) => order(&mut self.filters),
@@ -273,4 +299,75 @@ fn push_tagged(to: &mut Batch, from: &Batch, event: &Event, tags: &[u32]) {
     to.push_event_of(from, event).attributes_count += tags.len() as u32;
     let tag = |tag: &u32| Attribute { key: AttributeKey::Tag, value: u64::from(*tag) };
     to.attributes.extend(tags.iter().map(tag));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Flags, Kind, Span, UnixNanos};
+
+    fn batch(events: usize) -> Arc<Batch> {
+        let event = Event {
+            sequence: 1,
+            time: UnixNanos(1),
+            container: ContainerId(7),
+            process: None,
+            kind: Kind::Open,
+            flags: Flags::default(),
+            outcome: 0,
+            path: Span::default(),
+            requested: Span::default(),
+            attributes_first: 0,
+            attributes_count: 0,
+            standpoint: crate::event::Standpoint::default(),
+        };
+        Arc::new(Batch { events: vec![event; events], ..Batch::default() })
+    }
+
+    /// What waits: the events of each batch, and how many were dropped before it.
+    fn drain(queue: &StageQueue) -> Vec<(usize, u64)> {
+        queue.close();
+        let items = std::iter::from_fn(|| queue.pop());
+        items
+            .filter_map(|item| match item {
+                Item::Batch { batch, dropped } => Some((batch.events.len(), dropped)),
+                Item::Tick(_) | Item::ForgetRepeats | Item::Order(_) => None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn full_queue_drops_the_newest_counts_it_by_container_and_tells_the_next_batch() {
+        let queue = StageQueue::new(5, false);
+        for events in [3, 4, 3, 2, 1] {
+            queue.push_batch(&batch(events));
+        }
+        assert_eq!(queue.take_lost(), 8);
+        assert_eq!(queue.lock().overflowed[&ContainerId(7)], 8);
+        assert_eq!(drain(&queue), [(3, 0), (2, 7)]);
+        let queue = StageQueue::new(5, false);
+        queue.push_batch(&batch(5));
+        queue.push_batch(&batch(2));
+        queue.pop();
+        queue.push_batch(&batch(1));
+        assert_eq!(drain(&queue), [(1, 2)]);
+    }
+
+    #[test]
+    fn full_queue_that_blocks_drops_nothing() {
+        let queue = StageQueue::new(5, true);
+        thread::scope(|scope| {
+            let handing_over = scope.spawn(|| (0..50).for_each(|_| queue.push_batch(&batch(3))));
+            for _ in 0..50 {
+                assert!(matches!(queue.pop(), Some(Item::Batch { dropped: 0, .. })));
+            }
+            handing_over.join().unwrap();
+            queue.push_batch(&batch(4));
+            let waiting = scope.spawn(|| queue.push_batch(&batch(2)));
+            queue.close();
+            waiting.join().unwrap();
+        });
+        assert!(queue.lock().overflowed.values().all(|events| *events == 2));
+        assert_eq!(drain(&queue), [(4, 0)]);
+    }
 }

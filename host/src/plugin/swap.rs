@@ -100,7 +100,8 @@ impl PluginHost {
 
     /// Puts what `config` describes in the place of the plugin of its name.
     pub(super) fn swap(&self, config: &config::Plugin) -> Result<SwapReport, SwapError> {
-        let outcome = load::load(&self.engine, config)
+        let outcome = self
+            .read(config)
             .map_err(SwapError::from)
             .and_then(|loaded| self.try_out(config, Arc::new(loaded)))
             .and_then(|candidate| self.switch_to(candidate));

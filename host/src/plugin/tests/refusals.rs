@@ -72,6 +72,21 @@ fn a_configuration_that_the_plugin_refuses_stops_the_daemon_with_its_sentence() 
 }
 
 #[test]
+fn a_plugin_that_capture_would_wait_for_is_refused_also_in_the_place_of_another() {
+    let component = Hostile::new().component();
+    let blocks = |plugin: &mut Plugin| plugin.overflow = config::Overflow::Block;
+    let sentence = Bench::new().file("hostile", &component).change(blocks).refusal();
+    assert!(sentence.contains("`whodunit replay`"), "{sentence}");
+    let running = Bench::new().neighbour().file("hostile", &component).start();
+    let mut plugins = running.bench.plugins.clone();
+    blocks(&mut plugins[1]);
+    let refused = running.host.apply(&plugins).unwrap_err().to_string();
+    assert!(refused.contains("`whodunit replay`"), "{refused}");
+    running.batch(&["/a"]);
+    running.stop_and_check_neighbour(&["/a"], 1);
+}
+
+#[test]
 fn a_granted_stub_answers_with_nothing() {
     let text = Hostile::on_start(
         "(i32.store (i32.const 3004) (i32.const 9))

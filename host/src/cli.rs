@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Config, LoadError, Loaded, Override, Reread, Setting};
+use crate::control::shadow::Trial;
 use crate::exit::{Exit, Exits, Failure};
 use crate::logging;
 use crate::plugin::CONTRACT;
@@ -42,6 +43,8 @@ pub struct Commands {
     pub status: fn(&Config, FindingsFormat, &mut dyn Write) -> Result<Exit, Failure>,
     /// Has the running daemon reload a plugin, or all, and writes what came of it.
     pub reload: Reload,
+    /// Has the running daemon run a version beside a plugin, and writes how they differ.
+    pub shadow: fn(&Config, &Trial, FindingsFormat, &mut dyn Write) -> Result<Exit, Failure>,
 }
 
 /// A command about one plugin, by its name, or about all.
@@ -430,6 +433,34 @@ mod tests {
         assert_eq!(one.out, "Some(\"report\") Json");
     }
 
+    fn shadow_that_repeats(
+        _: &Config,
+        trial: &Trial,
+        _: FindingsFormat,
+        out: &mut dyn Write,
+    ) -> Result<Exit, Failure> {
+        let Trial { plugin, file, time, promote } = trial;
+        written(write!(out, "{plugin} {} {time:?} {promote}", file.display()))?;
+        Ok(Exit::Success)
+    }
+
+    #[test]
+    fn a_version_beside_a_plugin_is_named_by_its_whole_path_and_runs_for_half_a_minute() {
+        let shadow = |more: &[&str]| {
+            told(&[&["plugin", "shadow", "report", "/new.wasm"], more].concat(), &[])
+        };
+        assert_eq!(shadow(&[]).out, "report /new.wasm 30s false");
+        assert_eq!(shadow(&["--for", "5m", "--promote"]).out, "report /new.wasm 300s true");
+        for (wrong, words) in [("soon", "--for is \"soon\""), ("2h", "1h at most")] {
+            let refused = shadow(&["--for", wrong]);
+            assert_eq!(refused.exit, Exit::Usage);
+            assert!(refused.err.contains(words), "{refused:?}");
+        }
+        let folder = std::env::current_dir().unwrap();
+        let relative = told(&["plugin", "shadow", "report", "new.wasm"], &[]).out;
+        assert!(relative.contains(folder.join("new.wasm").to_str().unwrap()), "{relative}");
+    }
+
     const COMMANDS: Commands = Commands {
         run: run_that_fails,
         record: record_that_counts,
@@ -437,6 +468,7 @@ mod tests {
         why: why_that_repeats,
         status: doctor_that_finds,
         reload: reload_that_repeats,
+        shadow: shadow_that_repeats,
     };
 
     #[test]

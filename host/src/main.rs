@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         why: why::run,
         status: status::run,
         reload: control::reload::run,
+        shadow: control::shadow::run,
     };
     let mut console = Console {
         variable: &|name| std::env::var_os(name),

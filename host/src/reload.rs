@@ -87,7 +87,7 @@ impl Keeper {
                     && (everything || is_changed(path))
                 {
                     // The reason of a failure is in the log and in the status already.
-                    let _ = self.plugins.reload_if_changed(&plugin.name);
+                    let _ = self.plugins.reload_if_changed(&plugin);
                 }
             }
             self.watch.follow(self.files());

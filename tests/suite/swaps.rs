@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -32,6 +32,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         ),
         about_capture("swaps::lines_of_a_swapped_plugin_are_each_event_once", swapped_lines),
         about_capture("swaps::a_version_that_does_not_do_is_told_in_the_status", bad_versions),
+        about_capture("swaps::a_version_beside_the_one_that_runs_is_compared_and_promoted", beside),
         about_capture("swaps::a_filter_drops_what_is_then_in_no_report", filtered),
         about_capture("swaps::rules_about_paths_keep_drop_and_tag", by_rules),
     ]
@@ -454,6 +455,76 @@ fn bad_versions() -> Outcome {
         expect_eq("swaps", &plugin["swaps"], &json!(0))?;
         expect_eq("state", &plugin["state"], &json!("running"))?;
     }
+    let_work(&mut app)?;
+    let_end(&swapped, daemon, &app)
+}
+
+impl Swapped {
+    /// Runs a component beside the plugin while a worker does a part of its work. Gives the exit code and what
+    /// was said.
+    fn beside(
+        &self,
+        component: &[u8],
+        more: &[&str],
+        app: &mut Container,
+        heard: &str,
+    ) -> Result<(Option<i32>, String), Failed> {
+        let other = self.config.folder().join("other.wasm");
+        fs::write(&other, component)?;
+        let mut command = Command::new(binary()?);
+        command.args(["plugin", "shadow", "counts"]).arg(&other).args(["--for", "3s"]).args(more);
+        command.arg("--state-dir").arg(self.config.state_dir());
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let runs = wait_for(PATIENCE, || {
+            self.plugin().ok().filter(|plugin| plugin["beside_sha256"].is_string())
+        });
+        app.tell("go")?;
+        app.hear(heard)?;
+        let output = child.wait_with_output()?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let said = text(&output.stdout) + &text(&output.stderr);
+        expect(format!("it is in the status: {said}"), runs.is_some())?;
+        Ok((output.status.code(), said))
+    }
+}
+
+/// Versions that run beside the one that runs: one that differs, one that traps, and one that is as good, which
+/// takes over. Each event is counted once all the while.
+fn beside() -> Outcome {
+    let pod = Pod::new("swap-beside")?;
+    let files = ["/etc/a", "/etc/b", "/etc/c", "/etc/d"];
+    let app = files.iter().fold(pod.container("app"), |app, file| app.file(file, "", 0o644));
+    let script = "cat /etc/a; echo first; read go; cat /etc/b; echo second; read go; cat /etc/c; \
+        echo third; read go; cat /etc/d";
+    let mut app = worker(app, script).start()?;
+    let swapped = Swapped::for_pod(&pod)?;
+    let daemon = swapped.config.start()?;
+    // It says that the numbers had gaps before its time.
+    let gaps = "(memory.copy (i32.const 3000) (local.get 0) (i32.const 24))
+        (i64.store (i32.const 3016) (i64.const 5)) (return (i32.const 1024))";
+    let differs = counting_component(2, &[("restore", gaps)])?;
+    let (code, said) = swapped.beside(&differs, &["--promote"], &mut app, "first")?;
+    expect_eq(&format!("exit code of one that differs, which said {said}"), &code, &Some(1))?;
+    for words in ["output report: different", "byte 16: 24 bytes -> 24 bytes", "not promoted"] {
+        expect(format!("it says {words:?}: {said}"), said.contains(words))?;
+    }
+    let traps = counting_component(3, &[("restore", "(unreachable)")])?;
+    let (code, said) = swapped.beside(&traps, &[], &mut app, "second")?;
+    expect_eq(&format!("exit code of one that traps, which said {said}"), &code, &Some(1))?;
+    expect(said.clone(), said.contains("it failed: it trapped"))?;
+    let before = swapped.plugin()?;
+    expect_eq("swaps", &before["swaps"], &json!(0))?;
+    expect_eq("instance", &before["instance"], &json!(1))?;
+    expect_eq("faults", &before["faults"], &json!({}))?;
+    expect_eq("beside", &before["beside_sha256"], &Value::Null)?;
+
+    let (code, said) =
+        swapped.beside(&counting_component(1, &[])?, &["--promote"], &mut app, "third")?;
+    expect_eq(&format!("exit code of one that is as good, which said {said}"), &code, &Some(0))?;
+    for words in ["output report: the same", "0 missed", "promoted: "] {
+        expect(format!("it says {words:?}: {said}"), said.contains(words))?;
+    }
+    expect_eq("swaps", &swapped.plugin()?["swaps"], &json!(1))?;
     let_work(&mut app)?;
     let_end(&swapped, daemon, &app)
 }

@@ -1,7 +1,7 @@
 //! `whodunit plugin`: for whoever writes, checks and ships plugins. Nothing but `reload`, which speaks to a
 //! running daemon, needs root or a kernel.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,9 +10,10 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::plugin_project::{ComponentizeFlags, NewFlags};
-use super::recordings::{sentence, world_of};
+use super::recordings::{duration, sentence, world_of};
 use super::{Commands, ConfigurationFlags, Console, FindingsFormat, UsageError, written};
 use crate::config::{self, BUILTINS, PluginSource};
+use crate::control::shadow::{LONGEST, Trial};
 use crate::death::explanation::{ExplainedDeath, Explanation};
 use crate::directory::Directory;
 use crate::exit::{Exit, Failure};
@@ -34,6 +35,8 @@ pub(super) enum PluginCommand {
     Run(RunFlags),
     /// Have the running daemon read a plugin again, or every plugin
     Reload(ReloadFlags),
+    /// Have the running daemon run another version beside a reporter, and show how they differ
+    Shadow(ShadowFlags),
     /// Make a project for a new plugin
     New(NewFlags),
     /// Make a component of a core module
@@ -54,6 +57,7 @@ impl PluginCommand {
                 let loaded = flags.load(console)?;
                 (commands.reload)(&loaded.config, plugin.as_deref(), output, console.out)
             }
+            PluginCommand::Shadow(flags) => flags.execute(commands, console),
             PluginCommand::New(flags) => flags.execute(console),
             PluginCommand::Componentize(flags) => flags.execute(console),
         }
@@ -195,6 +199,44 @@ pub(super) struct ReloadFlags {
     /// How it is printed what came of it
     #[arg(long, value_enum, default_value = "table", value_name = "FORMAT")]
     output: FindingsFormat,
+}
+
+/// What `plugin shadow` is asked.
+#[derive(Debug, Args)]
+pub(super) struct ShadowFlags {
+    /// Name of the reporter in the TOML
+    #[arg(value_name = "NAME")]
+    plugin: String,
+    /// The component of the other version, as the daemon finds it
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// How long it runs beside the reporter, such as 5m; 1h at most
+    #[arg(long = "for", default_value = "30s", value_name = "DURATION")]
+    time: OsString,
+    /// Put it in the place of the reporter if it fails in nothing and makes the same
+    #[arg(long)]
+    promote: bool,
+    #[command(flatten)]
+    flags: ConfigurationFlags,
+    /// How the differences are printed
+    #[arg(long, value_enum, default_value = "table", value_name = "FORMAT")]
+    output: FindingsFormat,
+}
+
+impl ShadowFlags {
+    fn execute(&self, commands: &Commands, console: &mut Console<'_>) -> Result<Exit, Failure> {
+        let time = duration("--for", &self.time)?;
+        if time > LONGEST {
+            return Err(UsageError(format!("--for is {:?}, and 1h at most", self.time)).into());
+        }
+        let file = std::path::absolute(&self.file).map_err(|cause| {
+            UsageError(format!("{} is no path of a file: {cause}", self.file.display()))
+        })?;
+        let loaded = self.flags.load(console)?;
+        let (plugin, promote) = (self.plugin.clone(), self.promote);
+        let trial = Trial { plugin, file, time, promote };
+        (commands.shadow)(&loaded.config, &trial, self.output, console.out)
+    }
 }
 
 /// What `plugin run` is asked.

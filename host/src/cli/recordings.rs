@@ -1,6 +1,6 @@
 //! `whodunit record` and `whodunit replay`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,7 +51,8 @@ impl RecordFlags {
     ) -> Result<Exit, Failure> {
         let sources = self.flags.sources(console);
         let loaded = sources.load()?;
-        let duration = self.duration.as_deref().map(duration).transpose()?;
+        let duration = self.duration.as_deref();
+        let duration = duration.map(|text| self::duration("--duration", text)).transpose()?;
         logging::start(loaded.config.log, console.wants_colours())?;
         let request = RecordRequest { path: self.out.clone(), duration };
         let summary = (commands.record)(&loaded.config, sources, &request)?;
@@ -72,9 +73,10 @@ impl RecordFlags {
     }
 }
 
-fn duration(text: &std::ffi::OsStr) -> Result<Duration, UsageError> {
+/// The duration that stands behind a flag.
+pub(super) fn duration(flag: &str, text: &OsStr) -> Result<Duration, UsageError> {
     let read = crate::config::read_duration(&text.to_string_lossy());
-    read.map_err(|expected| UsageError(format!("--duration is {text:?}, expected {expected}")))
+    read.map_err(|expected| UsageError(format!("{flag} is {text:?}, expected {expected}")))
 }
 
 /// What `replay` is asked.

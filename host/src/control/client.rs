@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use super::{Reply, Request, socket_path};
 use crate::exit::{Exit, Exits};
 
-/// How long the daemon may take for an answer.
+/// How long the daemon may take for an answer, beside what it was asked to do.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why there is no answer.
@@ -72,7 +72,7 @@ pub fn ask<T: DeserializeOwned>(state_dir: &Path, request: &Request) -> Result<T
     let path = socket_path(state_dir);
     let talk = || {
         let mut stream = UnixStream::connect(&path)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(PATIENCE + request.takes()))?;
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
         stream.write_all(&line)?;

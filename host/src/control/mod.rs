@@ -11,9 +11,11 @@
 mod client;
 pub mod reload;
 mod server;
+pub mod shadow;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -41,6 +43,28 @@ pub enum Request {
         /// Its name in the TOML. None is every plugin.
         plugin: Option<String>,
     },
+    /// Runs another version of a reporter beside it and compares what both make:
+    /// [`crate::plugin::Shadowed`].
+    Shadow {
+        /// Its name in the TOML.
+        plugin: String,
+        /// The component of the other version.
+        file: PathBuf,
+        /// For how long, in nanoseconds.
+        time_ns: u64,
+        /// Whether the other version takes over if it does as well.
+        promote: bool,
+    },
+}
+
+impl Request {
+    /// How long the daemon works on it before it answers, beside what every answer takes.
+    fn takes(&self) -> Duration {
+        match self {
+            Request::Status {} | Request::Reload { .. } => Duration::ZERO,
+            Request::Shadow { time_ns, .. } => Duration::from_nanos(*time_ns),
+        }
+    }
 }
 
 /// The answer to one request.
@@ -68,6 +92,15 @@ impl Room {
                 let plugins = Arc::clone(&self.observer.plugins);
                 match reload::reload_aside(plugins, plugin).await {
                     Ok(reloaded) => ok(&reloaded),
+                    Err(sentence) => Reply::Error(sentence),
+                }
+            }
+            Request::Shadow { plugin, file, time_ns, promote } => {
+                let plugins = Arc::clone(&self.observer.plugins);
+                let time = Duration::from_nanos(time_ns);
+                let trial = shadow::Trial { plugin, file, time, promote };
+                match shadow::shadow_aside(plugins, trial).await {
+                    Ok(shadowed) => ok(&shadowed),
                     Err(sentence) => Reply::Error(sentence),
                 }
             }

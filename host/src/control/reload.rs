@@ -137,7 +137,7 @@ impl Reloaded {
 }
 
 /// The beginning of a hash: enough to tell two apart.
-fn short(sha256: &str) -> &str {
+pub(super) fn short(sha256: &str) -> &str {
     sha256.get(..12).unwrap_or(sha256)
 }
 

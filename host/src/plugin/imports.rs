@@ -12,6 +12,7 @@ use wasmtime::ResourceLimiter;
 
 use super::allowance::{Allowance, Allowed};
 use super::bindings::whodunit::plugin::{clock, configuration, directory, documents, log, types};
+use super::shadow::Collected;
 use super::status::Board;
 use super::world::World;
 use crate::config;
@@ -39,6 +40,8 @@ pub(super) struct Grants {
     delivery: Delivery,
     board: Arc<Board>,
     log_gate: Mutex<LogGate>,
+    /// Where documents are kept to be compared, while a version runs beside another one.
+    collected: Mutex<Option<Arc<Collected>>>,
 }
 
 impl Grants {
@@ -62,7 +65,17 @@ impl Grants {
             delivery,
             board,
             log_gate: Mutex::new(LogGate::new(plugin.limits.log_per_second)),
+            collected: Mutex::default(),
         }
+    }
+
+    /// Keeps documents there too, from now on, or not any more.
+    pub(super) fn collect_into(&self, collected: Option<Arc<Collected>>) {
+        *self.collected.lock().expect("no holder of this lock panics") = collected;
+    }
+
+    fn collected(&self) -> Option<Arc<Collected>> {
+        self.collected.lock().expect("no holder of this lock panics").clone()
     }
 
     /// Where a document for that output goes. None where the TOML does not say.
@@ -275,6 +288,9 @@ impl documents::Host for Guest {
             return Err(documents::Refusal::TooLarge(grants.output_bytes as u64));
         }
         grants.board.documents.add(1);
+        if let Some(collected) = grants.collected() {
+            collected.add(&output, &body);
+        }
         match &grants.delivery {
             Delivery::To(outlet) => outlet.put(&sink, body),
             Delivery::Withheld(_) => {}
@@ -284,7 +300,10 @@ impl documents::Host for Guest {
 
     fn previous(&mut self, output: String) -> Option<Vec<u8>> {
         let sink = self.grants.sink(&output)?;
+        let kept = || self.grants.collected()?.last(&output);
         match &self.grants.delivery {
+            // What it made itself, though it went nowhere.
+            Delivery::Withheld(_) if kept().is_some() => kept(),
             Delivery::To(outlet) | Delivery::Withheld(outlet) => {
                 outlet.read(&sink, self.grants.output_bytes)
             }

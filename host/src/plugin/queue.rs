@@ -196,6 +196,19 @@ impl Queue {
         self.changed.notify_one();
     }
 
+    /// Puts in what another queue gave, with what was dropped before it.
+    pub(super) fn push_copy(&self, item: &Item) {
+        match item {
+            Item::Batch { batch, dropped, .. } => {
+                self.lock().untold += dropped;
+                self.push_batch(batch, Kinds::ALL);
+            }
+            Item::Dropped(dropped) => self.lock().untold += dropped,
+            Item::Tick(tick) => self.push_tick(tick),
+            Item::Order(_) => {}
+        }
+    }
+
     /// Puts in a tick.
     pub(crate) fn push_tick(&self, tick: &Arc<Tick>) {
         let mut state = self.lock();
@@ -326,6 +339,12 @@ impl Queue {
         self.lock().closed = true;
         self.changed.notify_all();
         self.room.notify_all();
+    }
+
+    /// Whether nothing more comes in.
+    pub(super) fn is_closed(&self) -> bool {
+        let state = self.lock();
+        state.closed || state.abandoned
     }
 
     /// Throws away what waits, counting it, and whatever comes.

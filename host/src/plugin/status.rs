@@ -139,6 +139,8 @@ pub struct PluginStatus {
     pub faults: Faults,
     /// The newest fault, in one sentence.
     pub last_error: Option<String>,
+    /// SHA-256 of the version that runs beside it, to be compared.
+    pub beside: Option<String>,
 }
 
 /// The status while it is being counted.
@@ -176,6 +178,7 @@ struct Slow {
     instance: u32,
     description: Option<(String, String)>,
     last_error: Option<String>,
+    beside: Option<String>,
 }
 
 /// A number that grows.
@@ -203,6 +206,7 @@ impl Board {
             instance: 0,
             description: None,
             last_error: None,
+            beside: None,
         };
         Board {
             name,
@@ -265,9 +269,19 @@ impl Board {
         slow.sha256 = loaded.sha256.clone();
     }
 
+    /// Says where the component comes from that the instances are made of.
+    pub(super) fn comes_from(&self, source: String) {
+        self.lock().source = source;
+    }
+
     /// The newest fault, in one sentence.
     pub(super) fn last_error(&self) -> String {
         self.lock().last_error.clone().unwrap_or_default()
+    }
+
+    /// Says which version runs beside it, by its hash.
+    pub(super) fn runs_beside(&self, sha256: Option<String>) {
+        self.lock().beside = sha256;
     }
 
     /// Says how a swap ended: with the reason, if it failed.
@@ -334,6 +348,7 @@ impl Board {
                 suppressed_log: self.suppressed_log.value(),
             },
             last_error: slow.last_error.clone(),
+            beside: slow.beside.clone(),
         }
     }
 

@@ -69,6 +69,21 @@ impl Supervisor {
         }
     }
 
+    /// One whose first instance goes on from a state, beside the instance that saved it.
+    pub(super) fn beside(
+        parts: Parts,
+        policy: RestartPolicy,
+        saved: Option<Vec<u8>>,
+    ) -> Supervisor {
+        let cause = StartCause::Swapped;
+        Supervisor { cause, saved, ..Supervisor::new(parts, policy) }
+    }
+
+    /// What an instance saved last.
+    pub(super) fn saved(&self) -> Option<Vec<u8>> {
+        self.saved.clone()
+    }
+
     /// The instance, if there is one.
     pub(super) fn instance(&mut self) -> Option<&mut Instance> {
         self.instance.as_mut()

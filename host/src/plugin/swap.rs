@@ -81,21 +81,28 @@ impl PluginHost {
         SwapError::NoPlugin { plugin: plugin.to_owned(), known: load::listed(names) }
     }
 
-    /// [`PluginHost::reload`] if the component is another one than the one that runs.
+    /// Puts the component that the list of plugins names in the place of the one that runs, if it is another
+    /// one. What runs may come from elsewhere, where a version was promoted.
     ///
     /// # Errors
     ///
     /// Why the version that runs goes on.
-    pub fn reload_if_changed(&self, plugin: &str) -> Result<Option<SwapReport>, SwapError> {
-        let runs = self.board_of(plugin).map(|board| board.sha256());
-        let config =
-            self.lock().iter().find(|it| it.config.name == plugin).map(|it| it.config.clone());
-        let found = config.as_ref().map(load::hash).transpose();
-        // What cannot be read is told by the reload.
-        if runs.is_some() && found.is_ok_and(|found| found == runs) {
-            return Ok(None);
+    pub fn reload_if_changed(
+        &self,
+        listed: &config::Plugin,
+    ) -> Result<Option<SwapReport>, SwapError> {
+        let _changing = self.change();
+        let name = &listed.name;
+        let board = self.board_of(name).ok_or_else(|| self.no_plugin(name))?;
+        // What cannot be read is told by the swap.
+        if !load::hash(listed).is_ok_and(|found| found == board.sha256()) {
+            return self.swap(listed).map(Some);
         }
-        self.reload(plugin).map(Some)
+        if let Some(running) = self.lock().iter_mut().find(|it| it.config.name == *name) {
+            running.config = listed.clone();
+            board.comes_from(load::source_name(&listed.source));
+        }
+        Ok(None)
     }
 
     /// Puts what `config` describes in the place of the plugin of its name.
@@ -266,9 +273,9 @@ impl PluginHost {
 
 /// A component that did well when it was tried.
 pub(super) struct Candidate {
-    config: config::Plugin,
-    loaded: Arc<Loaded>,
-    began: Instant,
+    pub(super) config: config::Plugin,
+    pub(super) loaded: Arc<Loaded>,
+    pub(super) began: Instant,
 }
 
 /// An instance whose documents go nowhere.

@@ -12,6 +12,7 @@ use super::instance::{Answers, Loss, Parts};
 use super::load::LoadError;
 use super::lower::{Lowered, with_tick};
 use super::queue::{Item, Queue, Terms};
+use super::shadow::Collected;
 use super::status::{Board, PluginState, PluginStatus};
 use super::subscription::Subscription;
 use super::supervisor::{Quarantined, RestartPolicy, Supervisor};
@@ -33,14 +34,19 @@ impl Worker {
         terms: Terms,
         policy: RestartPolicy,
     ) -> Result<Worker, LoadError> {
-        let board = Arc::clone(&parts.board);
+        Worker::of(Supervisor::new(parts, policy), terms)
+    }
+
+    fn of(supervisor: Supervisor, terms: Terms) -> Result<Worker, LoadError> {
+        let board = Arc::clone(&supervisor.parts.board);
         let subscription = Arc::clone(&terms.subscription);
         let queue = Arc::new(Queue::new(terms));
         let (first_start_sender, first_start) = mpsc::channel();
         let (alive, running) = mpsc::channel();
         let runner = Runner {
-            supervisor: Supervisor::new(parts, policy),
+            supervisor,
             queue: Arc::clone(&queue),
+            beside: None,
             subscription,
             unsaved: Unsaved::default(),
             untold: 0,
@@ -117,6 +123,8 @@ struct Unsaved {
 pub(super) struct Runner {
     supervisor: Supervisor,
     queue: Arc<Queue>,
+    /// The queue of a version that runs beside this one.
+    beside: Option<Arc<Queue>>,
     subscription: Arc<Subscription>,
     unsaved: Unsaved,
     /// Lost with instances or dropped, and to be told to the next instance.
@@ -158,6 +166,9 @@ impl Runner {
     }
 
     fn take(&mut self, item: Item) -> Result<(), Quarantined> {
+        if let Some(beside) = &self.beside {
+            beside.push_copy(&item);
+        }
         match item {
             Item::Batch { batch, dropped, .. } => {
                 let narrow = self.subscription.narrowed(&batch);
@@ -249,6 +260,46 @@ impl Runner {
         Ok(())
     }
 
+    /// Has another version run beside this one: it goes on from where this one stands, and is handed what this
+    /// one takes. What this one makes is kept in `collected`.
+    pub(super) fn begin_beside(
+        &mut self,
+        parts: Parts,
+        terms: Terms,
+        policy: RestartPolicy,
+        collected: Arc<Collected>,
+    ) -> Result<Worker, String> {
+        if self.beside.is_some() {
+            return Err("another version runs beside it already".to_owned());
+        }
+        let takes_state = parts.loaded.exports.state.is_some();
+        if let Err(loss) = self.settle_before_switch(takes_state) {
+            // The other one starts without what this one knew.
+            let _ = self.lose(&loss);
+        }
+        let saved = if takes_state { self.supervisor.saved() } else { None };
+        let supervisor = Supervisor::beside(parts, policy, saved);
+        let worker = Worker::of(supervisor, terms).map_err(|error| error.to_string())?;
+        self.supervisor.parts.grants.collect_into(Some(collected));
+        self.beside = Some(worker.queue());
+        Ok(worker)
+    }
+
+    /// Ends that: both are handed the totals once more, so that both make their documents at the same moment.
+    /// Whether it is the queue of the version that runs beside this one.
+    pub(super) fn end_beside(&mut self, queue: &Arc<Queue>) -> bool {
+        let Some(beside) = self.beside.take_if(|beside| Arc::ptr_eq(beside, queue)) else {
+            return false;
+        };
+        let tick = Tick { cause: TickCause::Request, ..self.last_totals() };
+        beside.push_tick(&Arc::new(tick.clone()));
+        if self.deliver_tick(&tick) == Err(Quarantined) {
+            self.queue.refuse();
+        }
+        self.supervisor.parts.grants.collect_into(None);
+        true
+    }
+
     /// Puts another version in the place of the one that runs, between two batches. On failure that
     /// one goes on.
     pub(super) fn switch(&mut self, next: Next) -> Result<(), String> {
@@ -265,6 +316,8 @@ impl Runner {
             return Err(loss.sentence());
         }
         self.count_unsaved_as_lost();
+        // There is nothing to compare with any more.
+        self.beside = None;
         self.subscription = Arc::clone(&terms.subscription);
         self.queue.on_terms(terms);
         self.queue.accept();

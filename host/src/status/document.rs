@@ -217,6 +217,9 @@ pub struct PluginReport {
     /// Why the newest attempt failed, in one sentence. None after one that did not.
     #[serde(default)]
     pub last_swap_failure: Option<String>,
+    /// SHA-256 of the version that runs beside it, to be compared.
+    #[serde(default)]
+    pub beside_sha256: Option<String>,
 }
 
 /// Where a plugin's documents go, and how that goes.
@@ -331,6 +334,7 @@ impl From<&PluginStatus> for PluginReport {
             swaps: plugin.swaps,
             failed_swaps: plugin.failed_swaps,
             last_swap_failure: plugin.last_swap.as_ref().and_then(|swap| swap.failure.clone()),
+            beside_sha256: plugin.beside.clone(),
         }
     }
 }

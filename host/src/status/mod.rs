@@ -31,6 +31,7 @@ pub use document::Status;
 pub use health::Vitals;
 pub use pulse::Pulse;
 pub use standstill::Standstill;
+pub(crate) use table::plain;
 pub use table::table;
 
 use deaths::Ledger;

@@ -54,6 +54,15 @@ pub fn table(status: &Status) -> String {
         text.push('\n');
         columns(&mut text, &["PLUGIN", "NOT SWAPPED BECAUSE"], kept);
     }
+    let beside = status.plugins.iter().filter_map(|plugin| {
+        let sha256 = plugin.beside_sha256.as_deref()?;
+        Some([plain(&plugin.name), plain(sha256)])
+    });
+    let beside: Vec<_> = beside.collect();
+    if !beside.is_empty() {
+        text.push('\n');
+        columns(&mut text, &["PLUGIN", "COMPARED WITH"], beside);
+    }
     let failing = status.outputs.iter().filter_map(|output| {
         let error = output.last_error.as_deref()?;
         Some([plain(&output.plugin), plain(&output.output), plain(error)])
@@ -123,7 +132,7 @@ fn columns<const N: usize>(text: &mut String, heads: &[&str; N], rows: Vec<[Stri
 }
 
 /// Text of others, without what a terminal would obey.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     text.chars().fold(String::new(), |mut plain, character| {
         if character.is_control() {
             plain.extend(character.escape_default());

@@ -7,6 +7,7 @@ mod faults;
 mod filters;
 mod guest;
 mod refusals;
+mod shadows;
 mod swaps;
 
 use std::collections::BTreeMap;

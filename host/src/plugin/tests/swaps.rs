@@ -11,7 +11,7 @@ const EVENT_BYTES: usize = 56;
 
 /// A reporter that counts events in its state, makes a document of the events of each batch, and one of
 /// its count in each tick. Versions differ in their bytes only.
-fn counting_reporter(version: u32) -> Hostile {
+pub(super) fn counting_reporter(version: u32) -> Hostile {
     let count = "(i32.store (i32.const 2000) (i32.add (i32.load (i32.const 2000)) (local.get 1)))
         (call $emit (i32.const 1024) (i32.const 6)
           (local.get 0) (i32.mul (local.get 1) (i32.const 56)) (i32.const 64))";

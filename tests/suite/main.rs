@@ -19,6 +19,7 @@ mod guests;
 mod harness;
 mod hostile;
 mod http;
+mod kubelet;
 mod languages;
 mod machine;
 mod names;
@@ -27,6 +28,7 @@ mod recording;
 mod report;
 mod restart;
 mod roads;
+mod seed;
 mod slim;
 mod status;
 mod swaps;
@@ -44,6 +46,7 @@ const PARALLEL_TRIALS: usize = 2;
 fn main() -> std::process::ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(PARALLEL_TRIALS);
+    let images = kubelet::Images::default();
     let mut trials: Vec<Trial> = [
         harness::trials(),
         discovery::trials(),
@@ -67,7 +70,8 @@ fn main() -> std::process::ExitCode {
         status::trials(),
         http::trials(),
         names::trials(),
-        pods::trials(),
+        pods::trials(&images),
+        seed::trials(&images),
     ]
     .into_iter()
     .flatten()

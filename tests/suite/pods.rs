@@ -2,32 +2,23 @@
 //! kubelet makes them.
 
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
+use whodunit_containers::Hierarchies;
 use whodunit_containers::condition::{PATIENCE, wait_for, wait_until};
-use whodunit_containers::cri::{Containerd, CriContainer, CriPod, PAUSE_IMAGE};
-use whodunit_containers::daemon::binary;
 use whodunit_containers::podman::Podman;
-use whodunit_containers::{Hierarchies, Pod, find_program};
 
+use crate::kubelet::{APPLICATION, CONFIGURATION, Images, KubePod, MANIFEST, NamesFrom, podman};
 use crate::report::{expect, expect_eq, lists};
 use crate::{Outcome, machine, needing};
 
-/// The sidecar that is shipped, and its configuration.
-const MANIFEST: &str = include_str!("../../deploy/kubernetes/overlays/sidecar/example-app.yaml");
-const CONFIGURATION: &str = include_str!("../../deploy/kubernetes/base/configuration.yaml");
-/// What the image is made with.
-const CONTAINERFILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/Containerfile");
-/// Images as the manifest names them, as other runtimes get them from Podman.
-const APPLICATION: &str = "localhost/nginx:1.29";
-const DAEMON: &str = "localhost/whodunit:0.1.0";
 /// What `podman kube play` makes of the manifest's Deployment.
 const POD: &str = "example-app-pod-0";
 
-pub(crate) fn trials() -> Vec<Trial> {
+pub(crate) fn trials(images: &Images) -> Vec<Trial> {
+    let (two, three) = (images.clone(), images.clone());
     let trial = |name: &str, run: fn() -> Outcome| needing(name, machine::lacks_for_podman, run);
     vec![
         trial("pods::the_shipped_sidecar_names_three_containers_in_podman", three_containers),
@@ -36,12 +27,15 @@ pub(crate) fn trials() -> Vec<Trial> {
         needing(
             "pods::a_sidecar_names_three_containers_in_containerd",
             machine::lacks_for_containerd,
-            || in_containerd(&[("helper", "/srv/index.html"), ("web", "/bin/busybox")]),
+            move || {
+                let expected = [("helper", "/srv/index.html"), ("web", "/bin/busybox")];
+                in_containerd(&three, &expected)
+            },
         ),
         needing(
             "pods::a_sidecar_names_two_containers_in_containerd",
             machine::lacks_for_containerd,
-            || in_containerd(&[("web", "/srv/index.html")]),
+            move || in_containerd(&two, &[("web", "/srv/index.html")]),
         ),
         needing(
             "pods::a_seccomp_profile_that_forbids_bpf_is_named",
@@ -110,30 +104,6 @@ impl Manifest {
     }
 }
 
-/// A Podman that has the images of the manifest. The application's are stand-ins of busybox.
-fn podman(has_seccomp: bool) -> Result<Podman, Failed> {
-    let podman = Podman::new(has_seccomp)?;
-    let folder = tempfile::tempdir()?;
-    let root = folder.path().join("root");
-    let bin = root.join("bin");
-    fs::create_dir_all(&bin)?;
-    fs::copy(find_program("busybox").ok_or("there is no busybox")?, bin.join("busybox"))?;
-    for applet in ["sh", "cat", "sleep", "true"] {
-        symlink("busybox", bin.join(applet))?;
-    }
-    let path = "ENV PATH=/bin";
-    podman.import(&root, &[path], "busybox:1.37")?;
-    fs::create_dir_all(root.join("srv"))?;
-    fs::write(root.join("srv/index.html"), "a page")?;
-    let serve = "CMD [\"sh\", \"-c\", \"while true; do cat /srv/index.html; sleep 1; done\"]";
-    podman.import(&root, &[path, serve], "nginx:1.29")?;
-    let context = folder.path().join("context");
-    fs::create_dir_all(&context)?;
-    fs::copy(binary()?, context.join("whodunit"))?;
-    podman.build(Path::new(CONTAINERFILE), &context, "whodunit:0.1.0")?;
-    Ok(podman)
-}
-
 fn three_containers() -> Outcome {
     let podman = podman(false)?;
     let manifest = Manifest::for_podman(&podman)?;
@@ -160,30 +130,17 @@ fn names_are(podman: &Podman, manifest: &Manifest, expected: &[(&str, &str)]) ->
     Ok(())
 }
 
-/// A pod with these containers beside the daemon, in the cgroup that a kubelet gives to a pod. Each reads
-/// its file for ever.
-fn in_containerd(expected: &[(&str, &str)]) -> Outcome {
-    let images = podman(false)?;
-    let mut containerd = Containerd::start()?;
-    // It does not even pause, and is left out all the same.
-    images.tag(APPLICATION, PAUSE_IMAGE)?;
-    for image in [PAUSE_IMAGE, APPLICATION, DAEMON] {
-        containerd.import(&images.save(image)?)?;
-    }
-    let place = Pod::new("cri")?;
-    let uid = place.cgroup_path().rsplit_once("/pod").map(|(_, uid)| uid.to_owned());
-    let pod = containerd.pod("cart", &uid.ok_or("no uid")?, &place.cgroup_path())?;
+/// A pod with these containers beside the daemon. Each reads its file for ever.
+fn in_containerd(images: &Images, expected: &[(&str, &str)]) -> Outcome {
+    let pod = KubePod::new(images, "cart")?;
     // Like an init container: it is over before the daemon comes.
-    let over = CriContainer { name: "prepare", command: &["true"], ..application() };
-    containerd.run(&pod, &over)?;
+    pod.run("prepare", &["true"])?;
     for (name, file) in expected {
         let script = format!("while true; do cat {file} > /dev/null; sleep 1; done");
-        let command = ["sh", "-c", &script];
-        containerd.run(&pod, &CriContainer { name, command: &command, ..application() })?;
+        pod.run(name, &["sh", "-c", &script])?;
     }
-    let state = tempfile::tempdir()?;
-    let daemon = sidecar(&containerd, &pod, state.path())?;
-    let report = report_of(&state.path().join("report.json"), expected, || daemon)?;
+    pod.sidecar(NamesFrom::Bundles)?;
+    let report = report_of(&pod.report_path(), expected, || pod.log())?;
     for container in report["containers"].as_array().into_iter().flatten() {
         let attributes = &container["attributes"];
         expect_eq("the pod of a container", &attributes["pod-name"], &Value::from("cart"))?;
@@ -192,53 +149,6 @@ fn in_containerd(expected: &[(&str, &str)]) -> Outcome {
         expect_eq("its image", &image, &APPLICATION)?;
     }
     Ok(())
-}
-
-fn application() -> CriContainer<'static> {
-    CriContainer { image: APPLICATION, ..CriContainer::default() }
-}
-
-/// Starts the daemon of the shipped image as a container of the pod, with the capabilities of the shipped
-/// manifest and a root that it cannot write to. Returns its id.
-fn sidecar(containerd: &Containerd, pod: &CriPod, state: &Path) -> Result<String, Failed> {
-    let configuration = CONFIGURATION
-        .split_once("whodunit.toml: |\n")
-        .map(|(_, toml)| toml.lines().map(|line| line.trim_start().to_owned() + "\n"))
-        .ok_or("the ConfigMap has no TOML")?
-        .collect::<String>()
-        .replace("0.0.0.0:9479", "127.0.0.1:0")
-        .replace(
-            "cgroup_root = \"/host/cgroup\"\n",
-            "cgroup_root = \"/host/cgroup\"\nhost_root = \"/host\"\n",
-        );
-    let etc = state.join("etc");
-    fs::create_dir(&etc)?;
-    let faster = "[daemon]\ninterval = \"500ms\"\n";
-    fs::write(etc.join("whodunit.toml"), configuration + faster)?;
-    let cache = state.join("cache");
-    fs::create_dir(&cache)?;
-    let cgroup = Hierarchies::find()?.unified;
-    let bundles = containerd.bundles();
-    let mounts = [
-        (etc.as_path(), "/etc/whodunit", true),
-        (state, "/var/lib/whodunit", false),
-        (cache.as_path(), "/var/cache/whodunit", false),
-        (cgroup.as_path(), "/host/cgroup", true),
-        (Path::new("/sys/kernel/tracing"), "/sys/kernel/tracing", true),
-        (bundles.as_path(), "/host/run/containerd/io.containerd.runtime.v2.task", true),
-    ];
-    let capabilities = ["BPF", "PERFMON", "DAC_READ_SEARCH", "SYS_PTRACE"];
-    let shipped = format!("add: [{}]", capabilities.join(", "));
-    expect("these are the capabilities of the manifest", MANIFEST.contains(&shipped))?;
-    let daemon = CriContainer {
-        name: "whodunit",
-        image: DAEMON,
-        command: &[],
-        arguments: &["run", "-c", "/etc/whodunit/whodunit.toml", "--scope", "pod"],
-        mounts: &mounts,
-        capabilities: Some(&capabilities),
-    };
-    Ok(containerd.run(pod, &daemon)?)
 }
 
 /// The report, once it has these containers, each with its file: and nobody else.

@@ -1,7 +1,6 @@
 //! Pods of containerd, made as a kubelet makes them: over the Container Runtime Interface.
 //!
-//! Owns a containerd with a storage and a socket of its own. Messages are those of `runtime.v1` in Kubernetes' `cri-api`, with the fields that
-//! are used here.
+//! Owns a containerd with a storage and a socket of its own.
 
 use std::collections::HashMap;
 use std::fs;
@@ -10,23 +9,27 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
-use prost::Message;
 use tempfile::TempDir;
-use tokio::net::UnixStream;
-use tokio::runtime::Runtime;
-use tonic::transport::{Channel, Endpoint, Uri};
+use whodunit_cri::{
+    Call, Capability, Client, ContainerConfig, ContainerMetadata, CreateContainerRequest,
+    ExecSyncRequest, ImageSpec, KeyValue, LinuxContainerConfig, LinuxContainerSecurityContext,
+    LinuxPodSandboxConfig, LinuxSandboxSecurityContext, Mount, NAMESPACE_OF_CONTAINER,
+    NAMESPACE_OF_NODE, NamespaceOption, PodSandboxConfig, PodSandboxMetadata,
+    RemovePodSandboxRequest, RunPodSandboxRequest, StartContainerRequest, Status,
+    StopPodSandboxRequest, VersionRequest,
+};
 
 use crate::condition::{PATIENCE, slowness, wait_for};
 use crate::find_program;
 
 /// The image of the container that holds a pod's namespaces.
 pub const PAUSE_IMAGE: &str = "localhost/pause:1";
-/// `NamespaceMode` of `runtime.v1`: a namespace of the container's own, and that of the machine.
-const OF_CONTAINER: i32 = 1;
-const OF_NODE: i32 = 2;
 /// How long one call may take.
 const CALL: Duration = Duration::from_secs(30);
+/// The largest answer.
+const MAX_ANSWER_BYTES: usize = 4 << 20;
+/// What every pod is in.
+pub const NAMESPACE: &str = "shop";
 
 /// Why containerd did not do something.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +54,17 @@ pub enum CriError {
         /// The call.
         call: &'static str,
         /// What it answered.
-        status: Box<tonic::Status>,
+        status: Box<Status>,
+    },
+    /// A program did not do in a container what it should.
+    #[error("`{command}` ended with {code}: {said}")]
+    Exec {
+        /// The program with its arguments.
+        command: String,
+        /// Its exit code.
+        code: i32,
+        /// What it wrote to standard error.
+        said: String,
     },
     /// An image was not taken.
     #[error("`ctr images import` failed: {said}")]
@@ -66,8 +79,7 @@ pub enum CriError {
 pub struct Containerd {
     folder: TempDir,
     process: Child,
-    runtime: Runtime,
-    channel: Channel,
+    client: Client,
     pods: Vec<String>,
 }
 
@@ -93,6 +105,8 @@ pub struct CriContainer<'a> {
     pub mounts: &'a [(&'a Path, &'a str, bool)],
     /// Every other capability is taken from it. None: the usual ones.
     pub capabilities: Option<&'a [&'a str]>,
+    /// Environment variables.
+    pub environment: &'a [(&'a str, &'a str)],
 }
 
 impl Containerd {
@@ -133,25 +147,12 @@ impl Containerd {
             .stderr(log)
             .spawn()
             .map_err(system("run containerd"))?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(system("wait for anything"))?;
-        let socket = folder.path().join("socket");
-        let channel = {
-            let _inside = runtime.enter();
-            // The address is the socket's; a name is only needed because HTTP asks for one.
-            Endpoint::from_static("http://containerd").connect_with_connector_lazy(
-                tower::service_fn(move |_: Uri| {
-                    let socket = socket.clone();
-                    async move { UnixStream::connect(socket).await.map(TokioIo::new) }
-                }),
-            )
-        };
-        let containerd = Containerd { folder, process, runtime, channel, pods: Vec::new() };
+        let client =
+            Client::new(&folder.path().join("socket")).map_err(system("wait for anything"))?;
+        let containerd = Containerd { folder, process, client, pods: Vec::new() };
         let answers = || {
             let version = VersionRequest { version: "v1".to_owned() };
-            containerd.call::<_, VersionResponse>("tell its version", "Version", version).ok()
+            containerd.call("tell its version", version).ok()
         };
         match wait_for(PATIENCE, answers) {
             Some(_) => Ok(containerd),
@@ -169,6 +170,11 @@ impl Containerd {
         self.folder.path().join("run/containerd/io.containerd.runtime.v2.task")
     }
 
+    /// Its socket, below [`Containerd::host_root`].
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("socket")
+    }
+
     fn log(&self) -> String {
         let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
         log.lines().rev().take(5).collect::<Vec<_>>().join("; ")
@@ -182,7 +188,7 @@ impl Containerd {
     pub fn import(&self, archive: &Path) -> Result<(), CriError> {
         let output = Command::new("ctr")
             .arg("--address")
-            .arg(self.folder.path().join("socket"))
+            .arg(self.socket())
             .args(["--namespace", "k8s.io", "images", "import"])
             .arg(archive)
             .output()
@@ -203,22 +209,31 @@ impl Containerd {
         let metadata = PodSandboxMetadata {
             name: name.to_owned(),
             uid: uid.to_owned(),
-            namespace: "shop".to_owned(),
+            namespace: NAMESPACE.to_owned(),
             attempt: 0,
         };
-        let namespaces = NamespaceOption { network: OF_NODE, pid: OF_CONTAINER, ipc: 0 };
+        let namespaces =
+            NamespaceOption { network: NAMESPACE_OF_NODE, pid: NAMESPACE_OF_CONTAINER, ipc: 0 };
         let linux = LinuxPodSandboxConfig {
             cgroup_parent: cgroup.to_owned(),
             security_context: Some(LinuxSandboxSecurityContext {
                 namespace_options: Some(namespaces),
             }),
         };
-        let labels = labels(name, uid);
-        let config = PodSandboxConfig { metadata: Some(metadata), labels, linux: Some(linux) };
+        let logs = self.folder.path().join("logs").join(uid);
+        fs::create_dir_all(&logs).map_err(system("make a folder"))?;
+        let mut labels = labels(name, uid);
+        labels.insert("app".to_owned(), name.to_owned());
+        let config = PodSandboxConfig {
+            metadata: Some(metadata),
+            log_directory: logs.display().to_string(),
+            labels,
+            linux: Some(linux),
+        };
         let request = RunPodSandboxRequest { config: Some(config.clone()) };
-        let made: PodResponse = self.call("run a pod", "RunPodSandbox", request)?;
-        self.pods.push(made.id.clone());
-        Ok(CriPod { id: made.id, config })
+        let made = self.call("run a pod", request)?;
+        self.pods.push(made.pod_sandbox_id.clone());
+        Ok(CriPod { id: made.pod_sandbox_id, config })
     }
 
     /// Makes a container in a pod and starts it. Returns its id.
@@ -239,23 +254,31 @@ impl Containerd {
         });
         let context = LinuxContainerSecurityContext {
             namespace_options: Some(NamespaceOption {
-                network: OF_NODE,
-                pid: OF_CONTAINER,
+                network: NAMESPACE_OF_NODE,
+                pid: NAMESPACE_OF_CONTAINER,
                 ipc: 0,
             }),
             readonly_rootfs: capabilities.is_some(),
             no_new_privs: capabilities.is_some(),
             capabilities,
         };
+        // As a kubelet does: the pod's own labels stay with the pod.
         let mut labels = pod.config.labels.clone();
+        labels.retain(|key, _| key.starts_with("io.kubernetes."));
         labels.insert("io.kubernetes.container.name".to_owned(), container.name.to_owned());
+        let variables = container
+            .environment
+            .iter()
+            .map(|(key, value)| KeyValue { key: (*key).to_owned(), value: (*value).to_owned() });
         let config = ContainerConfig {
             metadata: Some(ContainerMetadata { name: container.name.to_owned(), attempt: 0 }),
             image: Some(ImageSpec { image: container.image.to_owned() }),
             command: texts(container.command),
             args: texts(container.arguments),
+            envs: variables.collect(),
             mounts: mounts.collect(),
             labels,
+            log_path: log_file(container.name),
             linux: Some(LinuxContainerConfig { security_context: Some(context) }),
         };
         let request = CreateContainerRequest {
@@ -263,48 +286,61 @@ impl Containerd {
             config: Some(config),
             sandbox_config: Some(pod.config.clone()),
         };
-        let made: ContainerResponse = self.call("make a container", "CreateContainer", request)?;
-        let id = ContainerRequest { container_id: made.container_id.clone() };
-        let _: Nothing = self.call("start a container", "StartContainer", id)?;
-        Ok(made.container_id)
+        let made = self.call("make a container", request)?;
+        let id = made.container_id;
+        self.call("start a container", StartContainerRequest { container_id: id.clone() })?;
+        Ok(id)
     }
 
-    fn call<Request, Response>(
+    /// Runs a program in a container, to its end: `kubectl exec`. Returns what it wrote.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be run, or ends with another code than 0.
+    pub fn exec(&self, container_id: &str, command: &[&str]) -> Result<String, CriError> {
+        let request = ExecSyncRequest {
+            container_id: container_id.to_owned(),
+            cmd: command.iter().map(|it| (*it).to_owned()).collect(),
+            timeout: (CALL * slowness()).as_secs().cast_signed(),
+        };
+        let ended = self.call("execute a program", request)?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        if ended.exit_code == 0 {
+            return Ok(text(&ended.stdout));
+        }
+        let (command, said) = (command.join(" "), text(&ended.stderr));
+        Err(CriError::Exec { command, code: ended.exit_code, said })
+    }
+
+    /// What a container wrote so far, a line each: `kubectl logs`.
+    pub fn logs(&self, pod: &CriPod, container: &str) -> String {
+        let log = Path::new(&pod.config.log_directory).join(log_file(container));
+        let log = fs::read_to_string(log).unwrap_or_default();
+        // Each line has a time, a stream and a tag before it.
+        let lines = log.lines().filter_map(|line| line.splitn(4, ' ').nth(3));
+        lines.map(|line| line.to_owned() + "\n").collect()
+    }
+
+    fn call<Request: Call>(
         &self,
         call: &'static str,
-        method: &str,
         request: Request,
-    ) -> Result<Response, CriError>
-    where
-        Request: Message + 'static,
-        Response: Message + Default + 'static,
-    {
-        let path = format!("/runtime.v1.RuntimeService/{method}");
-        let path = Uri::try_from(path).expect("a method's name is a path").into_parts();
-        let path = path.path_and_query.expect("so it has one");
-        let mut request = tonic::Request::new(request);
-        request.set_timeout(CALL * slowness());
-        let asked = async {
-            let mut client = tonic::client::Grpc::new(self.channel.clone());
-            client.ready().await.map_err(|error| tonic::Status::unavailable(error.to_string()))?;
-            let codec = tonic_prost::ProstCodec::<Request, Response>::default();
-            client.unary(request, path, codec).await
-        };
-        let answer = self.runtime.block_on(asked);
-        answer
-            .map(tonic::Response::into_inner)
-            .map_err(|status| CriError::Refused { call, status: Box::new(status) })
+    ) -> Result<Request::Answer, CriError> {
+        let answer = self.client.call(request, CALL * slowness(), MAX_ANSWER_BYTES);
+        answer.map_err(|status| CriError::Refused { call, status })
     }
+}
+
+/// Where a container writes, below the folder of its pod.
+fn log_file(container: &str) -> String {
+    format!("{container}.log")
 }
 
 impl Drop for Containerd {
     fn drop(&mut self) {
         for pod in std::mem::take(&mut self.pods) {
-            for (call, method) in
-                [("stop a pod", "StopPodSandbox"), ("remove a pod", "RemovePodSandbox")]
-            {
-                let _ = self.call::<_, Nothing>(call, method, PodRequest { id: pod.clone() });
-            }
+            let _ = self.call("stop a pod", StopPodSandboxRequest { pod_sandbox_id: pod.clone() });
+            let _ = self.call("remove a pod", RemovePodSandboxRequest { pod_sandbox_id: pod });
         }
         let _ = self.process.kill();
         let _ = self.process.wait();
@@ -314,7 +350,7 @@ impl Drop for Containerd {
 fn labels(pod: &str, uid: &str) -> HashMap<String, String> {
     let labels = [
         ("io.kubernetes.pod.name", pod),
-        ("io.kubernetes.pod.namespace", "shop"),
+        ("io.kubernetes.pod.namespace", NAMESPACE),
         ("io.kubernetes.pod.uid", uid),
     ];
     labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
@@ -322,102 +358,4 @@ fn labels(pod: &str, uid: &str) -> HashMap<String, String> {
 
 fn system(action: &'static str) -> impl FnOnce(io::Error) -> CriError {
     move |source| CriError::System { action, source }
-}
-
-/// Messages of `runtime.v1`, each with its fields by their numbers.
-macro_rules! messages {
-    ($($(#[$about:meta])* $name:ident { $($(#[$how:meta])* $field:ident: $type:ty,)* })*) => {
-        $(
-            $(#[$about])*
-            #[derive(Clone, PartialEq, Message)]
-            struct $name { $($(#[$how])* $field: $type,)* }
-        )*
-    };
-}
-
-messages! {
-    Nothing {}
-    VersionRequest {
-        #[prost(string, tag = "1")] version: String,
-    }
-    VersionResponse {
-        #[prost(string, tag = "2")] runtime_name: String,
-    }
-    RunPodSandboxRequest {
-        #[prost(message, optional, tag = "1")] config: Option<PodSandboxConfig>,
-    }
-    PodSandboxConfig {
-        #[prost(message, optional, tag = "1")] metadata: Option<PodSandboxMetadata>,
-        #[prost(map = "string, string", tag = "6")] labels: HashMap<String, String>,
-        #[prost(message, optional, tag = "8")] linux: Option<LinuxPodSandboxConfig>,
-    }
-    PodSandboxMetadata {
-        #[prost(string, tag = "1")] name: String,
-        #[prost(string, tag = "2")] uid: String,
-        #[prost(string, tag = "3")] namespace: String,
-        #[prost(uint32, tag = "4")] attempt: u32,
-    }
-    LinuxPodSandboxConfig {
-        #[prost(string, tag = "1")] cgroup_parent: String,
-        #[prost(message, optional, tag = "2")] security_context: Option<LinuxSandboxSecurityContext>,
-    }
-    LinuxSandboxSecurityContext {
-        #[prost(message, optional, tag = "1")] namespace_options: Option<NamespaceOption>,
-    }
-    NamespaceOption {
-        #[prost(int32, tag = "1")] network: i32,
-        #[prost(int32, tag = "2")] pid: i32,
-        #[prost(int32, tag = "3")] ipc: i32,
-    }
-    PodResponse {
-        #[prost(string, tag = "1")] id: String,
-    }
-    PodRequest {
-        #[prost(string, tag = "1")] id: String,
-    }
-    CreateContainerRequest {
-        #[prost(string, tag = "1")] pod_sandbox_id: String,
-        #[prost(message, optional, tag = "2")] config: Option<ContainerConfig>,
-        #[prost(message, optional, tag = "3")] sandbox_config: Option<PodSandboxConfig>,
-    }
-    ContainerConfig {
-        #[prost(message, optional, tag = "1")] metadata: Option<ContainerMetadata>,
-        #[prost(message, optional, tag = "2")] image: Option<ImageSpec>,
-        #[prost(string, repeated, tag = "3")] command: Vec<String>,
-        #[prost(string, repeated, tag = "4")] args: Vec<String>,
-        #[prost(message, repeated, tag = "7")] mounts: Vec<Mount>,
-        #[prost(map = "string, string", tag = "9")] labels: HashMap<String, String>,
-        #[prost(message, optional, tag = "15")] linux: Option<LinuxContainerConfig>,
-    }
-    ContainerMetadata {
-        #[prost(string, tag = "1")] name: String,
-        #[prost(uint32, tag = "2")] attempt: u32,
-    }
-    ImageSpec {
-        #[prost(string, tag = "1")] image: String,
-    }
-    Mount {
-        #[prost(string, tag = "1")] container_path: String,
-        #[prost(string, tag = "2")] host_path: String,
-        #[prost(bool, tag = "3")] readonly: bool,
-    }
-    LinuxContainerConfig {
-        #[prost(message, optional, tag = "2")] security_context: Option<LinuxContainerSecurityContext>,
-    }
-    LinuxContainerSecurityContext {
-        #[prost(message, optional, tag = "1")] capabilities: Option<Capability>,
-        #[prost(message, optional, tag = "3")] namespace_options: Option<NamespaceOption>,
-        #[prost(bool, tag = "7")] readonly_rootfs: bool,
-        #[prost(bool, tag = "11")] no_new_privs: bool,
-    }
-    Capability {
-        #[prost(string, repeated, tag = "1")] add_capabilities: Vec<String>,
-        #[prost(string, repeated, tag = "2")] drop_capabilities: Vec<String>,
-    }
-    ContainerResponse {
-        #[prost(string, tag = "1")] container_id: String,
-    }
-    ContainerRequest {
-        #[prost(string, tag = "1")] container_id: String,
-    }
 }

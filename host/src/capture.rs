@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
 use crate::attribute::WaitingRoom;
-use crate::config::Scope;
+use crate::config::{self, Alone};
 use crate::death::feed::{Feed, ProcessEvent};
 use crate::decode::{Observation, decode};
 use crate::discovery::{CgroupMade, Change, Discovery, DiscoveryError, Owner};
@@ -63,6 +63,8 @@ pub struct Capture {
     /// Events of processes whose cgroup never became known.
     unsettled_lost: u64,
     rescan: Duration,
+    /// Whether nobody needs to be there but the daemon.
+    may_be_alone: bool,
     next_scan: Instant,
     next_repair: Instant,
     next_settle: Instant,
@@ -90,7 +92,7 @@ impl Capture {
         pipeline: Pipeline,
         dispatcher: Dispatcher,
         stage: Stage,
-        rescan: Duration,
+        config: &config::Discovery,
         board: Arc<Board>,
     ) -> Result<Capture, DiscoveryError> {
         let now = UnixNanos(real_time_ns());
@@ -106,8 +108,9 @@ impl Capture {
             feed: Arc::default(),
             unsettled: VecDeque::new(),
             unsettled_lost: 0,
-            rescan,
-            next_scan: begin + rescan,
+            rescan: config.rescan,
+            may_be_alone: config.alone == Alone::Wait,
+            next_scan: begin + config.rescan,
             next_repair: begin,
             next_settle: begin,
             next_forget: begin,
@@ -137,9 +140,12 @@ impl Capture {
     ///
     /// If so.
     pub fn check_company(&self) -> Result<(), DiscoveryError> {
-        match self.discovery.scope() == Scope::Pod && self.discovery.is_empty() {
-            true => Err(DiscoveryError::OnlyUs),
-            false => Ok(()),
+        match self.discovery.check_company() {
+            Err(DiscoveryError::OnlyUs) if self.may_be_alone => {
+                tracing::info!("nobody else is in the pod yet");
+                Ok(())
+            }
+            company => company,
         }
     }
 

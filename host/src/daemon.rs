@@ -258,6 +258,8 @@ fn watch(
     let board = Arc::new(Board::default());
     let main_pulse = Arc::new(Pulse::new("main", MAIN_TURN));
     let pulses = vec![Arc::clone(board.pulse()), Arc::clone(&main_pulse), sinks.pulse()];
+    let scope = discovery.scope();
+    let mut namer = Namer::new(&config.discovery, &config.names, scope, Arc::clone(&directory));
     let observer = Observer {
         board,
         directory: Arc::clone(&directory),
@@ -267,10 +269,9 @@ fn watch(
         surroundings,
         vitals: Arc::new(Vitals::new(pulses)),
         ledger,
+        names: namer.standings(),
     };
-    let mut namer = Namer::new(&config.discovery, Arc::clone(&directory));
     let pipeline = Pipeline::new(&config.files, Arc::clone(&directory));
-    let scope = discovery.scope();
     let ring = kernel.take_deaths();
     let probes = kernel.probes().to_vec();
     let mut capture = Capture::new(
@@ -279,11 +280,11 @@ fn watch(
         pipeline,
         plugins.dispatcher(),
         stage,
-        config.discovery.rescan,
+        &config.discovery,
         Arc::clone(&observer.board),
     )?;
     // Who is there already is named before anything is said about it.
-    namer.look().into_iter().for_each(|unwanted| capture.leave_out(unwanted));
+    namer.first_look().into_iter().for_each(|unwanted| capture.leave_out(unwanted));
     capture.check_company()?;
     let feed = Arc::new(Feed::default());
     capture.feed_from(Arc::clone(&feed));

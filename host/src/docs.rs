@@ -63,6 +63,8 @@ fn shape(shape: &Shape) -> (&'static str, String) {
         Shape::Patterns => "list of patterns",
         Shape::Sha256 => "hash",
         Shape::Address => "address",
+        Shape::Socket => "socket",
+        Shape::Server => "server",
         Shape::Name => "name",
         Shape::Source => "source",
         Shape::Table(_) | Shape::Free => "table",

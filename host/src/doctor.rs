@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::discovery::root::CgroupRoot;
 use crate::exit::{Exit, Failure};
 use crate::kernel::{Kernel, ProbeStatus, Tier};
+use crate::names;
 use crate::privilege;
 
 /// What was found.
@@ -59,6 +60,7 @@ pub fn examine(config: &Config) -> Findings {
             checks.push(Check::new("bpf", Err(Failure::from(error).sentence())));
         }
     }
+    checks.extend(names(config));
     Findings {
         healthy: checks.iter().all(|check| check.ok),
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
@@ -116,6 +118,15 @@ fn table(findings: &Findings) -> String {
         text.push_str(&format!("{mark}  {:width$}  {}\n", check.name, check.finding));
     }
     text
+}
+
+/// Who is there to name containers, and who is there and does not do well. Nothing depends on them.
+fn names(config: &Config) -> impl Iterator<Item = Check> {
+    let greeted = names::greet(&config.discovery, &config.names);
+    greeted.into_iter().map(|(source, said)| {
+        let finding = said.unwrap_or_else(|why| format!("no names from there: {why}"));
+        Check::new(format!("names from {source}"), Ok(finding))
+    })
 }
 
 fn btf() -> Check {

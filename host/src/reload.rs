@@ -153,9 +153,10 @@ fn settle(inbox: &Receiver<Request>) -> bool {
 
 /// The tables in which the configurations differ, the plugins left out.
 fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
-    let Config { discovery, files, capture, daemon, deaths, log, http, plugins: _ } = old;
+    let Config { discovery, names, files, capture, daemon, deaths, log, http, plugins: _ } = old;
     [
         ("discovery", *discovery != new.discovery),
+        ("names", *names != new.names),
         ("files", *files != new.files),
         ("capture", *capture != new.capture),
         ("daemon", *daemon != new.daemon),

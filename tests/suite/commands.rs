@@ -48,7 +48,9 @@ fn doctor_finds_every_probe_live() -> Outcome {
     let findings: Value = serde_json::from_slice(&output.stdout)?;
     expect_eq("healthy", &findings["healthy"], &Value::Bool(true))?;
     let checks = findings["checks"].as_array().ok_or("no checks")?;
-    let names: Vec<&str> = checks.iter().filter_map(|check| check["name"].as_str()).collect();
+    let names = checks.iter().filter_map(|check| check["name"].as_str());
+    // Who names containers is another matter on each machine.
+    let names: Vec<&str> = names.filter(|name| !name.starts_with("names from ")).collect();
     let expected = [
         "btf",
         "cgroup",

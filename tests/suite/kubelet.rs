@@ -71,14 +71,15 @@ pub(crate) struct Images(Arc<OnceLock<Result<Archives, String>>>);
 
 struct Archives {
     _folder: TempDir,
-    files: Vec<PathBuf>,
+    /// Archives, each with the name of the image that it holds.
+    files: Vec<(PathBuf, &'static str)>,
 }
 
 impl Images {
     fn import_into(&self, containerd: &Containerd) -> Result<(), Failed> {
         let made = self.0.get_or_init(|| archives().map_err(|it| failure(&it)));
-        for file in &made.as_ref().map_err(Failed::from)?.files {
-            containerd.import(file)?;
+        for (file, image) in &made.as_ref().map_err(Failed::from)?.files {
+            containerd.import(file, image)?;
         }
         Ok(())
     }
@@ -97,7 +98,7 @@ fn archives() -> Result<Archives, Failed> {
     for (index, image) in [PAUSE_IMAGE, APPLICATION, DAEMON].into_iter().enumerate() {
         let file = folder.path().join(format!("{index}.tar"));
         fs::copy(podman.save(image)?, &file)?;
-        files.push(file);
+        files.push((file, image));
     }
     Ok(Archives { _folder: folder, files })
 }
@@ -107,6 +108,8 @@ fn archives() -> Result<Archives, Failed> {
 pub(crate) enum NamesFrom {
     /// The bundles of containerd are mounted into it.
     Bundles,
+    /// The socket of containerd is, and nothing else of it.
+    Socket,
 }
 
 /// A pod in the cgroup that a kubelet gives to a pod.
@@ -149,6 +152,15 @@ impl KubePod {
     /// Starts the daemon of the shipped image as a container of the pod, with the capabilities of the shipped
     /// manifest and a root that it cannot write to. Returns its id.
     pub(crate) fn sidecar(&self, names: NamesFrom) -> Result<String, Failed> {
+        self.sidecar_that(names, "end")
+    }
+
+    /// The same, where nobody else needs to be there yet.
+    pub(crate) fn native_sidecar(&self, names: NamesFrom) -> Result<String, Failed> {
+        self.sidecar_that(names, "wait")
+    }
+
+    fn sidecar_that(&self, names: NamesFrom, alone: &str) -> Result<String, Failed> {
         let state = self.state.path();
         let configuration = CONFIGURATION
             .split_once("whodunit.toml: |\n")
@@ -156,6 +168,7 @@ impl KubePod {
             .ok_or("the ConfigMap has no TOML")?
             .collect::<String>()
             .replace("0.0.0.0:9479", "127.0.0.1:0")
+            .replace("alone = \"wait\"", &format!("alone = {alone:?}"))
             .replace(
                 "cgroup_root = \"/host/cgroup\"\n",
                 "cgroup_root = \"/host/cgroup\"\nhost_root = \"/host\"\n",
@@ -167,7 +180,7 @@ impl KubePod {
         let cache = state.join("cache");
         fs::create_dir(&cache)?;
         let cgroup = Hierarchies::find()?.unified;
-        let bundles = self.containerd.bundles();
+        let (bundles, socket) = (self.containerd.bundles(), self.containerd.socket());
         let mut mounts = vec![
             (etc.as_path(), "/etc/whodunit", true),
             (state, "/var/lib/whodunit", false),
@@ -181,6 +194,9 @@ impl KubePod {
                 "/host/run/containerd/io.containerd.runtime.v2.task",
                 true,
             )),
+            NamesFrom::Socket => {
+                mounts.push((socket.as_path(), "/host/run/containerd/containerd.sock", true));
+            }
         }
         let capabilities = ["BPF", "PERFMON", "DAC_READ_SEARCH", "SYS_PTRACE"];
         let shipped = format!("add: [{}]", capabilities.join(", "));

@@ -4,10 +4,12 @@
 //! Every trial makes what it needs and removes it again, under names that nobody else has, so trials
 //! run in parallel. A trial that cannot run on this machine is ignored and says why.
 
+mod api_server;
 mod bad_input;
 mod beneath;
 mod browser;
 mod capture;
+mod churn;
 mod commands;
 mod coverage;
 mod crash;
@@ -69,7 +71,8 @@ fn main() -> std::process::ExitCode {
         bad_input::trials(),
         status::trials(),
         http::trials(),
-        names::trials(),
+        churn::trials(),
+        names::trials(&images),
         pods::trials(&images),
         seed::trials(&images),
     ]

@@ -18,7 +18,7 @@ use crate::{Outcome, machine, needing};
 const POD: &str = "example-app-pod-0";
 
 pub(crate) fn trials(images: &Images) -> Vec<Trial> {
-    let (two, three) = (images.clone(), images.clone());
+    let (two, three, alone) = (images.clone(), images.clone(), images.clone());
     let trial = |name: &str, run: fn() -> Outcome| needing(name, machine::lacks_for_podman, run);
     vec![
         trial("pods::the_shipped_sidecar_names_three_containers_in_podman", three_containers),
@@ -36,6 +36,11 @@ pub(crate) fn trials(images: &Images) -> Vec<Trial> {
             "pods::a_sidecar_names_two_containers_in_containerd",
             machine::lacks_for_containerd,
             move || in_containerd(&two, &[("web", "/srv/index.html")]),
+        ),
+        needing(
+            "pods::a_native_sidecar_waits_for_the_others",
+            machine::lacks_for_containerd,
+            move || native(&alone),
         ),
         needing(
             "pods::a_seccomp_profile_that_forbids_bpf_is_named",
@@ -57,8 +62,8 @@ fn lacks_old_profile() -> Option<&'static str> {
 struct Manifest(String);
 
 impl Manifest {
-    /// Podman 4 knows neither native sidecars, nor all of the Downward API, nor probes at named ports, and
-    /// its network needs more than there may be here; so these are taken out. What it is about stays: image,
+    /// Podman 4 knows neither native sidecars, nor all of the Downward API, nor probes at named ports, nor
+    /// projected volumes, and its network needs more than there may be here; so these are taken out. What it is about stays: image,
     /// arguments, capabilities, the read-only root, mounts and the configuration. The daemon reads names from
     /// Podman's files, as `docs/discovery.md` says.
     fn for_podman(podman: &Podman) -> Result<Manifest, Failed> {
@@ -68,14 +73,22 @@ impl Manifest {
         manifest.replace("      initContainers:\n", "      containers:\n")?;
         manifest.replace("          restartPolicy: Always\n", "")?;
         manifest.replace("automountServiceAccountToken: false", "hostNetwork: true")?;
+        let secrets = "/var/run/secrets/kubernetes.io/serviceaccount";
+        let mount =
+            format!("            - {{ name: api, mountPath: {secrets}, readOnly: true }}\n");
+        manifest.replace(&mount, "")?;
+        let volume = manifest.0.find("        # What names containers as the manifest does");
+        manifest.0.truncate(volume.ok_or("the manifest has no such volume")?);
+        manifest.replace("alone = \"wait\"\n", "alone = \"end\"\n")?;
         manifest.cut("            - name: POD_NAMESPACE\n", "          resources:\n")?;
         manifest.replace("{ path: /sys/fs/cgroup,", &format!("{{ path: {cgroup},"))?;
         manifest.replace("0.0.0.0:9479", "127.0.0.1:0")?;
         manifest.replace(
             "cgroup_root = \"/host/cgroup\"\n",
-            "cgroup_root = \"/host/cgroup\"\n    host_root = \"/host\"\n    \
-             [daemon]\n    interval = \"500ms\"\n",
+            "cgroup_root = \"/host/cgroup\"\n    host_root = \"/host\"\n",
         )?;
+        let faster = "    [daemon]\n    interval = \"500ms\"\n";
+        manifest.replace("    [http]\n", &format!("{faster}    [http]\n"))?;
         let mount = "            - { name: tracing, mountPath";
         let names = "            - { name: names, mountPath: /host/var/lib/containers/storage/overlay-containers, \
                      readOnly: true }\n";
@@ -149,6 +162,21 @@ fn in_containerd(images: &Images, expected: &[(&str, &str)]) -> Outcome {
         expect_eq("its image", &image, &APPLICATION)?;
     }
     Ok(())
+}
+
+/// The daemon is the first in the pod, as a native sidecar is, and sees the others from their birth.
+fn native(images: &Images) -> Outcome {
+    let pod = KubePod::new(images, "cart")?;
+    pod.native_sidecar(NamesFrom::Socket)?;
+    let ready = pod.await_log("that it is ready", |line| line["message"] == "ready")?;
+    expect_eq("containers", &ready["containers"], &Value::from(0))?;
+    pod.run("web", &["sh", "-c", "cat /srv/index.html; sleep 3600"])?;
+    let report = pod.await_report("the file of the other", |report| {
+        lists(report, "web", "files", "/srv/index.html")
+    })?;
+    let containers = report["containers"].as_array().ok_or("no containers")?;
+    expect_eq("containers", &containers.len(), &1)?;
+    expect_eq("from birth", &containers[0]["from_birth"], &Value::from(true))
 }
 
 /// The report, once it has these containers, each with its file: and nobody else.

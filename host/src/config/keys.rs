@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::values;
-use super::{LogFormat, LogLevel, OnFailure, Overflow, Scope, Tier, Wasi};
+use super::{Alone, LogFormat, LogLevel, OnFailure, Overflow, Scope, Tier, Wasi};
 
 /// One key.
 #[derive(Debug)]
@@ -65,6 +65,10 @@ pub enum Shape {
     Sha256,
     /// Where to listen: an address with a port, or a port of loopback.
     Address,
+    /// A Unix socket, or a word about it.
+    Socket,
+    /// A server with TLS, or a word about it.
+    Server,
     /// The name of a plugin or an output.
     Name,
     /// Where a component comes from.
@@ -104,6 +108,10 @@ impl Shape {
             Shape::Patterns => String::from("a list of container names such as [\"app-*\"]"),
             Shape::Sha256 => String::from("64 hexadecimal digits, as `sha256sum` prints them"),
             Shape::Address => values::expected_address(),
+            Shape::Socket => String::from("\"auto\", \"off\", or the path of a socket"),
+            Shape::Server => {
+                String::from("\"auto\", \"off\", or an address such as \"https://10.96.0.1:443\"")
+            }
             Shape::Name => String::from(NAME_RULE),
             Shape::Source => String::from("\"builtin:NAME\" or the path of a component file"),
             Shape::Table(_) | Shape::Free => String::from("a table"),
@@ -130,6 +138,8 @@ impl Shape {
             | Shape::Patterns
             | Shape::Sha256
             | Shape::Address
+            | Shape::Socket
+            | Shape::Server
             | Shape::Name
             | Shape::Source
             | Shape::Free => None,
@@ -189,6 +199,11 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// The tables at the top of the file.
 pub static ROOT: &[Key] = &[
     optional("discovery", Shape::Table(DISCOVERY), "Which containers are watched"),
+    optional(
+        "names",
+        Shape::Table(NAMES),
+        "Who is asked what containers are called, beside the files of runtimes",
+    ),
     optional("files", Shape::Table(FILES), "Which file events are admitted"),
     optional("capture", Shape::Table(CAPTURE), "How the kernel captures files"),
     optional("daemon", Shape::Table(DAEMON), "Where the daemon keeps what is its own"),
@@ -243,6 +258,12 @@ static DISCOVERY: &[Key] = &[
         "How often the whole cgroup tree is read again, to repair what the live events missed",
     ),
     optional(
+        "alone",
+        Shape::Word(&[Alone::End.name(), Alone::Wait.name()]),
+        "What becomes of a daemon in the scope `pod` that finds nobody else there when it starts: `end` \
+         is an error, `wait` is for a native sidecar, which is started before the others",
+    ),
+    optional(
         "host_root",
         Shape::Path,
         "Where the root of the machine's file system is, as the daemon sees it: below it are the files by \
@@ -259,6 +280,33 @@ static DISCOVERY: &[Key] = &[
         Shape::Patterns,
         "The containers that are left out, even where `include` has them. Those that only hold the \
          namespaces of a pod (`pause`) always are",
+    ),
+];
+
+static NAMES: &[Key] = &[
+    optional(
+        "cri",
+        Shape::Socket,
+        "The CRI socket of containerd or CRI-O. `auto` is `/run/containerd/containerd.sock`, \
+         `/run/crio/crio.sock`, `/run/k3s/containerd/containerd.sock` and `/run/cri-dockerd.sock` below \
+         `discovery.host_root`, as far as they are there",
+    ),
+    optional(
+        "podman",
+        Shape::Socket,
+        "The socket of Podman's service. `auto` is `/run/podman/podman.sock` below `discovery.host_root`",
+    ),
+    optional(
+        "docker",
+        Shape::Socket,
+        "The socket of Docker's engine. `auto` is `/run/docker.sock` below `discovery.host_root`",
+    ),
+    optional(
+        "kubernetes",
+        Shape::Server,
+        "The API server of Kubernetes. `auto` is the one that a pod finds in its environment. It is asked \
+         with the pod's service account: in the scope `pod` for the pod that `POD_NAMESPACE` and `POD_NAME` \
+         name, else for the pods of the node that `NODE_NAME` names",
     ),
 ];
 

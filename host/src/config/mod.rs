@@ -28,6 +28,8 @@ pub use overrides::{Origin, Override, OverrideError, Setting};
 pub struct Config {
     /// Which containers are watched.
     pub discovery: Discovery,
+    /// Who is asked for their names.
+    pub names: Names,
     /// Which file events are admitted.
     pub files: Files,
     /// Sizes of the kernel's maps and rings, and how deep in the kernel files are captured.
@@ -50,6 +52,7 @@ impl Default for Config {
         let daemon = Daemon::default();
         Config {
             discovery: Discovery::default(),
+            names: Names::default(),
             files: Files::default(),
             capture: Capture::default(),
             deaths: Deaths::default(),
@@ -76,6 +79,8 @@ pub struct Discovery {
     /// How often the whole tree is read again to repair what was missed.
     #[serde(serialize_with = "effective::duration")]
     pub rescan: Duration,
+    /// What becomes of a daemon that is alone in its pod.
+    pub alone: Alone,
     /// Where the root of the machine's file system is, for the files that name containers.
     pub host_root: PathBuf,
     /// Patterns of the names of the containers that are watched. Empty: every one.
@@ -93,9 +98,68 @@ impl Default for Discovery {
             cgroup_root: None,
             cgroups: Vec::new(),
             rescan: Duration::from_secs(30),
+            alone: Alone::End,
             host_root: PathBuf::from("/"),
             include: Vec::new(),
             exclude: Vec::new(),
+        }
+    }
+}
+
+/// What becomes of a daemon that finds nobody else in its pod when it starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alone {
+    /// It ends with an error.
+    End,
+    /// It waits for the others: a native sidecar is started before them.
+    Wait,
+}
+
+impl Alone {
+    /// Every one, in the order of the documentation.
+    pub const ALL: [Alone; 2] = [Alone::End, Alone::Wait];
+
+    /// The word in the TOML.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Alone::End => "end",
+            Alone::Wait => "wait",
+        }
+    }
+}
+
+/// Who is asked for the names of containers, beside the files of runtimes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Names {
+    /// The CRI socket of a runtime.
+    pub cri: Place,
+    /// The socket of Podman's service.
+    pub podman: Place,
+    /// The socket of Docker's engine.
+    pub docker: Place,
+    /// The API server of Kubernetes.
+    pub kubernetes: Place,
+}
+
+/// Where somebody is asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    /// Where it usually is, if it is there.
+    #[default]
+    Auto,
+    /// Nowhere.
+    Off,
+    /// Here: a path, or an address.
+    At(String),
+}
+
+impl Place {
+    /// The word in the TOML.
+    pub fn text(&self) -> &str {
+        match self {
+            Place::Auto => "auto",
+            Place::Off => "off",
+            Place::At(place) => place,
         }
     }
 }

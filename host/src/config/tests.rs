@@ -464,6 +464,8 @@ fn every_key_is_read_and_refuses_a_value_of_another_type() {
             | Shape::Patterns
             | Shape::Sha256
             | Shape::Address
+            | Shape::Socket
+            | Shape::Server
             | Shape::Name
             | Shape::Source => "true",
         };
@@ -550,9 +552,15 @@ scope = "cgroups"
 cgroup_root = "/mnt/cgroup"
 cgroups = ["system.slice/nginx.service", "user.slice"]
 rescan = "90s"
+alone = "wait"
 host_root = "/host"
 include = ["app-*"]
 exclude = ["app-{old,new}"]
+[names]
+cri = "run/crio.sock"
+podman = "off"
+docker = "/docker.sock"
+kubernetes = "https://10.96.0.1:443"
 [files]
 exclude = ["/tmp/\u00fc\t"]
 dedup_capacity = 7
@@ -620,9 +628,16 @@ fn every_key_arrives_and_relative_paths_start_at_the_file() {
             cgroup_root: Some(PathBuf::from("/mnt/cgroup")),
             cgroups: ["system.slice/nginx.service", "user.slice"].map(String::from).to_vec(),
             rescan: Duration::from_secs(90),
+            alone: Alone::Wait,
             host_root: PathBuf::from("/host"),
             include: vec![String::from("app-*")],
             exclude: vec![String::from("app-{old,new}")],
+        },
+        names: Names {
+            cri: super::Place::At(folder.join("run/crio.sock").display().to_string()),
+            podman: super::Place::Off,
+            docker: super::Place::At(String::from("/docker.sock")),
+            kubernetes: super::Place::At(String::from("https://10.96.0.1:443")),
         },
         files: Files { exclude: vec![String::from("/tmp/\u{fc}\t")], dedup_capacity: 7 },
         capture: Capture {

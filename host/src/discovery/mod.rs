@@ -300,8 +300,7 @@ impl Discovery {
     /// Reads what is in scope from the hierarchy: finds what was made and misses what is gone, also
     /// where a record of it was lost.
     ///
-    /// Fails where the top of what is in scope cannot be read. The first scan of the scope `pod` also
-    /// fails where there is no container but the daemon's own.
+    /// Fails where the top of what is in scope cannot be read.
     pub fn scan(
         &mut self,
         gate: &mut dyn Gate,
@@ -352,11 +351,20 @@ impl Discovery {
         }
         let mut changes = self.sweep(gate, now);
         changes.append(&mut found);
-        if self.scans == 1 && matches!(self.territory, Territory::Pod(_)) && self.is_empty() {
-            return Err(DiscoveryError::OnlyUs);
-        }
         self.scan_due = false;
         Ok(changes)
+    }
+
+    /// Whether there is anybody to watch where there must be: in the scope `pod`, beside the daemon's own container.
+    ///
+    /// # Errors
+    ///
+    /// If not.
+    pub fn check_company(&self) -> Result<(), DiscoveryError> {
+        match matches!(self.territory, Territory::Pod(_)) && self.is_empty() {
+            true => Err(DiscoveryError::OnlyUs),
+            false => Ok(()),
+        }
     }
 
     /// Whether a record of a making was lost, so that a scan is needed to understand what follows it.

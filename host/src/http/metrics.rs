@@ -550,6 +550,7 @@ pub(super) mod tests {
 
     fn status(containers: Vec<ContainerStatus>) -> Status {
         Status {
+            name_sources: Vec::new(),
             as_of: Moment(UnixNanos(0)),
             daemon: DaemonStatus {
                 version: "1".to_owned(),

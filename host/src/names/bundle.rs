@@ -7,10 +7,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Names, PAUSE, Source, at, read_json};
+use super::source::{Names, Source, Trouble};
+use super::{PAUSE, at, read_json};
+use crate::directory::Container;
 
 /// Annotations with a container's name, the best first.
 const NAME: &[&str] =
@@ -161,7 +164,34 @@ impl Source for Bundles {
         "oci"
     }
 
-    fn names_of(&self, runtime_id: &str) -> Option<Names> {
+    fn place(&self) -> String {
+        self.host_root.display().to_string()
+    }
+
+    fn is_quick(&self) -> bool {
+        true
+    }
+
+    fn names_of(&mut self, container: &Container, _: Duration) -> Result<Option<Names>, Trouble> {
+        Ok(self.read(&container.runtime_id))
+    }
+
+    fn greet(&mut self, _: Duration) -> Result<String, Trouble> {
+        let folders = [CONTAINERD].into_iter().chain(STORAGE).chain(RUNC);
+        let found: Vec<&str> =
+            folders.filter(|folder| at(&self.host_root, folder).is_dir()).collect();
+        match found.is_empty() {
+            true => Err(Trouble::Absent(
+                "there are no files of containerd, CRI-O, Podman or runc".to_owned(),
+            )),
+            false => Ok(found.join(", ")),
+        }
+    }
+}
+
+impl Bundles {
+    /// What the bundle of that container says.
+    fn read(&self, runtime_id: &str) -> Option<Names> {
         let bundle = self.bundle_of(runtime_id)?;
         let first = |keys: &[&str]| {
             let mut values = keys.iter().filter_map(|key| bundle.annotations.get(*key));
@@ -178,6 +208,7 @@ impl Source for Bundles {
             pod_namespace: first(POD_NAMESPACE),
             image: first(IMAGE),
             is_pause,
+            ..Names::default()
         })
     }
 }
@@ -196,7 +227,7 @@ mod tests {
         let path = at(root.path(), file);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, content.to_string()).unwrap();
-        Bundles::new(root.path()).names_of(ID)
+        Bundles::new(root.path()).read(ID)
     }
 
     fn expected(image: Option<&str>) -> Option<Names> {
@@ -205,7 +236,7 @@ mod tests {
             pod_name: Some("cart-7d9".to_owned()),
             pod_namespace: Some("shop".to_owned()),
             image: image.map(str::to_owned),
-            is_pause: false,
+            ..Names::default()
         })
     }
 
@@ -261,7 +292,7 @@ mod tests {
         fs::write(folder.join("config.json"), bundle.to_string()).unwrap();
         let list = json!([{ "id": "other", "names": ["no"] }, { "id": ID, "names": [name] }]);
         fs::write(storage.join("containers.json"), list.to_string()).unwrap();
-        Bundles::new(root.path()).names_of(ID).unwrap()
+        Bundles::new(root.path()).read(ID).unwrap()
     }
 
     #[test]

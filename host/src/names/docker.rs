@@ -4,10 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Names, PAUSE, Source, at, read_json};
+use super::source::{Names, Source, Trouble};
+use super::{PAUSE, at, read_json};
+use crate::directory::Container;
 
 /// Docker's folder of containers, where nobody moved it (`data-root`).
 const CONTAINERS: &str = "/var/lib/docker/containers";
@@ -28,9 +31,10 @@ struct Known {
     config: Config,
 }
 
+/// What a container was made with, in files and over the API.
 #[derive(Default, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Config {
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct Config {
     image: Option<String>,
     labels: Option<BTreeMap<String, String>>,
 }
@@ -46,24 +50,47 @@ impl Source for Docker {
         "docker"
     }
 
-    fn names_of(&self, runtime_id: &str) -> Option<Names> {
-        let known: Known = read_json(&self.containers.join(runtime_id).join("config.v2.json"))?;
-        let labels = known.config.labels.unwrap_or_default();
-        // Where a kubelet made it (cri-dockerd), the name is made of several.
-        let label = |key: &str| labels.get(key).filter(|value| !value.is_empty()).cloned();
-        let own = known.name.trim_start_matches('/');
-        let is_pause = label("io.kubernetes.docker.type").is_some_and(|kind| kind == SANDBOX);
-        let name = match is_pause {
-            true => PAUSE.to_owned(),
-            false => label("io.kubernetes.container.name").unwrap_or_else(|| own.to_owned()),
-        };
-        Some(Names {
-            is_pause,
-            name: Some(name).filter(|name| !name.is_empty()),
-            pod_name: label("io.kubernetes.pod.name"),
-            pod_namespace: label("io.kubernetes.pod.namespace"),
-            image: known.config.image,
-        })
+    fn place(&self) -> String {
+        self.containers.display().to_string()
+    }
+
+    fn is_quick(&self) -> bool {
+        true
+    }
+
+    fn names_of(&mut self, container: &Container, _: Duration) -> Result<Option<Names>, Trouble> {
+        let file = self.containers.join(&container.runtime_id).join("config.v2.json");
+        Ok(read_json(&file).map(|known: Known| names(&known.name, known.config)))
+    }
+
+    fn greet(&mut self, _: Duration) -> Result<String, Trouble> {
+        match self.containers.is_dir() {
+            true => Ok("files of Docker".to_owned()),
+            false => Err(Trouble::Absent(format!("there is no {}", self.place()))),
+        }
+    }
+}
+
+/// What a name with a leading slash and labels come to.
+pub(super) fn names(name: &str, config: Config) -> Names {
+    let labels = config.labels.unwrap_or_default();
+    // Where a kubelet made it (cri-dockerd), the name is made of several.
+    let label = |key: &str| labels.get(key).filter(|value| !value.is_empty()).cloned();
+    let own = name.trim_start_matches('/');
+    let is_pause = label("io.kubernetes.docker.type").is_some_and(|kind| kind == SANDBOX);
+    let name = match is_pause {
+        true => PAUSE.to_owned(),
+        false => label("io.kubernetes.container.name").unwrap_or_else(|| own.to_owned()),
+    };
+    Names {
+        is_pause,
+        name: Some(name).filter(|name| !name.is_empty()),
+        pod_name: label("io.kubernetes.pod.name"),
+        pod_namespace: label("io.kubernetes.pod.namespace"),
+        image: config.image,
+        image_digest: None,
+        image_id: None,
+        labels,
     }
 }
 
@@ -72,6 +99,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::names::tests::container;
+
+    /// What is known of a container.
+    fn known(docker: &mut Docker, id: &str) -> Option<Names> {
+        docker.names_of(&container(id), Duration::ZERO).unwrap()
+    }
 
     #[test]
     fn a_container_goes_by_its_name_without_the_slash() {
@@ -82,13 +115,13 @@ mod tests {
             "ID": "abc", "Name": "/web", "Config": { "Image": "nginx:1.29", "Labels": null },
         });
         std::fs::write(folder.join("config.v2.json"), content.to_string()).unwrap();
-        let docker = Docker::new(root.path());
-        let names = docker.names_of("abc").unwrap();
+        let mut docker = Docker::new(root.path());
+        let names = known(&mut docker, "abc").unwrap();
         assert_eq!(
             (names.name.as_deref(), names.image.as_deref()),
             (Some("web"), Some("nginx:1.29"))
         );
-        assert_eq!(docker.names_of("abd"), None);
+        assert_eq!(known(&mut docker, "abd"), None);
     }
 
     #[test]
@@ -102,7 +135,7 @@ mod tests {
         });
         let content = json!({ "Name": "/k8s_POD_cart", "Config": { "Labels": labels } });
         std::fs::write(folder.join("config.v2.json"), content.to_string()).unwrap();
-        let names = Docker::new(root.path()).names_of("abc").unwrap();
+        let names = known(&mut Docker::new(root.path()), "abc").unwrap();
         assert_eq!((names.name.as_deref(), names.is_pause), (Some(PAUSE), true));
         assert_eq!(names.pod_name.as_deref(), Some("cart-7d9"));
     }

@@ -95,6 +95,9 @@ pub struct Status {
     /// Deaths.
     #[serde(default)]
     pub deaths: DeathsStatus,
+    /// Who is asked what containers are called, in that order.
+    #[serde(default)]
+    pub name_sources: Vec<NameSourceStatus>,
 }
 
 /// The daemon itself.
@@ -160,6 +163,21 @@ pub struct ContainerStatus {
     /// How long it was throttled by its CPU quota since it started. None where no cgroup tells.
     #[serde(default)]
     pub cpu_throttled_seconds: Option<f64>,
+}
+
+/// Somebody who may know what containers are called.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NameSourceStatus {
+    /// What `name_source` of a container says that is named there.
+    pub source: String,
+    /// Where it is: a socket, an address, a folder.
+    pub place: String,
+    /// `not-asked`, `answers`, `absent` or `failing`.
+    pub state: String,
+    /// Why it names nobody, in one sentence.
+    pub reason: Option<String>,
+    /// How often it named a container.
+    pub named: u64,
 }
 
 /// A probe, and whether it runs.

@@ -23,6 +23,7 @@ use crate::control::{self, Request};
 use crate::directory::Directory;
 use crate::exit::{Exit, Failure};
 use crate::kernel::ProbeStatus;
+use crate::names::Standings;
 use crate::plugin::{PluginHost, Surroundings};
 use crate::sink::Outlet;
 
@@ -56,6 +57,8 @@ pub struct Observer {
     pub vitals: Arc<Vitals>,
     /// The newest deaths.
     pub ledger: Arc<Ledger>,
+    /// Who names containers.
+    pub names: Standings,
 }
 
 impl Observer {
@@ -94,6 +97,7 @@ impl Observer {
             outputs: self.sinks.status().iter().map(OutputStatus::from).collect(),
             losses,
             deaths: self.ledger.status(),
+            name_sources: self.names.status(),
         }
     }
 }

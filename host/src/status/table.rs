@@ -32,6 +32,17 @@ pub fn table(status: &Status) -> String {
         [plain(&probe.name), state.to_owned(), plain(about)]
     });
     columns(&mut text, &["PROBE", "STATE", "SEES, OR WHY NOT"], probes.collect());
+    let asked =
+        status.name_sources.iter().filter(|it| matches!(it.state.as_str(), "answers" | "failing"));
+    let sources = asked.map(|it| {
+        let about = it.reason.as_deref().unwrap_or_default();
+        [plain(&it.source), plain(&it.state), it.named.to_string(), plain(&it.place), plain(about)]
+    });
+    let sources: Vec<_> = sources.collect();
+    if !sources.is_empty() {
+        text.push('\n');
+        columns(&mut text, &["NAMES FROM", "STATE", "NAMED", "WHERE", "WHY NOT"], sources);
+    }
     let of = |subject, counts: &ByVerdict| -> Vec<_> {
         let rows = counts.iter();
         rows.map(|(verdict, count)| [plain(verdict), plain(subject), count.to_string()]).collect()

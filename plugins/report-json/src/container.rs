@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use whodunit_sdk::directory::{Container as Known, Mount};
+use whodunit_sdk::directory::{self, Container as Known, Mount};
 use whodunit_sdk::{AttributeKey, ContainerTotals, Event, Flags, Kind, Outcome};
 
 use crate::paths::{self, Addition, Marks, Operations, Paths, Taken, Whereabouts};
@@ -86,6 +86,9 @@ pub(crate) fn lost_plus(left: &Lost, right: &Lost) -> Lost {
     sum
 }
 
+/// The `name_source` of a container that goes by its id.
+pub(crate) const NAMELESS: &str = "id";
+
 /// Who a container is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
@@ -134,6 +137,8 @@ impl Identity {
 /// A container of the report.
 #[derive(Debug)]
 pub(crate) struct Container {
+    /// Its number in the directory, as long as that may still learn its name.
+    pub(crate) number: Option<u32>,
     pub(crate) identity: Identity,
     /// RFC 3339, as are all times here.
     pub(crate) watched_since: String,
@@ -203,6 +208,7 @@ fn identity_of(event: &Event<'_>) -> Option<paths::Identity> {
 impl Container {
     pub(crate) fn new(identity: Identity, now: String, paths: Paths) -> Container {
         Container {
+            number: None,
             identity,
             watched_since: now,
             from_birth: false,
@@ -266,6 +272,25 @@ impl Container {
         if !path.is_empty() && self.paths.add(path, addition) == Taken::Full {
             self.truncated += 1;
         }
+    }
+
+    /// Asks the directory again who it is, if that is a container that ended without a name: some are gone before
+    /// anybody can say what they are called. Returns whether it is wanted, as far as that is known.
+    pub(crate) fn is_wanted_by_its_name(&mut self) -> bool {
+        let Some(number) = self.number else {
+            return true;
+        };
+        match directory::container(number) {
+            Some(known) if known.name_source != NAMELESS => {
+                let is_wanted = directory::left_out(&known).is_none();
+                self.identity = Identity::of(known);
+                self.number = None;
+                return is_wanted;
+            }
+            Some(_) => {}
+            None => self.number = None,
+        }
+        true
     }
 
     /// Takes the mounts as they are now. Those that are gone stay: files were used there.

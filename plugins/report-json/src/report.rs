@@ -8,7 +8,7 @@ use whodunit_sdk::directory::{self, Probe, Surroundings};
 use whodunit_sdk::documents::{self, Refusal};
 use whodunit_sdk::{Batch, Context, Reporter, Tick, clock, warn};
 
-use crate::container::{Container, Identity, Lost, lost_of, lost_plus};
+use crate::container::{Container, Identity, Lost, NAMELESS, lost_of, lost_plus};
 use crate::document::{
     ContainerReport, Daemon, Document, EarlierLosses, Most, SCHEMA_VERSION, reasons_of,
 };
@@ -137,12 +137,15 @@ impl Reporter for Report {
             }
             container.take_mounts(directory::mounts(totals.container()));
             if totals.ended().is_some()
-                && let Some(container) = self.running.remove(&totals.container())
+                && let Some(mut container) = self.running.remove(&totals.container())
                 && !is_left_out
             {
+                let is_nameless = container.identity.name_source == NAMELESS;
+                container.number = is_nameless.then_some(totals.container());
                 self.ended.push_back(container);
             }
         }
+        self.ended.retain_mut(Container::is_wanted_by_its_name);
         for mut container in std::mem::take(&mut self.before) {
             container.ended_at = Some(self.before_updated_at.clone());
             self.ended.push_back(container);

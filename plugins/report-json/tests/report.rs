@@ -448,6 +448,41 @@ fn configuration_is_checked() {
 }
 
 #[test]
+fn one_that_ended_without_a_name_gets_it_as_soon_as_it_is_known() {
+    let mut harness = world().start().unwrap();
+    let named = |id: u32, name: &str| {
+        let mut named = container(id, name);
+        named.name_source = "oci".to_owned();
+        named
+    };
+    harness.put_container(container(3, "0a1b2c"));
+    harness.put_container(container(4, "0a1b2c"));
+    harness.batch(BatchBuilder::new().open(3, "/a").open(4, "/b").build());
+    let counters = [("received", 1)];
+    let tick = TickBuilder::new().container(3, &counters).ended(NOW).container(4, &counters);
+    harness.tick(tick.ended(NOW).build()).unwrap();
+    let names = |harness: &Harness<Report>| -> Vec<Value> {
+        let report = report(harness);
+        let ended = report["ended_containers"].as_array().unwrap();
+        ended.iter().map(|container| container["name"].clone()).collect()
+    };
+    assert_eq!(names(&harness), ["0a1b2c", "0a1b2c"]);
+    harness.put_container(named(3, "late"));
+    harness.tick(TickBuilder::new().build()).unwrap();
+    assert_eq!(names(&harness), ["late", "0a1b2c"]);
+    // The other turns out to be one that nobody wants to see.
+    let mut pause = named(4, "pause");
+    pause.attributes.push(("left-out".to_owned(), "it only holds a pod".to_owned()));
+    harness.put_container(pause);
+    harness.tick(TickBuilder::new().build()).unwrap();
+    assert_eq!(names(&harness), ["late"]);
+    // What the directory says of them from now on is about somebody else.
+    harness.put_container(named(3, "another"));
+    harness.tick(TickBuilder::new().build()).unwrap();
+    assert_eq!(names(&harness), ["late"]);
+}
+
+#[test]
 fn an_ended_container_stands_in_the_history_which_is_bounded() {
     let mut harness = world().config(r#"{"max_ended": 2}"#).start().unwrap();
     for number in 1..=4 {

@@ -67,7 +67,7 @@ pub enum CriError {
         said: String,
     },
     /// An image was not taken.
-    #[error("`ctr images import` failed: {said}")]
+    #[error("`ctr` did not take an image: {said}")]
     Import {
         /// What it wrote to standard error.
         said: String,
@@ -180,23 +180,33 @@ impl Containerd {
         log.lines().rev().take(5).collect::<Vec<_>>().join("; ")
     }
 
-    /// Takes images from an archive.
+    /// Takes an image from an archive, and knows it by its digest, too, as after a pull.
     ///
     /// # Errors
     ///
     /// If it cannot.
-    pub fn import(&self, archive: &Path) -> Result<(), CriError> {
-        let output = Command::new("ctr")
-            .arg("--address")
-            .arg(self.socket())
-            .args(["--namespace", "k8s.io", "images", "import"])
-            .arg(archive)
-            .output()
-            .map_err(system("run ctr"))?;
-        if output.status.success() {
-            return Ok(());
+    pub fn import(&self, archive: &Path, image: &str) -> Result<(), CriError> {
+        let archive = archive.display().to_string();
+        self.ctr(&["images", "import", &archive])?;
+        // NAME TYPE DIGEST ..., below their heads.
+        let list = self.ctr(&["images", "ls", &format!("name=={image}")])?;
+        let digest = list.lines().nth(1).and_then(|line| line.split_whitespace().nth(2));
+        let Some((digest, (name, _))) = digest.zip(image.rsplit_once(':')) else {
+            return Err(CriError::Import { said: format!("there is no {image} in {list:?}") });
+        };
+        self.ctr(&["images", "tag", "--force", image, &format!("{name}@{digest}")]).map(drop)
+    }
+
+    /// What `ctr` says in the namespace of the kubelet's containers.
+    fn ctr(&self, arguments: &[&str]) -> Result<String, CriError> {
+        let mut ctr = Command::new("ctr");
+        ctr.arg("--address").arg(self.socket()).args(["--namespace", "k8s.io"]).args(arguments);
+        let output = ctr.output().map_err(system("run ctr"))?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        match output.status.success() {
+            true => Ok(text(&output.stdout)),
+            false => Err(CriError::Import { said: text(&output.stderr) }),
         }
-        Err(CriError::Import { said: String::from_utf8_lossy(&output.stderr).trim().to_owned() })
     }
 
     /// Makes a pod in this cgroup, as a kubelet with the cgroupfs driver asks for it. It has the network of

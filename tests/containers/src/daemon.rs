@@ -141,6 +141,7 @@ pub struct DaemonConfig {
     more_toml: String,
     environment: Vec<(String, String)>,
     wrapper: Vec<OsString>,
+    sidecar_mounts: Vec<(PathBuf, PathBuf)>,
     binary: Option<PathBuf>,
     recording: Option<PathBuf>,
     cache_dir: PathBuf,
@@ -212,6 +213,7 @@ impl DaemonConfig {
             more_toml: String::new(),
             environment: Vec::new(),
             wrapper: Vec::new(),
+            sidecar_mounts: Vec::new(),
             binary: None,
             recording: None,
             runs: AtomicU32::new(0),
@@ -221,6 +223,12 @@ impl DaemonConfig {
     /// Where the daemon runs.
     pub fn placed(mut self, placement: Placement) -> Self {
         self.placement = placement;
+        self
+    }
+
+    /// What it watches, instead of what it was described for: `pod`, `node` or `cgroups`.
+    pub fn scope(mut self, scope: &'static str) -> Self {
+        self.scope = scope;
         self
     }
 
@@ -288,6 +296,12 @@ impl DaemonConfig {
     /// A program, with its arguments, that executes the daemon in its own place, such as `setpriv`.
     pub fn wrapped<S: AsRef<str>>(mut self, wrapper: &[S]) -> Self {
         self.wrapper = wrapper.iter().map(|argument| argument.as_ref().into()).collect();
+        self
+    }
+
+    /// Mounts a file or folder of this machine into the container of a sidecar, read-only.
+    pub fn mounted(mut self, source: impl Into<PathBuf>, destination: impl Into<PathBuf>) -> Self {
+        self.sidecar_mounts.push((source.into(), destination.into()));
         self
     }
 
@@ -486,6 +500,9 @@ impl DaemonConfig {
         let tracing = Path::new("/sys/kernel/tracing");
         if tracing.join("events").is_dir() {
             builder = builder.bind(tracing, tracing);
+        }
+        for (source, destination) in &self.sidecar_mounts {
+            builder = builder.bind(source, destination);
         }
         for (name, value) in &self.environment {
             builder = builder.environment(name, value);

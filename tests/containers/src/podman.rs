@@ -6,12 +6,14 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use rustix::process::{Resource, getrlimit};
 use tempfile::TempDir;
 
+use crate::condition::{PATIENCE, wait_until};
 use crate::find_program;
 
 /// Programs that Podman needs beside runc, with Debian's packages of them.
@@ -185,11 +187,32 @@ impl Podman {
         Ok(text(&output.stdout) + &text(&output.stderr))
     }
 
-    fn run<Argument: AsRef<OsStr>>(
-        &self,
-        arguments: &[Argument],
-        input: &str,
-    ) -> Result<Output, PodmanError> {
+    /// Starts its service, which speaks its own API and that of Docker.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be started, or makes no socket.
+    pub fn serve(&self) -> Result<PodmanService, PodmanError> {
+        let socket = self.folder.path().join("run/podman/podman.sock");
+        if let Some(folder) = socket.parent() {
+            fs::create_dir_all(folder).map_err(system("make a folder"))?;
+        }
+        let arguments = format!("unix://{}", socket.display());
+        let mut command = self.command();
+        command.args(["system", "service", "--time", "0", &arguments]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let process = command.spawn().map_err(system("run podman"))?;
+        let service = PodmanService { process, socket };
+        match wait_until(PATIENCE, || UnixStream::connect(&service.socket).is_ok()) {
+            true => Ok(service),
+            false => Err(PodmanError::Failed {
+                arguments: format!("system service {arguments}"),
+                said: "nobody answers at the socket".to_owned(),
+            }),
+        }
+    }
+
+    fn command(&self) -> Command {
         let mut command = Command::new("podman");
         command.env("CONTAINERS_CONF", self.configuration());
         command.arg("--root").arg(self.storage()).arg("--runroot").arg(self.run_root());
@@ -197,6 +220,15 @@ impl Podman {
         command.arg("--tmpdir").arg(self.folder.path().join("state"));
         command.args(["--cgroup-manager", "cgroupfs", "--runtime", "runc"]);
         command.args(["--events-backend", "none", "--log-level", "error"]);
+        command
+    }
+
+    fn run<Argument: AsRef<OsStr>>(
+        &self,
+        arguments: &[Argument],
+        input: &str,
+    ) -> Result<Output, PodmanError> {
+        let mut command = self.command();
         command.args(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(system("run podman"))?;
@@ -206,6 +238,27 @@ impl Podman {
         let output = child.wait_with_output().map_err(system("wait for podman"))?;
         let words = arguments.iter().map(|it| it.as_ref().to_string_lossy().into_owned());
         check(output, &words.collect::<Vec<_>>().join(" "))
+    }
+}
+
+/// The service of a Podman. Dropped, it ends.
+#[derive(Debug)]
+pub struct PodmanService {
+    process: Child,
+    socket: PathBuf,
+}
+
+impl PodmanService {
+    /// Where it answers.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+}
+
+impl Drop for PodmanService {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 

@@ -14,13 +14,15 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-use self::section::{Reader, Section};
+use crate::names;
+
+use self::section::{Reader, Section, path_text};
 use super::diagnostic::Problem;
-use super::keys;
+use super::keys::{self, Key};
 use super::values::{Mismatch, quoted, read_address};
 use super::{
-    Capture, Config, Daemon, Deaths, Discovery, Files, Http, Log, LogFormat, LogLevel, Plugin,
-    Scope, Tier,
+    Alone, Capture, Config, Daemon, Deaths, Discovery, Files, Http, Log, LogFormat, LogLevel,
+    Names, Place, Plugin, Scope, Tier,
 };
 
 /// A configuration file that was read, but not yet joined with flags and environment.
@@ -83,6 +85,7 @@ impl Reader<'_> {
             deaths: deaths.span_of("file"),
             outputs: BTreeMap::new(),
         };
+        let names = self.table(&root, "names");
         let files = self.table(&root, "files");
         let capture = self.table(&root, "capture");
         let daemon = self.table(&root, "daemon");
@@ -90,6 +93,7 @@ impl Reader<'_> {
         let log = self.table(&root, "log");
         let config = Config {
             discovery: self.discovery(&discovery),
+            names: self.names(&names),
             files: self.files(&files),
             capture: self.capture(&capture),
             daemon: self.daemon(&daemon),
@@ -109,9 +113,32 @@ impl Reader<'_> {
             cgroup_root: self.path(section, "cgroup_root"),
             cgroups: self.list(section, "cgroups", subtree).unwrap_or(default.cgroups),
             rescan: self.duration(section, "rescan").unwrap_or(default.rescan),
+            alone: self.word(section, "alone", &Alone::ALL, Alone::name).unwrap_or(default.alone),
             host_root: self.path(section, "host_root").unwrap_or(default.host_root),
             include: self.list(section, "include", pattern).unwrap_or(default.include),
             exclude: self.list(section, "exclude", pattern).unwrap_or(default.exclude),
+        }
+    }
+
+    fn names(&mut self, section: &Section<'_>) -> Names {
+        Names {
+            cri: self.socket(section, "cri"),
+            podman: self.socket(section, "podman"),
+            docker: self.socket(section, "docker"),
+            kubernetes: self.take(section, "kubernetes", server).unwrap_or_default(),
+        }
+    }
+
+    fn socket(&mut self, section: &Section<'_>, name: &str) -> Place {
+        let place = self.take(section, name, |_, text| match known_place(text) {
+            Some(place) => Ok(place),
+            None => path_text(text).map(|text| Place::At(text.to_owned())),
+        });
+        match place {
+            Some(Place::At(path)) => {
+                Place::At(self.path_in_folder(&path).to_string_lossy().into_owned())
+            }
+            place => place.unwrap_or_default(),
         }
     }
 
@@ -201,6 +228,21 @@ fn subtree(text: &str) -> Result<(), Mismatch> {
         expected: String::from("a cgroup below the root, without a `/` at its start or end"),
         meant: usable.then(|| quoted(trimmed)),
     })
+}
+
+/// The words that stand for a place.
+fn known_place(text: &str) -> Option<Place> {
+    [Place::Auto, Place::Off].into_iter().find(|place| place.text() == text)
+}
+
+fn server(key: &'static Key, text: &str) -> Result<Place, Mismatch> {
+    if let Some(place) = known_place(text) {
+        return Ok(place);
+    }
+    match names::server_address(text) {
+        Some(_) => Ok(Place::At(text.to_owned())),
+        None => Err(Mismatch::expected(key.shape.expected())),
+    }
 }
 
 /// Patterns of names are globs.

@@ -60,8 +60,13 @@ pub const TRICKS: Program = Program {
     flags: &["-static", "-pthread"],
 };
 
+/// What asks for one file after the other.
+pub const FLOOD: Program =
+    Program { name: "flood", source: "flood.c", compiler: "gcc", flags: &["-static", "-O2"] };
+
 /// All of them.
-pub const PROGRAMS: [Program; 6] = [ROADS_GLIBC, ROADS_MUSL, ROADS_COMPAT, MORTAL, BENEATH, TRICKS];
+pub const PROGRAMS: [Program; 7] =
+    [ROADS_GLIBC, ROADS_MUSL, ROADS_COMPAT, MORTAL, BENEATH, TRICKS, FLOOD];
 
 /// Why there is no such program.
 #[derive(Debug, thiserror::Error)]

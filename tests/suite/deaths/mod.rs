@@ -120,7 +120,7 @@ fn process_death(config: &DaemonConfig, container: &Container, pid: u64) -> Resu
 }
 
 /// Waits for a line `word NUMBER ...` of a container's output, and gives its numbers.
-fn hear_numbers(container: &Container, word: &str) -> Result<Vec<u64>, Failed> {
+pub(crate) fn hear_numbers(container: &Container, word: &str) -> Result<Vec<u64>, Failed> {
     hear_nth(container, word, 0)
 }
 

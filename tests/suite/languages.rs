@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use whodunit_artifacts::toolchain::{self, Goal};
 use whodunit_containers::condition::{PATIENCE, wait_for};
 use whodunit_containers::daemon::binary;
-use whodunit_containers::{DaemonConfig, Pod};
+use whodunit_containers::{DaemonConfig, DaemonError, Pod};
 
 use crate::discovery::{let_work, worker};
 use crate::recording::said;
@@ -28,6 +28,11 @@ pub(crate) fn trials() -> Vec<Trial> {
             needing(format!("languages::{name}"), move || language.lacks(), move || test(language))
         })
     };
+    let system = needing(
+        "languages::a_plugin_that_wants_the_system_gets_what_is_granted",
+        || Language::Js.lacks(),
+        of_the_system,
+    );
     [
         each("a_new_plugin_in_LANGUAGE_builds_and_counts", reporter),
         each("a_new_filter_in_LANGUAGE_builds_and_drops", filter),
@@ -35,6 +40,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
     .into_iter()
     .flatten()
+    .chain([system])
     .collect()
 }
 
@@ -404,4 +410,50 @@ fn explainer(language: Language) -> Outcome {
     expect_eq("of another", &other, &(json!("death-explainer"), json!("application-error")))?;
     let exit = daemon.stop()?;
     expect_eq("exit code", &exit.code(), &Some(0))
+}
+
+/// A plugin whose engine asks the system for the time: it is refused where nothing is granted, and gets it with
+/// `wasi = "p2"`.
+fn of_the_system() -> Outcome {
+    let project = Project::new(Language::Js, "reporter")?;
+    let edit = |file: &str, from: &str, to: &str| -> Outcome {
+        let path = project.folder().join(file);
+        let text = std::fs::read_to_string(&path)?;
+        expect(format!("{file} has {from:?}"), text.contains(from))?;
+        Ok(std::fs::write(&path, text.replacen(from, to, 1))?)
+    };
+    edit("build", " --stub-wasi", "")?;
+    let year = "let year = new Date().getFullYear(); write(\"info\", `it is ${year} inside`);";
+    edit("plugin.js", "start(context) {", &format!("start(context) {{ {year}"))?;
+    edit("plugin.js", "import", "import { write } from \"whodunit:plugin/log@0.1.0\";\nimport")?;
+    let mut build = Command::new("./build");
+    Language::Js.prepare(&mut build, &project)?;
+    project.run(&mut build)?;
+
+    let pod = Pod::new("languages")?;
+    let mut app = worker(pod.container("app").file("/etc/a", "", 0o644), "cat /etc/a").start()?;
+    let config = project.daemon(&pod)?.more_toml(&project.table());
+    let Err(DaemonError::Ended { exit }) = config.start() else {
+        return Err("a daemon that grants nothing starts with it".into());
+    };
+    let complaint = exit.complaints().join(" ");
+    expect(complaint.clone(), complaint.contains("wasi:") && complaint.contains("p2"))?;
+
+    let report = project.place.path().join("counts.json");
+    let toml = format!(
+        "{}wasi = \"p2\"\n[plugin.outputs]\nreport = {{ file = {report:?} }}\n",
+        project.table()
+    );
+    let config = project.daemon(&pod)?.more_toml(&toml);
+    let mut daemon = config.start()?;
+    daemon.await_log("the year that it found", |entry| {
+        let text = entry.to_string();
+        let year = |year: u32| text.contains(&format!("it is {year} inside"));
+        text.contains(&project.name) && (2026..2100).any(year)
+    })?;
+    let_work(&mut app)?;
+    let exit = daemon.stop()?;
+    expect_eq("exit code", &exit.code(), &Some(0))?;
+    let counted: Value = serde_json::from_slice(&std::fs::read(&report)?)?;
+    expect_eq("counts", &counted, &json!({ "/etc": 1 }))
 }

@@ -461,10 +461,11 @@ static PLUGIN: &[Key] = &[
     ),
     optional(
         "wasi",
-        Shape::Word(&[Wasi::None.name(), Wasi::Stub.name()]),
-        "What the plugin gets of the WebAssembly System Interface: nothing at all, or functions that \
+        Shape::Word(&[Wasi::None.name(), Wasi::Stub.name(), Wasi::P2.name()]),
+        "What the plugin gets of the WebAssembly System Interface: nothing at all; `stub`, functions that \
          know nothing and give nothing (no files, no environment, closed streams, a clock at zero), for \
-         languages whose components import it without need",
+         languages whose components import it without need; `p2`, where clocks and random numbers are real and \
+         standard output and standard error go to the log, with nothing behind the rest",
     ),
     optional("limits", Shape::Table(LIMITS), "What the plugin may use"),
     optional(

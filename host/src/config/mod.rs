@@ -500,17 +500,20 @@ pub enum Wasi {
     None,
     /// Functions that know nothing and give nothing.
     Stub,
+    /// Clocks, random numbers, and a standard output that goes to the log; nothing behind the rest.
+    P2,
 }
 
 impl Wasi {
     /// Every grant, in the order of the documentation.
-    pub const ALL: [Wasi; 2] = [Wasi::None, Wasi::Stub];
+    pub const ALL: [Wasi; 3] = [Wasi::None, Wasi::Stub, Wasi::P2];
 
     /// The word in the TOML.
     pub const fn name(self) -> &'static str {
         match self {
             Wasi::None => "none",
             Wasi::Stub => "stub",
+            Wasi::P2 => "p2",
         }
     }
 }

@@ -891,7 +891,7 @@ fn a_subscription_that_cannot_be_is_a_problem_of_its_own() {
     check("containers = [\"\"]", "expected a pattern of names");
     check("on_failure = \"shut\"", "expected \"open\" or \"closed\"");
     check("overflow = \"wait\"", "expected \"drop-newest\", \"drop-oldest\" or \"block\"");
-    check("wasi = \"p2\"", "expected \"none\" or \"stub\"");
+    check("wasi = \"p1\"", "expected \"none\", \"stub\" or \"p2\"");
     check("sha256 = \"abc\"", "expected 64 hexadecimal digits");
     let hash = "0a".repeat(32);
     check(&format!("sha256 = \"sha256:{hash}\""), &format!("did you mean \"{hash}\"?"));

@@ -91,6 +91,8 @@ pub(super) struct Guest {
     grants: Arc<Grants>,
     pub(super) memory: MemoryLimit,
     allowance: Allowance,
+    /// How often it was given a random number.
+    randoms: u64,
 }
 
 impl Allowed for Guest {
@@ -102,7 +104,21 @@ impl Allowed for Guest {
 impl Guest {
     pub(super) fn new(grants: Arc<Grants>) -> Guest {
         let memory = MemoryLimit { limit: grants.memory_bytes, used: 0, was_refused: false };
-        Guest { grants, memory, allowance: Allowance::new(Duration::ZERO) }
+        Guest { grants, memory, allowance: Allowance::new(Duration::ZERO), randoms: 0 }
+    }
+
+    /// A random number; in a replay, the next of a row that is always the same.
+    pub(super) fn random(&mut self) -> wasmtime::Result<u64> {
+        self.randoms += 1;
+        if self.grants.world.clock.standing().is_some() {
+            // The finisher of splitmix64: numbers that look like others, and are no secret.
+            let mut number = self.randoms.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            return Ok(number ^ (number >> 31));
+        }
+        let none = |cause| wasmtime::Error::msg(format!("there is no random number: {cause}"));
+        getrandom::u64().map_err(none)
     }
 }
 

@@ -93,7 +93,7 @@ pub enum LoadError {
     Demanding { plugin: String, source_name: String, imports: String },
     /// It wants what the TOML does not give.
     #[error(
-        "plugin `{plugin}`: {source_name} wants {imports}, which it gets only with `wasi = \"stub\"` in its table of the TOML, and then it finds no files, no environment and closed streams: grant that, or build it for the target wasm32-unknown-unknown"
+        "plugin `{plugin}`: {source_name} wants {imports}, which it gets only with `wasi = \"stub\"` in its table of the TOML, where it finds no files, no environment and closed streams, or with `wasi = \"p2\"`, where there are clocks, random numbers and a standard output beside: grant that, or build it for the target wasm32-unknown-unknown"
     )]
     NotGranted { plugin: String, source_name: String, imports: String },
     /// It is not valid, or not what its names promise.
@@ -265,7 +265,7 @@ fn compile(
         return Err(LoadError::NotGranted { plugin, source_name, imports });
     }
     let role = outside.role;
-    match link(engine, bytes, &outside) {
+    match link(engine, bytes, &outside, grant) {
         Ok((pre, exports)) => Ok(Loaded { pre, exports, role, source_name, sha256 }),
         Err(cause) => Err(LoadError::Invalid { plugin, source_name, role, cause: chain(&cause) }),
     }
@@ -275,11 +275,12 @@ fn link(
     engine: &Engine,
     bytes: &[u8],
     outside: &Outside,
+    grant: Wasi,
 ) -> wasmtime::Result<(InstancePre<Guest>, Exports)> {
     let component = Component::new(engine.wasmtime(), bytes)?;
     let mut linker = Linker::new(engine.wasmtime());
     EveryPlugin::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
-    wasi::stub(&mut linker, engine.wasmtime(), &component)?;
+    wasi::link(&mut linker, engine.wasmtime(), &component, grant)?;
     let pre = linker.instantiate_pre(&component)?;
     let exports = Exports::find(&pre, outside)?;
     Ok((pre, exports))

@@ -1,43 +1,56 @@
-//! The grant `wasi = "stub"`: every import of the WebAssembly System Interface is there and answers with
-//! nothing.
+//! The WebAssembly System Interface, as far as the TOML grants it: `stub`, where every function is there and
+//! answers with nothing, or `p2`, where some answer ([`given`]) and the others do so with nothing.
 //!
-//! Some languages make components that import much of it and use none. What such a function gives back
-//! is the emptiest value of its type: an empty list, none, 0, and an error where it can give one, so that
-//! a stream is closed and a file is not there. Nothing here reads or writes anything.
+//! Some languages make components that import much of it and use little. What a function with nothing behind
+//! it gives back is the emptiest value of its type: an empty list, none, 0, and an error where it can give one, so that
+//! a stream is closed and a file is not there. Nothing here reads or writes a file.
+
+mod given;
 
 use wasmtime::component::types::{ComponentFunc, ComponentItem, Type};
 use wasmtime::component::{Component, Linker, Resource, ResourceType, Val};
 use wasmtime::{Engine, StoreContextMut};
 
+use self::given::Given;
 use super::imports::Guest;
+use crate::config::Wasi;
 
 /// Whether an import is of the system interface.
 pub(super) fn is_wasi(import: &str) -> bool {
     import.starts_with("wasi:")
 }
 
-/// Stands behind every resource that a stub gives out.
+/// Stands behind every resource that is given out.
 struct Nothing;
 
-/// Gives the linker a stub for everything of the system interface that the component imports.
-pub(super) fn stub(
+/// Gives the linker everything of the system interface that the component imports, as far as it is granted.
+pub(super) fn link(
     linker: &mut Linker<Guest>,
     engine: &Engine,
     component: &Component,
+    grant: Wasi,
 ) -> wasmtime::Result<()> {
-    for (name, import) in component.component_type().imports(engine) {
+    for (interface, import) in component.component_type().imports(engine) {
         let ComponentItem::ComponentInstance(instance) = import.ty else {
             continue;
         };
-        if !is_wasi(name) {
+        if !is_wasi(interface) {
             continue;
         }
-        let mut stubs = linker.instance(name)?;
+        let mut linked = linker.instance(interface)?;
         for (name, export) in instance.exports(engine) {
             match export.ty {
-                ComponentItem::ComponentFunc(_) => stubs.func_new(name, answer)?,
+                ComponentItem::ComponentFunc(_) => {
+                    let given = match grant {
+                        Wasi::P2 => given::given(interface, name),
+                        Wasi::None | Wasi::Stub => None,
+                    };
+                    linked.func_new(name, move |store, function, parameters, results| {
+                        answer(store, &function, given, parameters, results)
+                    })?;
+                }
                 ComponentItem::Resource(_) => {
-                    stubs.resource(name, ResourceType::host::<Nothing>(), |_, _| Ok(()))?;
+                    linked.resource(name, ResourceType::host::<Nothing>(), |_, _| Ok(()))?;
                 }
                 // Types need no definition, and the interface has nothing else.
                 _ => {}
@@ -49,30 +62,52 @@ pub(super) fn stub(
 
 fn answer(
     mut store: StoreContextMut<'_, Guest>,
-    function: ComponentFunc,
+    function: &ComponentFunc,
+    given: Option<Given>,
     parameters: &[Val],
     results: &mut [Val],
 ) -> wasmtime::Result<()> {
+    let mut handles = Vec::new();
     for parameter in parameters {
-        give_back(&mut store, parameter)?;
+        take(&mut store, parameter, &mut handles)?;
     }
     for (result, of) in results.iter_mut().zip(function.results()) {
-        *result = emptiest(&mut store, &of)?;
+        let answered = match given {
+            Some(given) => given.answer(&mut store, parameters, &handles, Some(&of))?,
+            None => None,
+        };
+        *result = match answered {
+            Some(answered) => answered,
+            None => emptiest(&mut store, &of)?,
+        };
     }
-    Ok(())
+    // One that gives nothing back may do something all the same.
+    match given.filter(|_| results.is_empty()) {
+        Some(given) => given.answer(&mut store, parameters, &handles, None).map(drop),
+        None => Ok(()),
+    }
 }
 
-/// Gives back the resources in a value: one that was lent must not outlive the call.
-fn give_back(store: &mut StoreContextMut<'_, Guest>, value: &Val) -> wasmtime::Result<()> {
+/// Takes the resources in a value, and gives the numbers behind them: one that was lent must not outlive the
+/// call.
+fn take(
+    store: &mut StoreContextMut<'_, Guest>,
+    value: &Val,
+    handles: &mut Vec<u32>,
+) -> wasmtime::Result<()> {
     match value {
-        Val::Resource(resource) => resource.resource_drop(store),
-        Val::List(values) | Val::Tuple(values) => {
-            values.iter().try_for_each(|value| give_back(store, value))
+        Val::Resource(resource) => {
+            let resource = Resource::<Nothing>::try_from_resource_any(*resource, &mut *store)?;
+            handles.push(resource.rep());
+            Ok(())
         }
-        Val::Record(fields) => fields.iter().try_for_each(|(_, value)| give_back(store, value)),
+        Val::List(values) | Val::Tuple(values) => {
+            values.iter().try_for_each(|value| take(store, value, handles))
+        }
+        Val::Record(fields) => fields.iter().try_for_each(|(_, value)| take(store, value, handles)),
         Val::Option(Some(value))
         | Val::Variant(_, Some(value))
-        | Val::Result(Ok(Some(value)) | Err(Some(value))) => give_back(store, value),
+        | Val::Result(Ok(Some(value)) | Err(Some(value))) => take(store, value, handles),
         _ => Ok(()),
     }
 }

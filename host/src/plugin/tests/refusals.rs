@@ -146,3 +146,80 @@ fn a_granted_stub_answers_with_nothing() {
     assert_eq!(status.last_error, None);
     assert_eq!((status.events, status.instance, status.faults), (1, 1, Faults::default()));
 }
+
+/// A reporter that imports streams, random numbers and a clock of the system interface, and does this when it starts.
+fn of_the_system(code: &str) -> Vec<u8> {
+    let text = Hostile::on_start(code)
+        .text()
+        .replace(
+            "(component\n",
+            "(component
+              (import \"wasi:io/streams@0.2.3\" (instance $streams
+                (export \"output-stream\" (type $stream (sub resource)))
+                (type $e (variant (case \"last-operation-failed\" u32) (case \"closed\")))
+                (export \"stream-error\" (type $error (eq $e)))
+                (export \"[method]output-stream.blocking-write-and-flush\"
+                  (func (param \"self\" (borrow $stream)) (param \"contents\" (list u8))
+                    (result (result (error $error)))))))
+              (alias export $streams \"output-stream\" (type $of-streams))
+              (import \"wasi:cli/stdout@0.2.3\" (instance $stdout
+                (alias outer 1 $of-streams (type $outer))
+                (export \"output-stream\" (type $stream (eq $outer)))
+                (export \"get-stdout\" (func (result (own $stream))))))
+              (import \"wasi:random/random@0.2.3\" (instance $random
+                (export \"get-random-u64\" (func (result u64)))))
+              (import \"wasi:clocks/monotonic-clock@0.2.3\" (instance $clock
+                (export \"now\" (func (result u64)))))\n",
+        )
+        .replace(
+            "(core module $main\n",
+            "(alias export $streams \"[method]output-stream.blocking-write-and-flush\" (func $write-to))
+             (alias export $stdout \"get-stdout\" (func $stdout-get))
+             (alias export $random \"get-random-u64\" (func $a-number))
+             (alias export $clock \"now\" (func $a-time))
+             (core func $write (canon lower (func $write-to) (memory (core memory $memory))))
+             (core func $get-stdout (canon lower (func $stdout-get)))
+             (core func $random (canon lower (func $a-number)))
+             (core func $now (canon lower (func $a-time)))
+             (core module $main
+               (import \"host\" \"write-to\" (func $write-to (param i32 i32 i32 i32)))
+               (import \"host\" \"get-stdout\" (func $get-stdout (result i32)))
+               (import \"host\" \"random\" (func $random (result i64)))
+               (import \"host\" \"now\" (func $now (result i64)))\n",
+        )
+        .replace(
+            "(export \"log\" (func $log))",
+            "(export \"log\" (func $log)) (export \"write-to\" (func $write))
+             (export \"get-stdout\" (func $get-stdout)) (export \"random\" (func $random))
+             (export \"now\" (func $now))",
+        );
+    wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Dies unless it gets a time, numbers that differ, and a standard output that takes the word `report`.
+const NEEDS_THE_SYSTEM: &str = "
+    (if (i64.eqz (call $now)) (then (unreachable)))
+    (if (i64.eq (call $random) (call $random)) (then (unreachable)))
+    (i32.store8 (i32.const 3000) (i32.const 9))
+    (call $write-to (call $get-stdout) (i32.const 1024) (i32.const 6) (i32.const 3000))
+    (if (i32.load8_u (i32.const 3000)) (then (unreachable)))";
+
+#[test]
+fn the_grant_p2_gives_a_time_random_numbers_and_a_standard_output() {
+    let component = of_the_system(NEEDS_THE_SYSTEM);
+    let bench = |wasi| {
+        let bench = Bench::new().neighbour().file("hostile", &component);
+        bench.change(|plugin| plugin.wasi = wasi)
+    };
+    let sentence = bench(config::Wasi::None).refusal();
+    assert!(sentence.contains("`wasi = \"p2\"`"), "{sentence}");
+    let running = bench(config::Wasi::P2).start();
+    running.batch(&["/a"]);
+    let status = running.stop_and_check_neighbour(&["/a"], 1);
+    assert_eq!((status.last_error, status.instance, status.faults), (None, 1, Faults::default()));
+    // With the stub there is no time, so that it dies.
+    let running = bench(config::Wasi::Stub).start();
+    let status = running.wait_for("hostile", |status| status.faults.trap > 0);
+    assert!(status.last_error.is_some());
+    running.stop();
+}

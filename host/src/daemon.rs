@@ -37,6 +37,7 @@ use crate::lock::Lock;
 use crate::names::Namer;
 use crate::pipeline::Pipeline;
 use crate::plugin::{Clock, LoadError, PluginHost, PluginStatus, Probe, Surroundings, World};
+use crate::post::PostError;
 use crate::privilege;
 use crate::recording::{Recorder, Start, Summary};
 use crate::reload::Reloader;
@@ -106,13 +107,18 @@ impl Exits for LoadError {
 impl Exits for SinkError {
     fn exit(&self) -> Exit {
         match self {
-            SinkError::SamePath { .. } => Exit::Configuration,
+            SinkError::SamePath { .. }
+            | SinkError::Http {
+                cause: PostError::Headers { .. } | PostError::Certificates { .. },
+                ..
+            } => Exit::Configuration,
             // The TOML may be right and the machine not ready.
             SinkError::NoFolder { .. }
             | SinkError::NotAFolder { .. }
             | SinkError::NotAFile { .. }
             | SinkError::NotWritable { .. }
             | SinkError::Full { .. }
+            | SinkError::Http { cause: PostError::NoThread(_), .. }
             | SinkError::NoThread(_) => Exit::Failure,
         }
     }
@@ -498,6 +504,7 @@ pub(crate) fn report_end(plugins: Vec<PluginStatus>, sinks: Vec<SinkStatus>) {
             output = sink.sink.output(),
             writes = sink.writes,
             failures = sink.failures,
+            dropped = sink.dropped.values().sum::<u64>(),
             last_error = sink.last_error,
             "output closed"
         );

@@ -28,6 +28,7 @@ pub mod names;
 mod patterns;
 pub mod pipeline;
 pub mod plugin;
+mod post;
 pub mod privilege;
 pub mod recording;
 pub mod reload;

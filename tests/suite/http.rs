@@ -359,7 +359,7 @@ fn scraped() -> Outcome {
 }
 
 /// A process that ends with its trial.
-struct Ended(std::process::Child);
+pub(crate) struct Ended(pub(crate) std::process::Child);
 
 impl Drop for Ended {
     fn drop(&mut self) {

@@ -25,7 +25,9 @@ mod kubelet;
 mod languages;
 mod machine;
 mod names;
+mod outgoing;
 mod pods;
+mod receivers;
 mod recording;
 mod report;
 mod restart;
@@ -75,6 +77,7 @@ fn main() -> std::process::ExitCode {
         names::trials(&images),
         pods::trials(&images),
         seed::trials(&images),
+        outgoing::trials(),
     ]
     .into_iter()
     .flatten()

@@ -294,6 +294,32 @@ const NEEDS: &[Need] = &[
         install: |installer| installer.apt(&["chromium", "chromium-driver"]),
     },
     Need {
+        what: "openssl and curl",
+        purpose: Purpose::Test,
+        probe: "`openssl version` or `curl --version` does not run",
+        is_met: || {
+            let mut openssl = Command::new("openssl");
+            output_of(openssl.arg("version")).is_some()
+                && program("curl").is_some_and(|path| runs(&path))
+        },
+        install: |installer| installer.apt(&["openssl", "curl"]),
+    },
+    Need {
+        what: "receivers of OTLP",
+        purpose: Purpose::Test,
+        probe: "`python -m oteltap --help` does not run, or there is no rotel",
+        is_met: || {
+            let mut python = Command::new(receivers().join("bin/python"));
+            let mut tap = Command::new(receivers().join("bin/python"));
+            output_of(python.args(["-c", "import rotel"])).is_some()
+                && output_of(tap.args(["-m", "oteltap", "--help"])).is_some()
+        },
+        install: |installer| {
+            let requirements = workspace_root().join("tests/receivers/requirements.txt");
+            install_from_pypi(installer, &receivers(), &requirements)
+        },
+    },
+    Need {
         what: "zig, which compiles plugins in C",
         purpose: Purpose::Languages,
         probe: "`python -m ziglang version` does not run",
@@ -301,14 +327,14 @@ const NEEDS: &[Need] = &[
             let mut python = Command::new(languages().join("venv/bin/python"));
             output_of(python.args(["-m", "ziglang", "version"])).is_some()
         },
-        install: |installer| install_from_pypi(installer, "c"),
+        install: |installer| install_for_language(installer, "c"),
     },
     Need {
         what: "componentize-py",
         purpose: Purpose::Languages,
         probe: "`componentize-py --version` does not run",
         is_met: || runs(&languages().join("venv/bin/componentize-py")),
-        install: |installer| install_from_pypi(installer, "python"),
+        install: |installer| install_for_language(installer, "python"),
     },
     Need {
         what: "componentize-qjs",
@@ -595,16 +621,29 @@ fn example(language: &str) -> PathBuf {
     workspace_root().join("plugins/examples/top-folders").join(language)
 }
 
-fn install_from_pypi(installer: &mut Installer, language: &str) -> Result<(), SetupError> {
-    let venv = languages().join("venv");
+/// Where the receivers of OTLP are put, that trials send to.
+fn receivers() -> PathBuf {
+    workspace_root().join("target/receivers/venv")
+}
+
+fn install_for_language(installer: &mut Installer, language: &str) -> Result<(), SetupError> {
+    let requirements = example(language).join("requirements.txt");
+    install_from_pypi(installer, &languages().join("venv"), &requirements)
+}
+
+/// Installs what a file of requirements lists into a virtual environment.
+fn install_from_pypi(
+    installer: &mut Installer,
+    venv: &Path,
+    requirements: &Path,
+) -> Result<(), SetupError> {
     let python = venv.join("bin/python");
     if !runs(&python) {
         if output_of(Command::new("python3").args(["-m", "ensurepip", "--version"])).is_none() {
             installer.apt(&["python3-venv"])?;
         }
-        installer.run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
+        installer.run(Command::new("python3").args(["-m", "venv"]).arg(venv))?;
     }
-    let requirements = example(language).join("requirements.txt");
     installer.run(
         Command::new(python)
             .args(["-m", "pip", "install", "--quiet", "--requirement"])

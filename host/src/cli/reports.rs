@@ -111,7 +111,7 @@ impl ReportFlags {
         );
         let mut files = reporters.filter_map(|plugin| match plugin.outputs.get("report") {
             Some(Output::File(path)) => Some(path.clone()),
-            Some(Output::Lines(_) | Output::Stdout) | None => None,
+            Some(Output::Lines(_) | Output::Stdout | Output::Http(_)) | None => None,
         });
         Ok(files.next().ok_or(NoReport)?)
     }

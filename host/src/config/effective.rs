@@ -72,12 +72,20 @@ impl Serialize for PluginSource {
 
 impl Serialize for Output {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let mut map = to.serialize_map(Some(1))?;
+        let path = |key: &str, path: &PathBuf, to: S| {
+            let mut map = to.serialize_map(Some(1))?;
+            map.serialize_entry(key, path)?;
+            map.end()
+        };
         match self {
-            Output::File(path) => map.serialize_entry::<_, PathBuf>("file", path)?,
-            Output::Lines(path) => map.serialize_entry::<_, PathBuf>("lines", path)?,
-            Output::Stdout => map.serialize_entry("stdout", &true)?,
+            Output::File(file) => path("file", file, to),
+            Output::Lines(file) => path("lines", file, to),
+            Output::Stdout => {
+                let mut map = to.serialize_map(Some(1))?;
+                map.serialize_entry("stdout", &true)?;
+                map.end()
+            }
+            Output::Http(http) => http.serialize(to),
         }
-        map.end()
     }
 }

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use super::values;
 use super::{Alone, LogFormat, LogLevel, OnFailure, Overflow, Scope, Tier, Wasi};
+use super::{url, values};
 
 /// One key.
 #[derive(Debug)]
@@ -69,6 +69,12 @@ pub enum Shape {
     Socket,
     /// A server with TLS, or a word about it.
     Server,
+    /// An address of HTTP or HTTPS.
+    Url,
+    /// A table of HTTP headers.
+    Headers,
+    /// A media type.
+    MediaType,
     /// The name of a plugin or an output.
     Name,
     /// Where a component comes from.
@@ -112,6 +118,11 @@ impl Shape {
             Shape::Server => {
                 String::from("\"auto\", \"off\", or an address such as \"https://10.96.0.1:443\"")
             }
+            Shape::Url => url::expected_url(),
+            Shape::Headers => {
+                String::from("a table of headers such as { x-scope-orgid = \"team\" }")
+            }
+            Shape::MediaType => String::from("a media type such as \"application/json\""),
             Shape::Name => String::from(NAME_RULE),
             Shape::Source => String::from("\"builtin:NAME\" or the path of a component file"),
             Shape::Table(_) | Shape::Free => String::from("a table"),
@@ -140,6 +151,9 @@ impl Shape {
             | Shape::Address
             | Shape::Socket
             | Shape::Server
+            | Shape::Url
+            | Shape::Headers
+            | Shape::MediaType
             | Shape::Name
             | Shape::Source
             | Shape::Free => None,
@@ -513,6 +527,48 @@ static OUTPUT: &[Key] = &[
          disk is 16 MiB at most, and what is more is counted and left out",
     ),
     optional("stdout", Shape::True, "Standard output gets one document after the other"),
+    optional(
+        "http",
+        Shape::Url,
+        "The server that gets one document after the other, each by `POST`. An answer of 429 or from 500 on, \
+         and none at all, is tried again after a pause that grows to 30 s, or that the server asks for with \
+         `Retry-After`; any other but 2xx is not. What is given up is counted by reason. The keys below \
+         are for it alone",
+    ),
+    optional("headers", Shape::Headers, "Headers of every request"),
+    optional(
+        "headers_file",
+        Shape::Path,
+        "File with further headers, one `Name: value` a line, which is read for every request: for tokens",
+    ),
+    optional(
+        "content_type",
+        Shape::MediaType,
+        "Media type of the documents. Without it, what each looks like: `application/json`, \
+         `application/x-ndjson`, `text/plain` or `application/octet-stream`",
+    ),
+    optional(
+        "ca_file",
+        Shape::Path,
+        "File with the certificates, in PEM, that the certificate of an `https` server has to go back to. \
+         Without it, those of the machine; where it has none, those of Mozilla as of the build",
+    ),
+    optional(
+        "timeout",
+        Shape::Duration { least: Duration::from_millis(100), most: Duration::from_secs(300) },
+        "How long one request may take, from looking up the name to the end of the answer; 10 s without it",
+    ),
+    optional(
+        "retry_for",
+        Shape::Duration { least: Duration::from_secs(1), most: DAY },
+        "How long a document is tried again before it is given up; 5 minutes without it",
+    ),
+    optional(
+        "queue",
+        Shape::Size { least: 64 * KIB, most: GIB, power_of_two: false },
+        "What waits to be sent at most; 16 MiB without it. What is more pushes out the oldest documents, which are \
+         counted. One document is always taken",
+    ),
 ];
 
 #[cfg(test)]

@@ -293,6 +293,7 @@ fn same_file(
     let (by_flag, by_file): (Vec<_>, Vec<_>) =
         outputs.partition(|(_, plugin, name, _)| redirected(plugin, name).is_some());
     for (index, plugin, name, output) in by_file.into_iter().chain(by_flag) {
+        // Servers and standard output may get documents of several outputs.
         let (Output::File(path) | Output::Lines(path)) = output else { continue };
         let Some(other) = writers.get(path.as_path()) else {
             let writer = format!("the output `{name}` of the plugin `{}`", plugin.name);

@@ -8,6 +8,7 @@ mod effective;
 mod load;
 mod overrides;
 mod read;
+mod url;
 mod values;
 
 pub mod keys;
@@ -22,6 +23,7 @@ use serde::Serialize;
 pub use diagnostic::{Invalid, Problem};
 pub use load::{LoadError, Loaded, MAX_FILE_BYTES, Reread, STANDARD_FILE, Sources, load};
 pub use overrides::{Origin, Override, OverrideError, Setting};
+pub use url::Url;
 
 /// Everything that the daemon is told.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -612,6 +614,53 @@ pub enum Output {
     Lines(PathBuf),
     /// Standard output, one document after the other.
     Stdout,
+    /// A server, one document after the other.
+    Http(Box<HttpOutput>),
+}
+
+/// A server that documents are sent to.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct HttpOutput {
+    /// Where it is.
+    #[serde(rename = "http")]
+    pub url: Url,
+    /// Headers of every request, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// File with further headers, read for every request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub headers_file: Option<PathBuf>,
+    /// Media type of the documents. None: what each looks like.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+    /// File with the certificates that the server's has to go back to. None: those of the machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// How long one request may take.
+    #[serde(serialize_with = "effective::duration")]
+    pub timeout: Duration,
+    /// How long a document is tried again.
+    #[serde(serialize_with = "effective::duration")]
+    pub retry_for: Duration,
+    /// What waits to be sent, in bytes.
+    #[serde(rename = "queue", serialize_with = "effective::size")]
+    pub queue_bytes: usize,
+}
+
+impl HttpOutput {
+    /// A server of which only the address is given.
+    pub fn new(url: Url) -> HttpOutput {
+        HttpOutput {
+            url,
+            headers: BTreeMap::new(),
+            headers_file: None,
+            content_type: None,
+            ca_file: None,
+            timeout: Duration::from_secs(10),
+            retry_for: Duration::from_secs(300),
+            queue_bytes: 16 << 20,
+        }
+    }
 }
 
 /// Reads a duration as the TOML has it, such as `10s`. The error is what was expected.

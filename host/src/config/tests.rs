@@ -330,12 +330,12 @@ fn an_output_goes_to_exactly_one_place() {
         (
             "{}",
             "4:18: `plugin.outputs.report` goes nowhere, \
-                expected `file = \"FILE\"`, `lines = \"FILE\"` or `stdout = true`",
+                expected `file = \"FILE\"`, `lines = \"FILE\"`, `http = \"URL\"` or `stdout = true`",
         ),
         (
             "{ file = \"/x\", stdout = true }",
             "4:18: `plugin.outputs.report` has more than one of \
-                `file`, `lines` and `stdout`, expected one of them",
+                `file`, `lines`, `http` and `stdout`, expected one of them",
         ),
         (
             "{ stdout = false }",
@@ -355,7 +355,7 @@ fn an_output_goes_to_exactly_one_place() {
         (
             "\"/x.json\"",
             "4:18: `plugin.outputs.report` is \"/x.json\", expected a table with \
-                `file`, `lines` or `stdout`: did you mean { file = \"/x.json\" }?",
+                `file`, `lines`, `http` or `stdout`: did you mean { file = \"/x.json\" }?",
         ),
     ] {
         let line = format!("whodunit.toml:{line}");
@@ -369,11 +369,55 @@ fn an_output_goes_to_exactly_one_place() {
 }
 
 #[test]
+fn a_server_is_told_from_what_is_none_and_its_keys_are_for_it_alone() {
+    let check = |value: &str, words: &str| {
+        check_plugin(
+            &format!("outputs.report = {value}\n"),
+            &[&format!("whodunit.toml:4:{words}")],
+        );
+    };
+    let url = "http = \"https://a/\"";
+    check(
+        "{ http = \"collector:4318\" }",
+        "27: `plugin.outputs.report.http` is \"collector:4318\", expected a URL such as \
+         \"https://collector:4318/v1/logs\": did you mean \"http://collector:4318\"?",
+    );
+    check(
+        "{ http = \"ftp://a/\" }",
+        "27: `plugin.outputs.report.http` is \"ftp://a/\", \
+         expected a URL that begins with \"http://\" or \"https://\"",
+    );
+    check(
+        "{ file = \"/x\", timeout = \"1s\" }",
+        "43: `plugin.outputs.report.timeout` is for an output with `http`",
+    );
+    check(
+        "{ http = \"http://a/\", ca_file = \"/x\" }",
+        "50: `plugin.outputs.report.ca_file` is given and the URL is no `https`",
+    );
+    check(
+        &format!("{{ {url}, headers = {{ Content-Type = \"a/b\" }} }}"),
+        "53: `plugin.outputs.report.headers.Content-Type` is written by the daemon, \
+         expected another header: write `content_type` beside `headers`",
+    );
+    check(
+        &format!("{{ {url}, headers = {{ x = 3 }} }}"),
+        "57: `plugin.outputs.report.headers.x` is 3, expected text on one line",
+    );
+    check(
+        &format!("{{ {url}, content_type = \"json\" }}"),
+        "56: `plugin.outputs.report.content_type` is \"json\", \
+         expected a media type such as \"application/json\"",
+    );
+}
+
+#[test]
 fn the_outputs_of_a_builtin_are_those_that_it_writes() {
     check_plugin(
         "",
         &["whodunit.toml:1:1: `report-json` writes the output `report`, which goes nowhere, \
-           expected `outputs.report = { file = \"FILE\" }`, `{ lines = \"FILE\" }` or `{ stdout = true }`"],
+           expected `outputs.report = { file = \"FILE\" }`, `{ lines = \"FILE\" }`, \
+           `{ http = \"URL\" }` or `{ stdout = true }`"],
     );
     check_plugin(
         "outputs.reprot.stdout = true\n",
@@ -452,7 +496,9 @@ fn every_key_is_read_and_refuses_a_value_of_another_type() {
     keys::walk(&mut |table, key| {
         let wrong = match key.shape {
             Shape::True => "\"x\"",
-            Shape::Tables(_) | Shape::Table(_) | Shape::Named(_) | Shape::Free => "1.5",
+            Shape::Tables(_) | Shape::Table(_) | Shape::Named(_) | Shape::Headers | Shape::Free => {
+                "1.5"
+            }
             Shape::Word(_)
             | Shape::Duration { .. }
             | Shape::Size { .. }
@@ -466,6 +512,8 @@ fn every_key_is_read_and_refuses_a_value_of_another_type() {
             | Shape::Address
             | Shape::Socket
             | Shape::Server
+            | Shape::Url
+            | Shape::MediaType
             | Shape::Name
             | Shape::Source => "true",
         };
@@ -614,6 +662,14 @@ source = "own.wasm"
 outputs.one.file = "/one"
 outputs.two.file = "two"
 outputs.three.lines = "three"
+outputs.four.http = "https://collector:4318/v1/logs"
+outputs.four.headers = { x-scope = "team" }
+outputs.four.headers_file = "headers"
+outputs.four.content_type = "text/x"
+outputs.four.ca_file = "ca.pem"
+outputs.four.timeout = "3s"
+outputs.four.retry_for = "1m"
+outputs.four.queue = "64KiB"
 "#;
 
 #[test]
@@ -692,6 +748,19 @@ fn every_key_arrives_and_relative_paths_start_at_the_file() {
                     (String::from("one"), Output::File(PathBuf::from("/one"))),
                     (String::from("two"), Output::File(folder.join("two"))),
                     (String::from("three"), Output::Lines(folder.join("three"))),
+                    (
+                        String::from("four"),
+                        Output::Http(Box::new(HttpOutput {
+                            url: Url::read("https://collector:4318/v1/logs").unwrap(),
+                            headers: [(String::from("x-scope"), String::from("team"))].into(),
+                            headers_file: Some(folder.join("headers")),
+                            content_type: Some(String::from("text/x")),
+                            ca_file: Some(folder.join("ca.pem")),
+                            timeout: Duration::from_secs(3),
+                            retry_for: Duration::from_secs(60),
+                            queue_bytes: 65_536,
+                        })),
+                    ),
                 ]),
                 ..Plugin::new(String::from("own"), PluginSource::File(folder.join("own.wasm")))
             },

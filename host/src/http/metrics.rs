@@ -339,9 +339,23 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "whodunit_output_dropped_total",
+        &["plugin", "output", "reason"],
+        "Documents of the output that were left out, where documents are lines or go to a server: too much \
+         waited (`queue-full`), the server will never take them (`refused`), it could not be reached for too long \
+         (`unreachable`), or the daemon stopped (`stopped`).",
+        |scrape, value| {
+            for output in &scrape.status.outputs {
+                for (reason, number) in &output.dropped {
+                    value(&[&output.plugin, &output.output, reason], *number as f64);
+                }
+            }
+        },
+    ),
+    gauge(
+        "whodunit_output_waiting_bytes",
         &["plugin", "output"],
-        "Documents of the output that were left out because too much waited, where documents are lines.",
-        |scrape, value| scrape.outputs(value, |output| output.dropped),
+        "What waits to be written to the output, in bytes.",
+        |scrape, value| scrape.outputs(value, |output| output.waiting_bytes as u64),
     ),
     counter(
         "whodunit_deaths_total",

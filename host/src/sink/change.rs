@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use super::{FileSink, GrowingFile, Outlet, SinkError, SinkId, Slot, StdoutSink, Target};
 use crate::config;
+use crate::post::{Courier, Endpoint};
 
 /// Opens outputs, those that are there already left out. No two may share a file.
 pub(super) fn open(
@@ -22,6 +23,7 @@ pub(super) fn open(
             }
             (None, config::Output::Lines(path)) => Arc::new(lines(&sink, path)?),
             (None, config::Output::Stdout) => Arc::new(Target::Stdout(StdoutSink)),
+            (None, config::Output::Http(http)) => Arc::new(server(&sink, http)?),
         };
         if let Some(path) = target.path()
             && let Some(first) = paths.insert(path.clone(), sink.clone())
@@ -43,6 +45,12 @@ fn lines(sink: &SinkId, path: &Path) -> Result<Target, SinkError> {
         GrowingFile::open(&path).map_err(failed)
     });
     Ok(Target::Lines(Mutex::new(opened?)))
+}
+
+fn server(sink: &SinkId, http: &config::HttpOutput) -> Result<Target, SinkError> {
+    let started =
+        Endpoint::open(http).and_then(|endpoint| Courier::start(&sink.to_string(), endpoint, None));
+    started.map(Target::Http).map_err(|cause| SinkError::Http { sink: sink.clone(), cause })
 }
 
 impl Outlet {

@@ -1,8 +1,9 @@
 //! Sinks: where documents go. One thread writes them; the newest document of an output wins.
 //!
-//! Takes whole documents from the plugin workers and never makes them wait for a disk. A document
+//! Takes whole documents from the plugin workers and never makes them wait for a disk or a server. A document
 //! that could not be written is kept and tried again, until it is written or a newer one replaces
-//! it. Knows nothing of what is in a document.
+//! it. Documents for a server have a thread and a queue of their own ([`crate::post`]), and none replaces another. Knows nothing
+//! of what is in a document.
 
 mod change;
 mod file;
@@ -18,6 +19,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::config;
+use crate::post::{Courier, FLUSH_WITHIN, GivenUp, PostError};
 use crate::status::Pulse;
 use file::FileSink;
 pub(crate) use growing::GrowingFile;
@@ -129,6 +131,14 @@ pub enum SinkError {
         /// Their file.
         path: PathBuf,
     },
+    /// A server cannot be spoken to.
+    #[error("output `{sink}`: {cause}")]
+    Http {
+        /// The output.
+        sink: SinkId,
+        /// Why.
+        cause: PostError,
+    },
     /// The system gave no thread.
     #[error("the thread that writes documents cannot be started ({0}): raise the limit of threads")]
     NoThread(io::Error),
@@ -147,8 +157,10 @@ pub struct SinkStatus {
     pub writes: u64,
     /// Attempts that failed.
     pub failures: u64,
-    /// Documents that were left out because too much waited, where documents are lines.
-    pub dropped: u64,
+    /// Documents that were left out, by reason: of lines and for servers, where none replaces another.
+    pub dropped: BTreeMap<&'static str, u64>,
+    /// What waits to be written, in bytes.
+    pub waiting_bytes: usize,
     /// Why the newest attempt failed, in one sentence. None after one that did not.
     pub last_error: Option<String>,
 }
@@ -208,6 +220,8 @@ enum Target {
     /// Grows by each document: none replaces another. Locked by the one thread that writes.
     Lines(Mutex<GrowingFile>),
     Stdout(StdoutSink),
+    /// Writes by itself.
+    Http(Courier),
 }
 
 impl Target {
@@ -216,13 +230,17 @@ impl Target {
             Target::File(file) => file.write(body),
             Target::Lines(file) => file.lock().expect("no writer panics").write(body),
             Target::Stdout(stdout) => stdout.write(body),
+            Target::Http(courier) => {
+                courier.put(body.to_vec());
+                Ok(())
+            }
         }
     }
 
     fn read(&self, at_most: usize) -> Option<Vec<u8>> {
         match self {
             Target::File(file) => file.read(at_most),
-            Target::Lines(_) | Target::Stdout(_) => None,
+            Target::Lines(_) | Target::Stdout(_) | Target::Http(_) => None,
         }
     }
 
@@ -231,13 +249,27 @@ impl Target {
         match self {
             Target::File(file) => Some(file.path().to_owned()),
             Target::Lines(file) => Some(file.lock().expect("no writer panics").path().to_owned()),
-            Target::Stdout(_) => None,
+            Target::Stdout(_) | Target::Http(_) => None,
         }
     }
 
     /// Where documents go, in words.
     fn place(&self) -> String {
-        self.path().map_or_else(|| "standard output".to_owned(), |path| path.display().to_string())
+        match self {
+            Target::Http(courier) => courier.place().to_owned(),
+            Target::File(_) | Target::Lines(_) | Target::Stdout(_) => {
+                let path = self.path().map(|path| path.display().to_string());
+                path.unwrap_or_else(|| "standard output".to_owned())
+            }
+        }
+    }
+
+    /// What sends documents, where a server gets them.
+    fn courier(&self) -> Option<&Courier> {
+        match self {
+            Target::Http(courier) => Some(courier),
+            Target::File(_) | Target::Lines(_) | Target::Stdout(_) => None,
+        }
     }
 }
 
@@ -300,13 +332,22 @@ impl Sinks {
         self.outlet.clone()
     }
 
-    /// Ends the writing thread after everything that was put is written, or was tried once more.
+    /// Ends the writing threads after everything that was put is written, or was tried once more; what goes to servers, for at
+    /// most 5 seconds.
     pub fn stop(self) -> Vec<SinkStatus> {
-        self.outlet.0.lock().stopping = true;
+        let targets = {
+            let mut state = self.outlet.0.lock();
+            state.stopping = true;
+            let targets = state.slots.values().map(|slot| Arc::clone(&slot.target));
+            targets.collect::<Vec<_>>()
+        };
+        let couriers = || targets.iter().filter_map(|target| target.courier());
+        couriers().for_each(|courier| courier.close(FLUSH_WITHIN));
         self.outlet.0.wake.notify_all();
         if self.writer.join().is_err() {
             tracing::error!("the thread that writes documents ended early");
         }
+        couriers().for_each(Courier::join);
         self.outlet.status()
     }
 }
@@ -354,7 +395,7 @@ impl Outlet {
 
     /// See [`Sinks::status`].
     pub fn status(&self) -> Vec<SinkStatus> {
-        self.0.lock().slots.values().map(|slot| slot.status.clone()).collect()
+        self.0.lock().slots.values().map(Slot::status).collect()
     }
 
     /// See [`Sinks::read`].
@@ -400,14 +441,40 @@ impl Slot {
                 last_bytes: 0,
                 writes: 0,
                 failures: 0,
-                dropped: 0,
+                dropped: BTreeMap::new(),
+                waiting_bytes: 0,
                 last_error: None,
             },
         }
     }
 
-    /// Takes a document. It replaces the one that waits, or comes after it where documents are lines.
+    /// What became of it so far.
+    fn status(&self) -> SinkStatus {
+        let waits = [&self.waiting, &self.writing].into_iter().flatten();
+        let waiting_bytes = waits.map(|body| body.len()).sum();
+        let status = SinkStatus { waiting_bytes, ..self.status.clone() };
+        let Some(courier) = self.target.courier() else {
+            return status;
+        };
+        let tally = courier.tally();
+        SinkStatus {
+            last_write: tally.last_sent,
+            last_bytes: tally.last_bytes,
+            writes: tally.sent,
+            failures: tally.failures,
+            dropped: tally.given_up.iter().map(|(why, count)| (why.name(), *count)).collect(),
+            waiting_bytes: tally.waiting_bytes,
+            last_error: tally.last_error,
+            ..status
+        }
+    }
+
+    /// Takes a document. It replaces the one that waits, or comes after it where documents are lines or go to a server.
     fn take(&mut self, body: Arc<Vec<u8>>) {
+        if let Some(courier) = self.target.courier() {
+            courier.put(Arc::unwrap_or_clone(body));
+            return;
+        }
         if !matches!(*self.target, Target::Lines(_)) {
             self.waiting = Some(body);
             self.retry_at = None;
@@ -418,10 +485,10 @@ impl Slot {
         let length = body.len() + usize::from(!ends);
         if waiting.len() + length > WAITING_LINES_BYTES && !waiting.is_empty() {
             let sink = &self.status.sink;
-            if self.status.dropped == 0 {
+            if self.status.dropped.is_empty() {
                 tracing::warn!(%sink, "documents come faster than they can be written: some are left out");
             }
-            self.status.dropped += 1;
+            *self.status.dropped.entry(GivenUp::QueueFull.name()).or_default() += 1;
         } else {
             waiting.extend_from_slice(&body);
             waiting.extend_from_slice(if ends { b"" } else { b"\n" });
@@ -534,6 +601,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::post::tests::{Deed, Server};
 
     fn sinks(path: &Path) -> (Sinks, SinkId) {
         let sink = SinkId::new("p", "report");
@@ -719,7 +787,7 @@ mod tests {
         }
         assert_eq!(sinks.read(sink, 100), None);
         let status = sinks.stop().remove(0);
-        assert_eq!((status.dropped, status.failures), (0, 0));
+        assert_eq!((status.dropped.len(), status.failures), (0, 0));
         let expected: String = (0..1000).map(|number| format!("{number}\n")).collect();
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("before\n{expected}"));
     }
@@ -741,8 +809,58 @@ mod tests {
             slot.waiting.as_deref().map(Vec::as_slice),
             Some(&b"first\nsecond\nthird\n"[..])
         );
-        assert_eq!((slot.status.dropped, slot.status.failures), (1, 1));
+        assert_eq!((slot.status.dropped["queue-full"], slot.status.failures), (1, 1));
         assert!(slot.retry_at.is_some());
+    }
+
+    fn http(address: std::net::SocketAddr) -> config::Output {
+        let url = config::Url::read(&format!("http://{address}/")).unwrap();
+        config::Output::Http(Box::new(config::HttpOutput::new(url)))
+    }
+
+    #[test]
+    fn a_server_gets_every_document_and_a_file_beside_one_that_hangs_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, hanging) = (folder.path().join("report.json"), Server::doing(&[Deed::Hang]));
+        let server = Server::doing(&[Deed::Answer(200, "", "")]);
+        let [file, good, bad] = ["file", "good", "bad"].map(|name| SinkId::new("p", name));
+        let outputs = [
+            (file.clone(), config::Output::File(path.clone())),
+            (good.clone(), http(server.address)),
+            (bad.clone(), http(hanging.address)),
+        ];
+        let sinks = Sinks::start(outputs.into_iter()).unwrap();
+        for number in 0..10 {
+            for sink in [&bad, &good, &file] {
+                sinks.put(sink.clone(), format!("{number}").into_bytes());
+            }
+        }
+        for number in 0..10 {
+            assert_eq!(server.next().body, format!("{number}").into_bytes());
+        }
+        assert_eq!(sinks.read(good, 100), None);
+        let status = sinks.stop();
+        assert_eq!(fs::read(&path).unwrap(), b"9");
+        let dropped: Vec<_> = status.iter().map(|it| (it.writes, it.dropped.clone())).collect();
+        // In the order of their names.
+        assert_eq!(dropped[0], (0, BTreeMap::from([("stopped", 10)])));
+        assert_eq!(dropped[2], (10, BTreeMap::new()));
+    }
+
+    #[test]
+    fn an_output_that_goes_elsewhere_now_still_sends_what_waited() {
+        let (before, after) = (Deed::Answer(503, "", ""), Deed::Answer(200, "", ""));
+        let server = Server::doing(&[before, after.clone()]);
+        let other = Server::doing(&[after]);
+        let sink = SinkId::new("p", "logs");
+        let sinks = Sinks::start([(sink.clone(), http(server.address))].into_iter()).unwrap();
+        sinks.put(sink.clone(), b"one".to_vec());
+        wait_for(&sinks, |status| status.failures == 1);
+        sinks.outlet().change([(sink.clone(), http(other.address))].into_iter()).unwrap();
+        sinks.put(sink, b"two".to_vec());
+        assert_eq!([server.next().body, server.next().body], [b"one", b"one"]);
+        assert_eq!(other.next().body, b"two");
+        sinks.stop();
     }
 
     #[test]

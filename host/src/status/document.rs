@@ -255,9 +255,13 @@ pub struct OutputStatus {
     pub writes: u64,
     /// Attempts that failed.
     pub failures: u64,
-    /// Documents that were left out because too much waited, where documents are lines.
+    /// Documents that were left out, by reason: of lines and for servers, where none replaces another. `queue-full`,
+    /// `refused`, `unreachable` or `stopped`. One that is 0 is left out.
     #[serde(default)]
-    pub dropped: u64,
+    pub dropped: BTreeMap<String, u64>,
+    /// What waits to be written, in bytes.
+    #[serde(default)]
+    pub waiting_bytes: usize,
     /// Why the newest attempt failed. None after one that did not.
     pub last_error: Option<String>,
 }
@@ -369,7 +373,8 @@ impl From<&SinkStatus> for OutputStatus {
             last_bytes: sink.last_bytes,
             writes: sink.writes,
             failures: sink.failures,
-            dropped: sink.dropped,
+            dropped: sink.dropped.iter().map(|(why, count)| ((*why).to_owned(), *count)).collect(),
+            waiting_bytes: sink.waiting_bytes,
             last_error: sink.last_error.clone(),
         }
     }

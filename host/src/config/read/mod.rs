@@ -5,6 +5,7 @@
 //! A value that cannot be used is replaced by its default, so that reading goes on; a draft with
 //! problems is never used. Looks at the file system only to see whether a plugin's file is there.
 
+mod http;
 mod plugins;
 mod section;
 

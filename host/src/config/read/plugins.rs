@@ -155,7 +155,7 @@ impl Reader<'_> {
                         DeValue::String(file) => Some(format!("{{ file = {} }}", quoted(file))),
                         _ => None,
                     };
-                    let expected = String::from("a table with `file`, `lines` or `stdout`");
+                    let expected = String::from("a table with `file`, `lines`, `http` or `stdout`");
                     self.mismatch(&path, value.span(), other, Mismatch { expected, meant });
                     continue;
                 }
@@ -165,16 +165,18 @@ impl Reader<'_> {
             let file = self.take(&section, "file", |_, text| output_file(text));
             let lines = self.take(&section, "lines", |_, text| output_file(text));
             let stdout = self.boolean_true(&section, "stdout");
+            let http = self.http_output(&section);
             let mut found: Vec<Output> = Vec::new();
             found.extend(file.map(|file| Output::File(self.path_in_folder(&file))));
             found.extend(lines.map(|file| Output::Lines(self.path_in_folder(&file))));
             found.extend(stdout.map(|()| Output::Stdout));
+            found.extend(http.map(|http| Output::Http(Box::new(http))));
             let several = found.len() > 1;
             let output = found.pop().filter(|_| !several);
             if several {
                 self.problem(
                     value.span(),
-                    format!("`{path}` has more than one of `file`, `lines` and `stdout`"),
+                    format!("`{path}` has more than one of `file`, `lines`, `http` and `stdout`"),
                     Some(String::from("one of them")),
                     None,
                 );
@@ -182,7 +184,7 @@ impl Reader<'_> {
                 self.problem(
                     value.span(),
                     format!("`{path}` goes nowhere"),
-                    Some(String::from("`file = \"FILE\"`, `lines = \"FILE\"` or `stdout = true`")),
+                    Some(String::from("`file = \"FILE\"`, `lines = \"FILE\"`, `http = \"URL\"` or `stdout = true`")),
                     None,
                 );
             }
@@ -231,7 +233,7 @@ impl Reader<'_> {
                 outputs.as_ref().map_or(section.span.clone(), |entry| entry.span.clone()),
                 format!("`{}` writes the output `{missing}`, which goes nowhere", builtin.name),
                 Some(format!(
-                    "`outputs.{missing} = {{ file = \"FILE\" }}`, `{{ lines = \"FILE\" }}` or `{{ stdout = true }}`"
+                    "`outputs.{missing} = {{ file = \"FILE\" }}`, `{{ lines = \"FILE\" }}`, `{{ http = \"URL\" }}` or `{{ stdout = true }}`"
                 )),
                 None,
             );

@@ -8,8 +8,16 @@ use std::{env, fmt, fs};
 use whodunit_artifacts::{ARTIFACTS_DIR_VARIABLE, BuildError, Workshop, c_bindings, copy};
 
 /// The plugins that are shipped inside the binary, by package.
-const BUILTIN_PLUGINS: [&str; 6] =
-    ["report-json", "death-explainer", "event-log", "jsonl", "apparmor-profile", "path-filter"];
+const BUILTIN_PLUGINS: [&str; 8] = [
+    "report-json",
+    "death-explainer",
+    "event-log",
+    "jsonl",
+    "otlp",
+    "otlp-files",
+    "apparmor-profile",
+    "path-filter",
+];
 
 /// The worlds of the contract that there are templates for in C.
 const WORLDS: [&str; 3] = ["filter-plugin", "reporter-plugin", "explainer-plugin"];

@@ -15,7 +15,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::capture::{Capture, Command};
 use crate::cli::RecordRequest;
-use crate::config::{Config, Deaths, Reread, Scope};
+use crate::config::{Config, Deaths, Output, Reread, Scope};
 use crate::control;
 use crate::death::DeathWatch;
 use crate::death::explanation::{ExplainedDeath, Explanation};
@@ -47,6 +47,7 @@ use crate::service;
 use crate::sink::{self, SinkError, SinkStatus, Sinks};
 use crate::status::deaths::Ledger;
 use crate::status::{Board, Observer, Pulse, Vitals};
+use crate::telemetry;
 
 /// How many processes are remembered by name.
 pub(crate) const PROCESSES: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
@@ -218,7 +219,8 @@ fn watch(
         kernel.own_cgroup(),
         Arc::clone(&directory),
     )?;
-    let sinks = Sinks::start(sink::outputs_of(&config.plugins))?;
+    let telemetry = telemetry_plan(recording.is_some());
+    let sinks = Sinks::start(sink::outputs_of(&config.plugins).chain(telemetry.outputs()))?;
     let surroundings = Arc::new(surroundings(discovery.scope(), started));
     let world = World {
         directory: Arc::clone(&directory),
@@ -237,10 +239,11 @@ fn watch(
         .map(|request| Recorder::start(&request.path, &start, Arc::clone(&directory), failed))
         .transpose()?;
     let lines = Lines::start(&config.deaths)?;
+    let told = telemetry.deaths(sinks.outlet(), &surroundings);
     let ledger = Arc::new(Ledger::default());
     ledger.recall(history::read(&config.daemon.state_dir)?);
     let mut historian =
-        Historian { history, lines, ledger: Arc::clone(&ledger), synced: Instant::now() };
+        Historian { history, lines, told, ledger: Arc::clone(&ledger), synced: Instant::now() };
     let deliver = Box::new(move |death| historian.take(death));
     let plugins = Arc::new(PluginHost::load(
         &config.plugins,
@@ -330,9 +333,10 @@ fn watch(
         .spawn(move || capture.run(&inbox))
         .map_err(|source| SystemError { what: "the capture thread", source })?;
     // A recorder runs no plugins, so it has nothing to read again.
+    let identity = http.as_ref().and_then(http::Server::identity);
     let reloader = match recording {
         Some(_) => None,
-        None => Some(Reloader::start(sources, config.clone(), Arc::clone(&plugins))),
+        None => Some(Reloader::start(sources, config.clone(), Arc::clone(&plugins), identity)),
     };
     let reloader =
         reloader.transpose().map_err(|source| SystemError { what: "the reload thread", source })?;
@@ -341,6 +345,9 @@ fn watch(
         failed: recorder.is_some().then_some(recorder_failed),
     };
     let vitals = Arc::clone(&observer.vitals);
+    let metrics =
+        telemetry::Metrics::start(&telemetry, observer.clone(), config.http.metrics_containers)
+            .map_err(|source| SystemError { what: "the thread that tells metrics", source })?;
     let room = control::Room { observer };
     service::ready();
     let side = async {
@@ -355,7 +362,8 @@ fn watch(
     };
     let served = signals.wait(config.daemon.interval, &commands, &thread, reloader.as_ref(), side);
     service::stopping();
-    drop((control, http));
+    // While capture still answers: its last metrics.
+    drop((control, http, metrics));
     // It may have ended by itself.
     let _ = commands.send(Command::Stop);
     let capture_ended = thread.join();
@@ -369,6 +377,20 @@ fn watch(
         Failure::new(Exit::Failure, "the capture thread ended early; its last message says why")
     })?;
     Ok(recorded?.unwrap_or_default())
+}
+
+/// What is told over OTLP. A recorder runs beside a daemon that tells.
+fn telemetry_plan(is_recorder: bool) -> telemetry::Plan {
+    if is_recorder {
+        return telemetry::Plan::off();
+    }
+    let plan = telemetry::Plan::read(|name| std::env::var(name).ok());
+    for (sink, output) in plan.outputs() {
+        if let Output::Http(http) = output {
+            tracing::info!(output = sink.output(), url = %http.url, "telemetry is told over OTLP");
+        }
+    }
+    plan
 }
 
 /// What ends a recording beside a signal.
@@ -403,6 +425,7 @@ impl RecordingEnd {
 struct Historian {
     history: History,
     lines: Option<Lines>,
+    told: Option<telemetry::Deaths>,
     ledger: Arc<Ledger>,
     synced: Instant,
 }
@@ -421,6 +444,7 @@ impl Historian {
         if let Some(lines) = &mut self.lines {
             lines.put(&explained);
         }
+        self.told.iter().for_each(|told| told.put(&explained));
         self.ledger.add(&explained);
         say_death(explained);
     }

@@ -38,6 +38,7 @@ pub mod scaffold;
 pub mod service;
 pub mod sink;
 pub mod status;
+pub mod telemetry;
 pub mod why;
 
 #[cfg(test)]

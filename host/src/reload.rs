@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use crate::config::{Config, PluginSource, Reread};
+use crate::http::Identity;
 use crate::plugin::PluginHost;
 
 /// A change has to be over for that long: whoever copies a file writes it piece by piece.
@@ -48,10 +49,11 @@ impl Reloader {
         reread: Reread,
         config: Config,
         plugins: Arc<PluginHost>,
+        identity: Option<Arc<Identity>>,
     ) -> std::io::Result<Reloader> {
         let (requests, inbox) = mpsc::channel();
         let watch = Watch::new(requests.clone());
-        let keeper = Keeper { reread, config, plugins, watch };
+        let keeper = Keeper { reread, config, plugins, identity, watch };
         thread::Builder::new().name("reload".to_owned()).spawn(move || keeper.run(&inbox))?;
         Ok(Reloader(requests))
     }
@@ -69,6 +71,8 @@ struct Keeper {
     /// As it was last taken.
     config: Config,
     plugins: Arc<PluginHost>,
+    /// What HTTPS is answered with.
+    identity: Option<Arc<Identity>>,
     watch: Watch,
 }
 
@@ -77,6 +81,9 @@ impl Keeper {
         self.watch.follow(self.files());
         while let Ok(first) = inbox.recv() {
             let everything = first == Request::Everything || settle(inbox);
+            if everything {
+                self.renew_certificate();
+            }
             let changed = self.watch.changed();
             let is_changed = |path: &Path| changed.contains(path);
             if everything || self.reread.file().is_some_and(|file| is_changed(&file)) {
@@ -91,6 +98,16 @@ impl Keeper {
                 }
             }
             self.watch.follow(self.files());
+        }
+    }
+
+    fn renew_certificate(&self) {
+        match self.identity.as_ref().map(|identity| identity.renew()) {
+            Some(Ok(())) => tracing::info!("the certificate for HTTPS was read again"),
+            Some(Err(error)) => {
+                tracing::error!("the certificate was not taken, the one before holds: {error}");
+            }
+            None => {}
         }
     }
 

@@ -5,12 +5,14 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
 use libtest_mimic::{Failed, Trial};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use whodunit_containers::condition::{PATIENCE, wait_for, wait_until};
 use whodunit_containers::{Container, Daemon, DaemonConfig, Pod, find_program};
 
 use crate::browser::{self, Browser};
 use crate::discovery::{let_work, worker};
+use crate::receivers::{Certificate, lacks_server};
 use crate::report::{expect, expect_eq, repository};
 use crate::{Outcome, about_capture, machine, needing};
 
@@ -21,6 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         about_capture("http::answers_fit_their_description", answers_fit),
         about_capture("http::health_and_readiness_say_what_and_since_when", health),
         about_capture("http::only_reading_is_answered_and_only_with_the_token", guarded),
+        needing("http::tls_is_spoken_and_its_certificate_renewed", lacks_server, in_private),
         needing("http::promtool_has_nothing_to_say", lacks_for_promtool, promtool),
         needing("http::prometheus_scrapes_it_and_evaluates_the_rules", lacks_for_promtool, scraped),
         needing("http::the_page_works_on_a_phone_with_the_keyboard", lacks_for_browser, page),
@@ -124,6 +127,12 @@ fn metrics_come_and_go() -> Outcome {
         let accesses = format!("whodunit_container_file_accesses_total{{{labels},phase=\"run\"}}");
         let accesses = sample(&last, &accesses).unwrap_or_default();
         expect(format!("{accesses} accesses, of which one is a repeat"), accesses >= 4.0)?;
+        let of_operation = |operation: &str| {
+            let labels = format!("{{{labels},operation=\"{operation}\"}}");
+            sample(&last, &format!("whodunit_container_file_operations_total{labels}"))
+        };
+        let opens = of_operation("open").unwrap_or_default();
+        expect(format!("{opens} opens of {accesses} accesses"), (3.0..=accesses).contains(&opens))?;
         expect_eq(
             "running",
             &sample(&last, "whodunit_plugin_running{plugin=\"report\""),
@@ -277,6 +286,69 @@ fn guarded() -> Outcome {
         }
         Ok(())
     })
+}
+
+/// The status that `curl` gets, trusting that authority. None where there is no answer.
+fn curl(url: &str, authority: &std::path::Path) -> Result<Option<u16>, Failed> {
+    let output = Command::new("curl")
+        .args(["--silent", "--max-time", "30", "--output", "/dev/null", "--cacert"])
+        .arg(authority)
+        .args(["--write-out", "%{http_code}", url])
+        .stdin(Stdio::null())
+        .output()?;
+    let status = String::from_utf8_lossy(&output.stdout).parse().ok();
+    Ok(status.filter(|_| output.status.success()))
+}
+
+fn in_private() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let [first, second] = ["first", "second"].map(|name| Certificate::make(folder.path(), name));
+    let (first, second) = (first?, second?);
+    let [certificate, key, token] =
+        ["http.pem", "http.key", "token"].map(|name| folder.path().join(name));
+    let install = |of: &Certificate| -> Outcome {
+        std::fs::copy(&of.certificate, &certificate)?;
+        std::fs::copy(&of.key, &key)?;
+        Ok(())
+    };
+    install(&first)?;
+    std::fs::write(&token, "open sesame\n")?;
+    let toml = format!(
+        "{LISTEN}\ntls_certificate = {certificate:?}\ntls_key = {key:?}\ntoken_file = {token:?}\n"
+    );
+    let pod = Pod::new("http")?;
+    let _container = pod.container("app").start()?;
+    let config = DaemonConfig::for_pod(&pod)?.more_toml(&toml);
+    let mut daemon = config.start()?;
+    let address = address(&mut daemon)?;
+    let port = address.rsplit(':').next().unwrap_or_default();
+    let [health, metrics] =
+        ["healthz", "metrics"].map(|path| format!("https://localhost:{port}/{path}"));
+    expect_eq("by the first", &curl(&health, &first.authority)?, &Some(200))?;
+    expect_eq("without the token", &curl(&metrics, &first.authority)?, &Some(401))?;
+    expect_eq("by another authority", &curl(&health, &second.authority)?, &None)?;
+    expect("without TLS there is no answer", get(&address, "/healthz").is_err())?;
+
+    install(&second)?;
+    daemon.signal(Signal::HUP)?;
+    let renewed = wait_until(PATIENCE, || {
+        curl(&health, &second.authority).is_ok_and(|status| status == Some(200))
+    });
+    expect("the second is answered with", renewed)?;
+    expect_eq("by the first", &curl(&health, &first.authority)?, &None)?;
+
+    // A key that is not the certificate's.
+    std::fs::copy(&first.key, &key)?;
+    daemon.signal(Signal::HUP)?;
+    daemon.await_log("the refusal of the certificate", |entry| {
+        entry.to_string().contains("the certificate was not taken, the one before holds")
+    })?;
+    expect_eq("by the second", &curl(&health, &second.authority)?, &Some(200))?;
+    expect_eq("exit code", &daemon.stop()?.code(), &Some(0))?;
+
+    let refused = config.run()?;
+    expect_eq("exit code with that key", &refused.code(), &Some(78))?;
+    expect(format!("it says why: {}", refused.stderr), refused.stderr.contains("http.tls_key"))
 }
 
 fn promtool() -> Outcome {

@@ -25,6 +25,7 @@ mod kubelet;
 mod languages;
 mod machine;
 mod names;
+mod otlp;
 mod outgoing;
 mod pods;
 mod receivers;
@@ -78,6 +79,7 @@ fn main() -> std::process::ExitCode {
         pods::trials(&images),
         seed::trials(&images),
         outgoing::trials(),
+        otlp::trials(),
     ]
     .into_iter()
     .flatten()

@@ -14,6 +14,18 @@ use crate::http::Ended;
 use crate::machine;
 use crate::report::{expect, repository};
 
+/// Where `cargo xtask setup` puts the receivers of OTLP.
+fn venv() -> PathBuf {
+    repository().join("target/receivers/venv")
+}
+
+/// Why there is no receiver of OTLP.
+pub(crate) fn lacks_otlp() -> Option<&'static str> {
+    let without = !venv().join("bin/oteltap").exists();
+    let lacks = "there is no receiver of OTLP; `cargo xtask setup test` gets it";
+    machine::lacks_for_capture().or(without.then_some(lacks))
+}
+
 /// Why there is no server with TLS.
 pub(crate) fn lacks_server() -> Option<&'static str> {
     let lacks = |program| find_program(program).is_none();
@@ -67,6 +79,35 @@ impl Receiver {
         Ok(receiver)
     }
 
+    /// `oteltap`, which speaks protobuf and prints each record as a line of JSON.
+    pub(crate) fn oteltap(port: u16) -> Result<Receiver, Failed> {
+        let mut command = Command::new(venv().join("bin/python"));
+        command.args(["-m", "oteltap", "--port", &port.to_string()]);
+        let receiver = Receiver::start(&mut command, port)?;
+        receiver.await_text("Listening")?;
+        Ok(receiver)
+    }
+
+    /// `rotel`, a collector, which speaks JSON too and prints what it gets line by line.
+    pub(crate) fn rotel() -> Result<Receiver, Failed> {
+        let (port, grpc) = (free_port()?, free_port()?);
+        let program = fs::read_dir(venv().join("lib"))?
+            .filter_map(Result::ok)
+            .map(|python| python.path().join("site-packages/rotel/rotel-agent"))
+            .find(|program| program.exists())
+            .ok_or("there is no rotel")?;
+        let mut command = Command::new(program);
+        command
+            .arg("start")
+            .args(["--otlp-http-endpoint", &format!("127.0.0.1:{port}")])
+            .args(["--otlp-grpc-endpoint", &format!("127.0.0.1:{grpc}")])
+            .args(["--exporter", "blackhole", "--debug-log", "logs"])
+            .args(["--debug-log-verbosity", "detailed"]);
+        let receiver = Receiver::start(&mut command, port)?;
+        receiver.await_text("Starting Rotel")?;
+        Ok(receiver)
+    }
+
     /// What it printed so far.
     pub(crate) fn printed(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.printed).unwrap_or_default()).into_owned()
@@ -82,6 +123,11 @@ impl Receiver {
     pub(crate) fn await_json(&self, wanted: impl Fn(&Value) -> bool) -> Result<Value, Failed> {
         let found = wait_for(PATIENCE, || self.json().into_iter().find(&wanted));
         found.ok_or_else(|| format!("it never came: {}", self.printed()).into())
+    }
+    /// Waits for words.
+    pub(crate) fn await_text(&self, words: &str) -> Result<String, Failed> {
+        let found = wait_for(PATIENCE, || Some(self.printed()).filter(|text| text.contains(words)));
+        found.ok_or_else(|| format!("{words:?} never came: {}", self.printed()).into())
     }
 }
 

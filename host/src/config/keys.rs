@@ -406,6 +406,17 @@ static HTTP: &[Key] = &[
          Without it, whoever reaches the address may read",
     ),
     optional(
+        "tls_certificate",
+        Shape::Path,
+        "File with the certificate, in PEM, that HTTPS is answered with, followed by those between it and its \
+         authority. Read again at SIGHUP. Without it, HTTP is answered",
+    ),
+    optional(
+        "tls_key",
+        Shape::Path,
+        "File with the key of that certificate, in PEM. Read again with it",
+    ),
+    optional(
         "metrics_containers",
         Shape::Count { least: 1, most: 100_000 },
         "How many containers have metrics of their own: those that were found first. The counters of the \

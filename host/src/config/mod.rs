@@ -304,13 +304,25 @@ pub struct Http {
     /// The file with the token that requests have to carry. None: no token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
+    /// The file with the certificate that it answers with, with those that vouch for it. None: no TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_certificate: Option<PathBuf>,
+    /// The file with the certificate's key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_key: Option<PathBuf>,
     /// How many containers have metrics of their own. The others are summed.
     pub metrics_containers: usize,
 }
 
 impl Default for Http {
     fn default() -> Http {
-        Http { listen: None, token_file: None, metrics_containers: 1_000 }
+        Http {
+            listen: None,
+            token_file: None,
+            tls_certificate: None,
+            tls_key: None,
+            metrics_containers: 1_000,
+        }
     }
 }
 
@@ -552,6 +564,16 @@ pub const BUILTINS: &[Builtin] = &[
         name: "jsonl",
         outputs: &["events"],
         meaning: "every event as a line of JSON, for an output with `lines`",
+    },
+    Builtin {
+        name: "otlp",
+        outputs: &["logs"],
+        meaning: "what `death-explainer` does, and each death as a log record of [OTLP](otlp.md)",
+    },
+    Builtin {
+        name: "otlp-files",
+        outputs: &["logs"],
+        meaning: "the files that each container used, as log records of [OTLP](otlp.md)",
     },
     Builtin {
         name: "apparmor-profile",

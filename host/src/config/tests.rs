@@ -369,6 +369,15 @@ fn an_output_goes_to_exactly_one_place() {
 }
 
 #[test]
+fn a_certificate_and_its_key_are_given_together() {
+    check(
+        "[http]\ntls_key = \"/a.key\"\n",
+        &["whodunit.toml:2:11: `http.tls_key` is given and `http.tls_certificate` is not, \
+           expected both, or none of them"],
+    );
+}
+
+#[test]
 fn a_server_is_told_from_what_is_none_and_its_keys_are_for_it_alone() {
     let check = |value: &str, words: &str| {
         check_plugin(
@@ -627,6 +636,8 @@ stdout = true
 [http]
 listen = "9479"
 token_file = "token"
+tls_certificate = "http.pem"
+tls_key = "http.key"
 metrics_containers = 7
 [log]
 level = "trace"
@@ -711,6 +722,8 @@ fn every_key_arrives_and_relative_paths_start_at_the_file() {
         http: Http {
             listen: Some(([127, 0, 0, 1], 9479).into()),
             token_file: Some(folder.join("token")),
+            tls_certificate: Some(folder.join("http.pem")),
+            tls_key: Some(folder.join("http.key")),
             metrics_containers: 7,
         },
         log: Log { level: LogLevel::Trace, format: LogFormat::Json },

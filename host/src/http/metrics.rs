@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use prometheus::proto::{Counter, Gauge, LabelPair, Metric as Sample, MetricFamily, MetricType};
+use prometheus::proto::{Counter, Gauge, LabelPair, MetricFamily, MetricType};
 use prometheus::{Encoder as _, TextEncoder};
 
 use crate::status::Status;
@@ -41,7 +41,7 @@ type Values<'a> = dyn FnMut(&[&str], f64) + 'a;
 const FOLDED: &str = "(folded)";
 
 /// One scrape.
-pub(super) struct Scrape<'a> {
+struct Scrape<'a> {
     status: &'a Status,
     rows: Vec<Row<'a>>,
     /// Containers without a row of their own.
@@ -177,6 +177,22 @@ pub const METRICS: &[Metric] = &[
                 for (counter, phase) in [("received", "run"), ("setup", "setup")] {
                     let [namespace, pod, name, id] = row.labels;
                     value(&[namespace, pod, name, id, phase], row.counter(counter));
+                }
+            }
+        },
+    ),
+    counter(
+        "whodunit_container_file_operations_total",
+        &["namespace", "pod", "container", "container_id", "operation"],
+        "File accesses by the container's own programs, repeats included, by what was done: `open`, `exec`, \
+         `stat`, ... Their sum is that of the phase `run`.",
+        |scrape, value| {
+            for row in &scrape.rows {
+                let [namespace, pod, name, id] = row.labels;
+                for (counter, number) in &row.counters {
+                    if let Some(operation) = counter.strip_prefix("received.") {
+                        value(&[namespace, pod, name, id, operation], *number as f64);
+                    }
                 }
             }
         },
@@ -480,47 +496,58 @@ fn labels_of<'a>(status: &'a Status, container: &'a ContainerStatus) -> [&'a str
     ]
 }
 
-/// The answer to a scrape, in the text format of Prometheus, version 0.0.4.
-pub(super) fn text(status: &Status, at_most: usize) -> String {
+/// A value with the values of its labels.
+pub(crate) type Sample = (Vec<String>, f64);
+
+/// Gives every metric that has a value, with its values. `at_most` containers have their own.
+pub(crate) fn each(status: &Status, at_most: usize, give: &mut dyn FnMut(&Metric, &[Sample])) {
     let scrape = Scrape::new(status, at_most);
-    let mut text = Vec::new();
     for metric in METRICS {
-        let family = metric.family(&scrape);
-        if family.get_metric().is_empty() {
-            continue;
-        }
-        if let Err(error) = TextEncoder::new().encode(&[family], &mut text) {
-            tracing::error!(%error, metric = metric.name, "a metric cannot be written");
+        let mut samples = Vec::new();
+        (metric.values)(&scrape, &mut |labels, value| {
+            samples.push((labels.iter().map(|label| (*label).to_owned()).collect(), value));
+        });
+        if !samples.is_empty() {
+            give(metric, &samples);
         }
     }
+}
+
+/// The answer to a scrape, in the text format of Prometheus, version 0.0.4.
+pub(super) fn text(status: &Status, at_most: usize) -> String {
+    let mut text = Vec::new();
+    each(status, at_most, &mut |metric, samples| {
+        if let Err(error) = TextEncoder::new().encode(&[metric.family(samples)], &mut text) {
+            tracing::error!(%error, metric = metric.name, "a metric cannot be written");
+        }
+    });
     String::from_utf8(text).unwrap_or_default()
 }
 
 impl Metric {
-    fn family(&self, scrape: &Scrape<'_>) -> MetricFamily {
-        let mut samples = Vec::new();
-        (self.values)(scrape, &mut |labels, number| {
+    fn family(&self, samples: &[Sample]) -> MetricFamily {
+        let sample = |(labels, number): &Sample| {
             let pairs = self.labels.iter().zip(labels).map(|(name, value)| {
                 let mut pair = LabelPair::default();
                 pair.set_name((*name).to_owned());
-                pair.set_value((*value).to_owned());
+                pair.set_value(value.clone());
                 pair
             });
-            let mut sample = Sample::from_label(pairs.collect());
+            let mut sample = prometheus::proto::Metric::from_label(pairs.collect());
             match self.kind {
                 Kind::Counter => {
                     let mut counter = Counter::default();
-                    counter.set_value(number);
+                    counter.set_value(*number);
                     sample.set_counter(counter);
                 }
                 Kind::Gauge => {
                     let mut gauge = Gauge::default();
-                    gauge.set_value(number);
+                    gauge.set_value(*number);
                     sample.set_gauge(gauge);
                 }
             }
-            samples.push(sample);
-        });
+            sample
+        };
         let mut family = MetricFamily::default();
         family.set_name(self.name.to_owned());
         family.set_help(self.help.to_owned());
@@ -528,7 +555,7 @@ impl Metric {
             Kind::Counter => MetricType::COUNTER,
             Kind::Gauge => MetricType::GAUGE,
         });
-        family.set_metric(samples);
+        family.set_metric(samples.iter().map(sample).collect());
         family
     }
 }

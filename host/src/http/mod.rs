@@ -7,6 +7,7 @@ mod answer;
 mod files;
 mod metrics;
 pub mod openapi;
+mod tls;
 
 use std::fs;
 use std::io;
@@ -21,6 +22,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, oneshot};
 
@@ -28,8 +30,10 @@ use crate::config;
 use crate::exit::{Exit, Exits};
 use crate::status::Observer;
 
+pub(crate) use metrics::each as each_metric;
 pub use metrics::{Kind as MetricKind, METRICS};
 pub use openapi::{ROUTES, openapi};
+pub use tls::Identity;
 
 use answer::Desk;
 
@@ -67,6 +71,19 @@ pub enum HttpError {
         /// Why.
         reason: String,
     },
+    /// The certificate or its key cannot be used.
+    #[error(
+        "the {what} {} cannot be used ({reason}): name a file in PEM with `http.tls_{what}`",
+        .path.display()
+    )]
+    Tls {
+        /// The file.
+        path: PathBuf,
+        /// `certificate` or `key`.
+        what: &'static str,
+        /// Why.
+        reason: String,
+    },
     /// The system gave no thread or no runtime.
     #[error("the thread for HTTP cannot be started ({0}): raise the limit of threads")]
     NoThread(io::Error),
@@ -76,15 +93,15 @@ impl Exits for HttpError {
     fn exit(&self) -> Exit {
         match self {
             HttpError::Listen { .. } | HttpError::NoThread(_) => Exit::Failure,
-            HttpError::Token { .. } => Exit::Configuration,
+            HttpError::Token { .. } | HttpError::Tls { .. } => Exit::Configuration,
         }
     }
 }
 
 /// The running server. Dropped, it ends.
-#[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
+    identity: Option<Arc<Identity>>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -94,12 +111,16 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// If the address cannot be had or the token cannot be read.
+    /// If the address cannot be had, or if the token or the certificate cannot be read.
     pub fn start(config: &config::Http, observer: Observer) -> Result<Option<Server>, HttpError> {
         let Some(wanted) = config.listen else {
             return Ok(None);
         };
         let token = config.token_file.as_deref().map(read_token).transpose()?;
+        let identity = match (&config.tls_certificate, &config.tls_key) {
+            (Some(certificate), Some(key)) => Some(Arc::new(Identity::open(certificate, key)?)),
+            (Some(_), None) | (None, Some(_)) | (None, None) => None,
+        };
         let listen = |source| HttpError::Listen { address: wanted, source };
         let listener = StdListener::bind(wanted).map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
@@ -114,13 +135,14 @@ impl Server {
             address.ip().is_loopback(),
             config.metrics_containers,
         ));
+        let shown = identity.clone();
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("http".to_owned())
             .spawn(move || {
                 runtime.block_on(async move {
                     tokio::select! {
-                        ended = serve(listener, desk) => {
+                        ended = serve(listener, desk, identity) => {
                             if let Err(error) = ended {
                                 tracing::error!(%error, "HTTP has ended");
                             }
@@ -130,13 +152,18 @@ impl Server {
                 });
             })
             .map_err(HttpError::NoThread)?;
-        tracing::info!(%address, "HTTP answers");
-        Ok(Some(Server { address, stop: Some(stop), thread: Some(thread) }))
+        tracing::info!(%address, tls = shown.is_some(), "HTTP answers");
+        Ok(Some(Server { address, identity: shown, stop: Some(stop), thread: Some(thread) }))
     }
 
     /// Where it listens, with the port that the system chose where the configured one was 0.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The certificate that it answers with, to be renewed. None where it answers without TLS.
+    pub fn identity(&self) -> Option<Arc<Identity>> {
+        self.identity.clone()
     }
 }
 
@@ -151,16 +178,23 @@ impl Drop for Server {
     }
 }
 
-async fn serve(listener: StdListener, desk: Arc<Desk>) -> io::Result<()> {
+async fn serve(
+    listener: StdListener,
+    desk: Arc<Desk>,
+    identity: Option<Arc<Identity>>,
+) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let place = Arc::clone(&places).acquire_owned().await;
         match listener.accept().await {
             Ok((stream, _)) => {
-                let desk = Arc::clone(&desk);
+                let (desk, identity) = (Arc::clone(&desk), identity.clone());
                 tokio::spawn(async move {
-                    converse(stream, desk).await;
+                    match identity {
+                        None => converse(stream, desk).await,
+                        Some(identity) => converse_in_private(stream, desk, &identity).await,
+                    }
                     drop(place);
                 });
             }
@@ -172,7 +206,19 @@ async fn serve(listener: StdListener, desk: Arc<Desk>) -> io::Result<()> {
     }
 }
 
-async fn converse(stream: TcpStream, desk: Arc<Desk>) {
+/// The same behind a handshake, which may take as long as the head of a request.
+async fn converse_in_private(stream: TcpStream, desk: Arc<Desk>, identity: &Identity) {
+    match tokio::time::timeout(HEAD_WITHIN, identity.acceptor().accept(stream)).await {
+        Ok(Ok(stream)) => converse(stream, desk).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a connection for HTTP speaks no TLS"),
+        Err(_) => {}
+    }
+}
+
+async fn converse<S>(stream: S, desk: Arc<Desk>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = service_fn(move |request: Request<Incoming>| {
         let desk = Arc::clone(&desk);
         // What a GET carries in its body is nobody's business.

@@ -65,9 +65,6 @@ pub(crate) struct Tally {
     pub(crate) last_error: Option<String>,
 }
 
-/// What is done with the body of an answer that took a body.
-pub(crate) type Heed = Box<dyn Fn(&[u8]) + Send>;
-
 /// The thread, seen from outside. Dropped, it sends what waits within [`FLUSH_WITHIN`], and nobody waits for it.
 pub(crate) struct Courier {
     bag: Arc<Bag>,
@@ -81,11 +78,7 @@ impl Courier {
     /// # Errors
     ///
     /// If the system gives no thread.
-    pub(crate) fn start(
-        name: &str,
-        endpoint: Endpoint,
-        heed: Option<Heed>,
-    ) -> Result<Courier, PostError> {
+    pub(crate) fn start(name: &str, endpoint: Endpoint) -> Result<Courier, PostError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -104,7 +97,6 @@ impl Courier {
             closed,
             connection: Connection::new(Arc::clone(&endpoint)),
             endpoint,
-            heed,
         };
         let thread = thread::Builder::new()
             .name("post".to_owned())
@@ -248,7 +240,6 @@ struct Walk {
     closed: watch::Receiver<Option<Instant>>,
     endpoint: Arc<Endpoint>,
     connection: Connection,
-    heed: Option<Heed>,
 }
 
 impl Walk {
@@ -320,26 +311,23 @@ impl Walk {
             answered = time::timeout(limit, self.connection.post(body)) => answered,
         };
         match answered {
-            Ok(Ok(answer)) => self.judge(answer),
+            Ok(Ok(answer)) => judge(answer),
             Ok(Err(error)) => Attempt::Failed(error.to_string(), None),
             Err(_) => Attempt::Failed(format!("no answer within {limit:?}"), None),
         }
     }
+}
 
-    fn judge(&self, answer: Answer) -> Attempt {
-        let Answer { status, retry_after, body } = answer;
-        match retry::sentence_of(status) {
-            Sentence::Taken => {
-                self.heed.iter().for_each(|heed| heed(&body));
-                Attempt::Taken
-            }
-            Sentence::Later => Attempt::Failed(format!("the server answers {status}"), retry_after),
-            Sentence::Never => {
-                let text = String::from_utf8_lossy(&body);
-                let shown: String = text.trim().chars().take(SHOWN_CHARACTERS).collect();
-                let shown = shown.escape_debug();
-                Attempt::Refused(format!("the server answers {status}: {shown}"))
-            }
+/// What an answer means.
+fn judge(answer: Answer) -> Attempt {
+    let Answer { status, retry_after, body } = answer;
+    match retry::sentence_of(status) {
+        Sentence::Taken => Attempt::Taken,
+        Sentence::Later => Attempt::Failed(format!("the server answers {status}"), retry_after),
+        Sentence::Never => {
+            let text = String::from_utf8_lossy(&body);
+            let shown: String = text.trim().chars().take(SHOWN_CHARACTERS).collect();
+            Attempt::Refused(format!("the server answers {status}: {}", shown.escape_debug()))
         }
     }
 }

@@ -109,7 +109,7 @@ fn config(address: SocketAddr) -> HttpOutput {
 }
 
 fn courier(config: &HttpOutput) -> Courier {
-    Courier::start("p.logs", Endpoint::open(config).unwrap(), None).unwrap()
+    Courier::start("p.logs", Endpoint::open(config).unwrap()).unwrap()
 }
 
 fn wait_for(courier: &Courier, condition: impl Fn(&Tally) -> bool) -> Tally {
@@ -274,15 +274,4 @@ fn at_the_end_what_waits_is_sent_within_its_time_and_the_rest_is_counted() {
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     let tally = second.tally();
     assert_eq!((tally.given_up, tally.waiting_bytes), ([(GivenUp::Stopped, 2)].into(), 0));
-}
-
-#[test]
-fn an_answer_that_took_a_body_is_heeded() {
-    let server = Server::doing(&[Deed::Answer(200, "", "partly")]);
-    let (tell, told) = channel();
-    let heed = Box::new(move |body: &[u8]| drop(tell.send(body.to_vec())));
-    let courier =
-        Courier::start("p", Endpoint::open(&config(server.address)).unwrap(), Some(heed)).unwrap();
-    courier.put(b"one".to_vec());
-    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), b"partly");
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use super::{FileSink, GrowingFile, Outlet, SinkError, SinkId, Slot, StdoutSink, Target};
+use super::{DAEMON, FileSink, GrowingFile, Outlet, SinkError, SinkId, Slot, StdoutSink, Target};
 use crate::config;
 use crate::post::{Courier, Endpoint};
 
@@ -49,12 +49,12 @@ fn lines(sink: &SinkId, path: &Path) -> Result<Target, SinkError> {
 
 fn server(sink: &SinkId, http: &config::HttpOutput) -> Result<Target, SinkError> {
     let started =
-        Endpoint::open(http).and_then(|endpoint| Courier::start(&sink.to_string(), endpoint, None));
+        Endpoint::open(http).and_then(|endpoint| Courier::start(&sink.to_string(), endpoint));
     started.map(Target::Http).map_err(|cause| SinkError::Http { sink: sink.clone(), cause })
 }
 
 impl Outlet {
-    /// Makes these the outputs. Those that are gone take documents until
+    /// Makes these the outputs of plugins; those of the daemon itself stay. Those that are gone take documents until
     /// [`Outlet::forget_retired`].
     ///
     /// # Errors
@@ -71,7 +71,8 @@ impl Outlet {
         })?;
         let mut state = self.0.lock();
         for slot in state.slots.values_mut() {
-            slot.retired = !targets.contains_key(&slot.status.sink);
+            let sink = &slot.status.sink;
+            slot.retired = !targets.contains_key(sink) && sink.plugin() != DAEMON;
         }
         for (sink, (output, target)) in targets {
             let slot = state

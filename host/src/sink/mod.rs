@@ -32,6 +32,9 @@ const WAITING_LINES_BYTES: usize = 16 << 20;
 /// How long writing one document may take before the thread counts as stuck.
 const WRITE_WITHIN: Duration = Duration::from_secs(60);
 
+/// What stands for a plugin in the outputs of the daemon itself. No plugin can be called so.
+const DAEMON: &str = "(daemon)";
+
 /// An output of a plugin.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SinkId {
@@ -45,7 +48,12 @@ impl SinkId {
         SinkId { plugin: plugin.into(), output: output.into() }
     }
 
-    /// Name of the plugin.
+    /// An output of that name of the daemon itself, beside those of the TOML.
+    pub fn of_daemon(output: &str) -> SinkId {
+        SinkId::new(DAEMON, output)
+    }
+
+    /// Name of the plugin; `(daemon)` for an output of the daemon itself.
     pub fn plugin(&self) -> &str {
         &self.plugin
     }

@@ -31,4 +31,5 @@ impl Explainer for DeathExplainer {
     }
 }
 
+#[cfg(feature = "component")]
 whodunit_sdk::export_explainer!(DeathExplainer);

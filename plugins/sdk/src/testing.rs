@@ -127,7 +127,7 @@ impl<R: Reporter> Harness<R> {
 
     /// Changes what the reporter finds in the directory, as a daemon's discovery does.
     pub fn put_container(&self, container: Container) {
-        WORLD.with_borrow_mut(|world| world.containers.insert(container.id, container));
+        put_container(container);
     }
 
     /// Changes what the reporter is told about the daemon, as a restart does.
@@ -238,7 +238,7 @@ impl<F: Filter> FilterHarness<F> {
 
     /// Changes what the filter finds in the directory, as a daemon's discovery does.
     pub fn put_container(&self, container: Container) {
-        WORLD.with_borrow_mut(|world| world.containers.insert(container.id, container));
+        put_container(container);
     }
 }
 
@@ -247,6 +247,16 @@ pub fn explainer<E: Explainer>(config: &str) -> Result<E, String> {
     WORLD.set(World { config: config.to_owned(), ..World::default() });
     let context = Context { name: "test".to_owned(), instance: 1, cause: Cause::Start };
     guest::started_explainer(&context)
+}
+
+/// The newest document of an output that an explainer of this thread emitted.
+pub fn emitted(output: &str) -> Option<Vec<u8>> {
+    host::documents::previous(output)
+}
+
+/// Changes what an explainer of this thread finds in the directory.
+pub fn put_container(container: Container) {
+    WORLD.with_borrow_mut(|world| world.containers.insert(container.id, container));
 }
 
 /// A container with that number and name, and plausible values for the rest.

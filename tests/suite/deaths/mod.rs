@@ -78,9 +78,9 @@ fn history(config: &DaemonConfig) -> Vec<Death> {
 
 /// The record of a death and its explanation, as JSON.
 #[derive(Clone, Debug)]
-struct Death {
-    record: Value,
-    explanation: Value,
+pub(crate) struct Death {
+    pub(crate) record: Value,
+    pub(crate) explanation: Value,
 }
 
 /// What the record says.
@@ -105,7 +105,7 @@ fn await_death(
 }
 
 /// Waits for the record of a container's death.
-fn container_death(config: &DaemonConfig, id: &str) -> Result<Death, Failed> {
+pub(crate) fn container_death(config: &DaemonConfig, id: &str) -> Result<Death, Failed> {
     await_death(config, &format!("the death of the container {id}"), |death| {
         death.is_in(id) && death["subject"] == "container"
     })

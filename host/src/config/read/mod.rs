@@ -180,7 +180,17 @@ impl Reader<'_> {
     }
 
     fn http(&mut self, section: &Section<'_>) -> Http {
+        let tls_certificate = self.path(section, "tls_certificate");
+        let tls_key = self.path(section, "tls_key");
+        for (given, missing) in [("tls_certificate", "tls_key"), ("tls_key", "tls_certificate")] {
+            if let (Some(span), None) = (section.span_of(given), section.entry(missing)) {
+                let wrong = format!("`http.{given}` is given and `http.{missing}` is not");
+                self.problem(span, wrong, Some(String::from("both, or none of them")), None);
+            }
+        }
         Http {
+            tls_certificate,
+            tls_key,
             listen: self.take(section, "listen", |_, text| read_address(text)),
             token_file: self.path(section, "token_file"),
             metrics_containers: self

@@ -78,12 +78,16 @@ impl Admission {
 
     /// Adds what was counted here to a tick. The account of a container that ended is closed.
     pub(crate) fn add_to(&mut self, tick: &mut Tick) {
+        self.correct(tick);
+        let ended = tick.containers.iter().filter(|totals| totals.ended.is_some());
+        ended.for_each(|totals| drop(self.accounts.remove(&totals.container)));
+    }
+
+    /// Adds what was counted here so far to a tick that is only shown.
+    pub(crate) fn correct(&self, tick: &mut Tick) {
         for totals in &mut tick.containers {
             if let Some(account) = self.accounts.get(&totals.container) {
                 account.add_to(totals);
-            }
-            if totals.ended.is_some() {
-                self.accounts.remove(&totals.container);
             }
         }
     }

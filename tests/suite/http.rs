@@ -21,6 +21,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         about_capture("http::metrics_are_those_of_a_container_and_go_with_it", metrics_come_and_go),
         about_capture("http::containers_beyond_the_limit_are_folded", folded),
         about_capture("http::answers_fit_their_description", answers_fit),
+        about_capture("http::totals_are_those_behind_the_filters", behind_filters),
         about_capture("http::health_and_readiness_say_what_and_since_when", health),
         about_capture("http::only_reading_is_answered_and_only_with_the_token", guarded),
         needing("http::tls_is_spoken_and_its_certificate_renewed", lacks_server, in_private),
@@ -148,6 +149,31 @@ fn metrics_come_and_go() -> Outcome {
             get(address, "/metrics").is_ok_and(|metrics| !metrics.body.contains(&id))
         });
         expect("the series go with the container", gone)
+    })
+}
+
+fn behind_filters() -> Outcome {
+    let toml = format!(
+        "{LISTEN}\n[[plugin]]\nname = \"rules\"\nsource = \"builtin:path-filter\"\n[[plugin.config.rules]]\n\
+         prefix = \"/etc/one\"\naction = \"drop\"\n"
+    );
+    scene(&toml, |address, container| {
+        let id = container.id().to_owned();
+        let mut last = String::new();
+        let balanced = wait_until(PATIENCE, || {
+            last = get(address, "/metrics").map(|it| it.body).unwrap_or_default();
+            let lines = last.lines().filter(|line| line.contains(&id));
+            let sum = |name: &str| -> f64 {
+                let own = lines
+                    .clone()
+                    .filter(|line| line.starts_with(&format!("whodunit_container_{name}")));
+                own.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+            };
+            let judged = ["admitted", "filtered", "excluded", "duplicate", "lost"];
+            let judged: f64 = judged.map(|what| sum(&format!("events_{what}_total"))).iter().sum();
+            sum("events_filtered_total") >= 1.0 && judged == sum("file_accesses_total")
+        });
+        expect(format!("every access is counted once in {last}"), balanced)
     })
 }
 

@@ -204,6 +204,12 @@ pub const METRICS: &[Metric] = &[
         |scrape, value| scrape.counter("admitted", value),
     ),
     counter(
+        "whodunit_container_events_filtered_total",
+        CONTAINER,
+        "Events that a filter dropped.",
+        |scrape, value| scrape.counter("filtered", value),
+    ),
+    counter(
         "whodunit_container_events_excluded_total",
         CONTAINER,
         "Events under an excluded prefix.",

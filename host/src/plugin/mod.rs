@@ -42,6 +42,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::{self, Overflow};
 use crate::dispatch::{Dispatcher, Routes};
+use crate::event::Tick;
 use crate::sink::Outlet;
 use engine::Engine;
 use explainers::Explainers;
@@ -202,6 +203,14 @@ impl PluginHost {
     /// Never: a host that was loaded has a thread for them.
     pub fn deaths(&self) -> Deaths {
         self.explainers.get().expect("a loaded host has a thread for deaths").deaths()
+    }
+
+    /// Totals as capture took them, with what became of events behind the filters so far. Capture counts what it handed to
+    /// filters as admitted.
+    pub fn behind_filters(&self, tick: &Tick) -> Tick {
+        let mut tick = tick.clone();
+        self.stage.get().inspect(|stage| stage.correct(&mut tick));
+        tick
     }
 
     /// What became of each plugin so far, in the order of the TOML.

@@ -172,6 +172,14 @@ impl StageQueue {
         drop(self.idle.wait_while(self.lock(), busy));
     }
 
+    /// Counts what was not taken since this was last done.
+    fn count_overflowed(&self, admission: &mut Admission) {
+        let overflowed = std::mem::take(&mut self.lock().overflowed);
+        for (container, events) in overflowed {
+            admission.overflowed(container, events);
+        }
+    }
+
     fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();
@@ -186,6 +194,7 @@ impl StageQueue {
 /// The stage's thread, seen from outside.
 pub(super) struct Stage {
     queue: Arc<StageQueue>,
+    admission: Arc<Mutex<Admission>>,
     /// Disconnected when the thread has ended.
     running: Mutex<Receiver<()>>,
 }
@@ -200,9 +209,10 @@ impl Stage {
     ) -> Result<Stage, LoadError> {
         let queue = Arc::new(queue);
         let (alive, running) = mpsc::channel();
+        let admission = Arc::new(Mutex::new(Admission::new(dedup_capacity)));
         let runner = Runner {
             filters,
-            admission: Admission::new(dedup_capacity),
+            admission: Arc::clone(&admission),
             routes,
             queue: Arc::clone(&queue),
         };
@@ -210,11 +220,18 @@ impl Stage {
             .name("filters".to_owned())
             .spawn(move || runner.run(alive))
             .map_err(|cause| LoadError::NoThread { plugin: "filters".to_owned(), cause })?;
-        Ok(Stage { queue, running: Mutex::new(running) })
+        Ok(Stage { queue, admission, running: Mutex::new(running) })
     }
 
     pub(super) fn queue(&self) -> Arc<StageQueue> {
         Arc::clone(&self.queue)
+    }
+
+    /// Adds what became of events here so far to totals that are only shown.
+    pub(super) fn correct(&self, tick: &mut Tick) {
+        let mut admission = self.admission.lock().expect("no holder of this lock panics");
+        self.queue.count_overflowed(&mut admission);
+        admission.correct(tick);
     }
 
     /// Lets the stage finish what waits, until that time at most.
@@ -237,7 +254,8 @@ impl Drop for Stage {
 /// The inside of the thread.
 struct Runner {
     filters: Vec<Filter>,
-    admission: Admission,
+    /// Locked for one batch or tick, and by whoever looks at the totals meanwhile.
+    admission: Arc<Mutex<Admission>>,
     routes: Arc<Routes>,
     queue: Arc<StageQueue>,
 }
@@ -252,11 +270,15 @@ impl Runner {
                     self.pass_batch(&batch);
                 }
                 Item::Tick(tick) => self.pass_tick(&tick),
-                Item::ForgetRepeats => self.admission.forget_repeats(),
+                Item::ForgetRepeats => self.admission().forget_repeats(),
                 Item::Order(order) => order(&mut self.filters),
             }
         }
         self.filters.iter_mut().for_each(Filter::end);
+    }
+
+    fn admission(&self) -> MutexGuard<'_, Admission> {
+        self.admission.lock().expect("no holder of this lock panics")
     }
 
     fn pass_batch(&mut self, batch: &Arc<Batch>) {
@@ -273,23 +295,25 @@ impl Runner {
         tags.sort_by_key(|(index, _)| *index);
         let mut tags = tags.into_iter().peekable();
         let mut admitted = Batch::default();
+        let mut admission = self.admission();
         for (index, (event, judgement)) in batch.events.iter().zip(judgements).enumerate() {
             let own_tags = std::iter::from_fn(|| tags.next_if(|(tagged, _)| *tagged == index));
             let own_tags: Vec<u32> = own_tags.map(|(_, tag)| tag).collect();
-            if self.admission.admit(batch, event, judgement) {
+            if admission.admit(batch, event, judgement) {
                 push_tagged(&mut admitted, batch, event, &own_tags);
             }
         }
+        drop(admission);
         self.routes.batch(&Arc::new(admitted));
     }
 
     fn pass_tick(&mut self, tick: &Tick) {
-        let overflowed = std::mem::take(&mut self.queue.lock().overflowed);
-        for (container, events) in overflowed {
-            self.admission.overflowed(container, events);
-        }
         let mut tick = tick.clone();
-        self.admission.add_to(&mut tick);
+        {
+            let mut admission = self.admission();
+            self.queue.count_overflowed(&mut admission);
+            admission.add_to(&mut tick);
+        }
         self.routes.tick(&Arc::new(tick));
         self.filters.iter_mut().for_each(Filter::keep_state);
     }

@@ -70,6 +70,7 @@ impl Observer {
         let mut losses = BTreeMap::new();
         let mut as_of = Moment::now();
         if let Some(tick) = newest {
+            let tick = self.plugins.behind_filters(&tick);
             as_of = Moment(tick.time);
             losses = document::numbers(&tick.counters);
             containers = tick

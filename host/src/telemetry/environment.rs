@@ -91,6 +91,11 @@ impl Variables<'_> {
         {
             ignored(&name, &protocol, "this daemon speaks http/protobuf alone, and sends that");
         }
+        if let Some((name, compression)) = self.of_signal(signal, "COMPRESSION")
+            && compression != "none"
+        {
+            ignored(&name, &compression, "this daemon sends requests as they are");
+        }
         let default = HttpOutput::new(url);
         let headers = self.of_signal(signal, "HEADERS").map(|(name, _)| self.pairs(&name));
         let timeout =

@@ -103,14 +103,16 @@ pub(super) fn of_container(
     let namespace =
         attribute("pod-namespace").or(surroundings.namespace.as_deref().filter(|_| is_own));
     let image = attribute("image").map(ImageReference::of).unwrap_or_default();
+    let digest = image.with_digest(attribute("image-digest"));
     let runtime = Some(container.runtime.as_str()).filter(|runtime| *runtime != "unknown");
     let attributes = common(surroundings)
         .text("container.id", container.runtime_id.as_str())
         .text("container.name", container.name.as_str())
         .maybe("container.runtime.name", runtime)
+        .maybe("container.image.id", attribute("image-id"))
         .text("container.image.name", image.name)
         .texts("container.image.tags", image.tag)
-        .texts("container.image.repo_digests", image.digest)
+        .texts("container.image.repo_digests", digest.as_deref())
         .maybe("k8s.pod.name", pod)
         .maybe("k8s.pod.uid", attribute("pod-uid"))
         .maybe("k8s.namespace.name", namespace)

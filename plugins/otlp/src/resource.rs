@@ -24,6 +24,7 @@ pub fn of(container: Option<&Container>, surroundings: &Surroundings, service: &
     let (own_pod, own_namespace) = (own(&surroundings.pod_name), own(&surroundings.namespace));
     let pod = attribute("pod-name").or(own_pod.as_deref());
     let image = attribute("image").map(ImageReference::of).unwrap_or_default();
+    let digest = image.with_digest(attribute("image-digest"));
     let resource = resource
         .text("container.id", container.runtime_id.as_str())
         .text("container.name", container.name.as_str())
@@ -31,9 +32,10 @@ pub fn of(container: Option<&Container>, surroundings: &Surroundings, service: &
             "container.runtime.name",
             Some(container.runtime.as_str()).filter(|it| *it != "unknown"),
         )
+        .text("container.image.id", attribute("image-id"))
         .text("container.image.name", image.name)
         .texts("container.image.tags", image.tag)
-        .texts("container.image.repo_digests", image.digest)
+        .texts("container.image.repo_digests", digest.as_deref())
         .text("k8s.pod.name", pod)
         .text("k8s.pod.uid", attribute("pod-uid"))
         .text("k8s.namespace.name", attribute("pod-namespace").or(own_namespace.as_deref()))
@@ -74,6 +76,7 @@ mod tests {
             ("pod-namespace", "prod"),
             ("pod-uid", "u-1"),
             ("image", "shop/web:3"),
+            ("image-digest", "sha256:0b"),
             ("label.app", "web"),
         ];
         web.attributes = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
@@ -86,6 +89,7 @@ mod tests {
             .text("container.runtime.name", "containerd")
             .text("container.image.name", "shop/web")
             .texts("container.image.tags", ["3"])
+            .texts("container.image.repo_digests", ["shop/web@sha256:0b"])
             .text("k8s.pod.name", "shop")
             .text("k8s.pod.uid", "u-1")
             .text("k8s.namespace.name", "prod")

@@ -34,6 +34,7 @@ use crate::kernel::{
     INTERPRETERS, Kernel, ProbeStatus, StartError, Tier, boot_time_ns, real_time_ns,
 };
 use crate::lock::Lock;
+use crate::lockdown;
 use crate::names::Namer;
 use crate::pipeline::Pipeline;
 use crate::plugin::{Clock, LoadError, PluginHost, PluginStatus, Probe, Surroundings, World};
@@ -205,10 +206,12 @@ fn watch(
     let cgroup_root = root.path().to_owned();
     let mut kernel = Kernel::start(&config.capture)?;
     let history = History::open(&config.daemon.state_dir)?;
-    // Before any thread starts: each would have capabilities of its own.
-    if let Err(error) = privilege::give_up() {
-        tracing::warn!(%error, "the daemon keeps privileges that it does not need");
+    let missing = privilege::missing();
+    for need in &missing {
+        let capability = need.capability.to_string();
+        tracing::warn!(capability, without = need.without, "a capability is missing");
     }
+    confine(config);
     say_coverage(kernel.probes());
 
     let directory = Arc::new(Directory::new(PROCESSES));
@@ -279,6 +282,7 @@ fn watch(
         vitals: Arc::new(Vitals::new(pulses)),
         ledger,
         names: namer.standings(),
+        missing: missing.into(),
     };
     let pipeline = Pipeline::new(&config.files, Arc::clone(&directory));
     let ring = kernel.take_deaths();
@@ -391,6 +395,17 @@ fn telemetry_plan(is_recorder: bool) -> telemetry::Plan {
         }
     }
     plan
+}
+
+/// Gives up what is not needed once the programs are loaded. Before any thread starts: each would have capabilities and
+/// filters of its own.
+fn confine(config: &Config) {
+    if let Err(error) = privilege::give_up(&config.http) {
+        tracing::warn!(%error, "the daemon keeps privileges that it does not need");
+    }
+    if let Err(error) = lockdown::shut() {
+        tracing::warn!(%error, "the daemon may make system calls that it does not need");
+    }
 }
 
 /// What ends a recording beside a signal.

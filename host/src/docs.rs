@@ -298,4 +298,10 @@ fn capabilities() {
         writeln!(page, "| `{capability}` | {purpose} | {without} |").unwrap();
     }
     check("deploying.md", "capabilities", &page);
+    let mut page = String::from("| capability | to | without it |\n|---|---|---|\n");
+    for need in privilege::SOMETIMES {
+        let (capability, purpose, without) = (need.capability, need.purpose, need.without);
+        writeln!(page, "| `{capability}` | {purpose} | {without} |").unwrap();
+    }
+    check("deploying.md", "further capabilities", &page);
 }

@@ -23,6 +23,7 @@ pub mod http;
 pub mod kernel;
 pub mod kinds;
 pub mod lock;
+pub mod lockdown;
 pub mod logging;
 pub mod names;
 mod patterns;

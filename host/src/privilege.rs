@@ -1,9 +1,11 @@
 //! What the daemon may do: the capabilities that it needs, and giving up the others.
 //!
-//! `doctor` names what is missing from [`NEEDED`]. Once the programs are loaded and before any other thread starts, since
-//! capabilities belong to threads, everything but [`KEPT`] is given up for good.
+//! `doctor`, the log and the status name what is missing from [`NEEDED`]. Once the programs are loaded and before any other
+//! thread starts, since capabilities belong to threads, everything but [`KEPT`] is given up for good.
 
 use caps::{CapSet, Capability, CapsHashSet};
+
+use crate::config::Http;
 
 /// A capability and what it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,13 +32,29 @@ pub const NEEDED: &[Need] = &[
     },
     Need {
         capability: Capability::CAP_DAC_READ_SEARCH,
-        purpose: "read tracefs and cgroups of others",
-        without: "folders that only their owner may read are not seen",
+        purpose: "look into folders that are another user's alone",
+        without: "symbolic links and interpreters in such folders of containers are not found, nor is what \
+                  they lead to",
     },
     Need {
         capability: Capability::CAP_SYS_PTRACE,
-        purpose: "read /proc of the containers' processes",
-        without: "what is read from there is missing",
+        purpose: "reach the files of containers and their mounts through their processes",
+        without: "of processes of other users, or with capabilities that the daemon lacks, nobody finds \
+                  symbolic links, interpreters, mounts, and the program that ran before the daemon came",
+    },
+];
+
+/// What takes a further capability, and only where it is asked for.
+pub const SOMETIMES: &[Need] = &[
+    Need {
+        capability: Capability::CAP_DAC_OVERRIDE,
+        purpose: "write reports and state into folders that root may not write by itself",
+        without: "the daemon says so and does not start",
+    },
+    Need {
+        capability: Capability::CAP_NET_BIND_SERVICE,
+        purpose: "answer HTTP at a port below 1024",
+        without: "the daemon says so and does not start",
     },
 ];
 
@@ -70,7 +88,10 @@ pub fn may_use_bpf() -> bool {
     missing().iter().all(|need| !bpf.contains(&need.capability))
 }
 
-/// Gives up every capability but [`KEPT`], and that of ever getting one back by executing a program. Where
+/// The ports that only a privileged process may listen at.
+const PRIVILEGED_PORTS: std::ops::Range<u16> = 1..1024;
+
+/// Gives up every capability but [`KEPT`] and what HTTP needs, and that of ever getting one back by executing a program. Where
 /// `CAP_SYS_ADMIN` stands in for `CAP_BPF` it stays too.
 ///
 /// Called on the only thread of the process: others would keep theirs.
@@ -78,12 +99,16 @@ pub fn may_use_bpf() -> bool {
 /// # Errors
 ///
 /// If the kernel refuses. Nothing depends on it: the daemon goes on with what it has.
-pub fn give_up() -> Result<(), KeepError> {
+pub fn give_up(http: &Http) -> Result<(), KeepError> {
     let failed = |error: caps::errors::CapsError| KeepError(error.to_string());
     let permitted = caps::read(None, CapSet::Permitted).map_err(failed)?;
     let mut kept: CapsHashSet = KEPT.into_iter().filter(|it| permitted.contains(it)).collect();
     if !kept.contains(&Capability::CAP_BPF) && permitted.contains(&Capability::CAP_SYS_ADMIN) {
         kept.insert(Capability::CAP_SYS_ADMIN);
+    }
+    let listens_low = http.listen.is_some_and(|at| PRIVILEGED_PORTS.contains(&at.port()));
+    if listens_low && permitted.contains(&Capability::CAP_NET_BIND_SERVICE) {
+        kept.insert(Capability::CAP_NET_BIND_SERVICE);
     }
     // Without the right to do so the bounding set stays, which no program can use after the last line.
     if permitted.contains(&Capability::CAP_SETPCAP) {
@@ -108,7 +133,7 @@ mod tests {
     fn capabilities_are_given_up_for_good_on_this_thread() {
         // On a thread of its own: the others of this test binary keep theirs.
         std::thread::spawn(|| {
-            give_up().unwrap();
+            give_up(&Http::default()).unwrap();
             let left = caps::read(None, CapSet::Permitted).unwrap();
             assert!(left.iter().all(|it| KEPT.contains(it) || *it == Capability::CAP_SYS_ADMIN));
             assert!(caps::raise(None, CapSet::Effective, Capability::CAP_NET_ADMIN).is_err());

@@ -24,10 +24,12 @@ mod http;
 mod kubelet;
 mod languages;
 mod machine;
+mod manifests;
 mod names;
 mod otlp;
 mod outgoing;
 mod pods;
+mod privileges;
 mod receivers;
 mod recording;
 mod report;
@@ -74,8 +76,10 @@ fn main() -> std::process::ExitCode {
         bad_input::trials(),
         status::trials(),
         http::trials(),
+        privileges::trials(),
         churn::trials(),
         names::trials(&images),
+        manifests::trials(),
         pods::trials(&images),
         seed::trials(&images),
         outgoing::trials(),

@@ -1,7 +1,7 @@
 //! `cargo xtask build`: the daemon as it is shipped.
 //!
-//! Gives `<target>/whodunit/whodunit`: static, without symbols. Refuses a binary that would need
-//! anything of the machine that it runs on.
+//! Gives `<target>/whodunit/whodunit`: static, without symbols, and beside it the list of what is inside,
+//! `whodunit.cdx.json`. Refuses a binary that would need anything of the machine that it runs on.
 
 use std::fs;
 use std::io;
@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::elf::{self, Linkage};
+use crate::sbom;
 use crate::setup::{self, Purpose, SetupError};
 use crate::workspace::{CargoError, Workspace};
 
@@ -53,6 +54,10 @@ pub(crate) fn run(workspace: &Workspace) -> Result<(), BuildError> {
     let binary = workspace.build_daemon()?;
     let shipped = ship(&binary, &workspace.target_dir.join("whodunit"))?;
     let size = fs::metadata(&shipped).map_err(file_error(&shipped, "read"))?.len();
+    let list = shipped.with_file_name("whodunit.cdx.json");
+    let bill = sbom::of(workspace, &shipped)?;
+    let bill = serde_json::to_vec_pretty(&bill).expect("a JSON value can always be written");
+    fs::write(&list, bill).map_err(file_error(&list, "written"))?;
     println!("{}: {size} bytes ({:.1} MB), static", shipped.display(), size as f64 / 1e6);
     Ok(())
 }

@@ -15,6 +15,7 @@ mod coverage;
 mod demo;
 mod elf;
 mod invariants;
+mod sbom;
 mod setup;
 mod steps;
 mod tally;

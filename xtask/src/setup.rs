@@ -337,6 +337,16 @@ const NEEDS: &[Need] = &[
         install: |installer| install_for_language(installer, "python"),
     },
     Need {
+        what: "kubernetes-validate",
+        purpose: Purpose::Test,
+        probe: "`kubernetes-validate --version` does not run",
+        is_met: || runs(&languages().join("venv/bin/kubernetes-validate")),
+        install: |installer| {
+            let requirements = workspace_root().join("tests/python/requirements.txt");
+            install_from_pypi(installer, &languages().join("venv"), &requirements)
+        },
+    },
+    Need {
         what: "componentize-qjs",
         purpose: Purpose::Languages,
         probe: "`componentize-qjs --help` does not run",

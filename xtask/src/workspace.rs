@@ -83,6 +83,23 @@ impl Workspace {
         }
     }
 
+    /// What cargo says of everything that this workspace depends on, built for that target.
+    pub(crate) fn metadata(&self, target: &str) -> Result<Value, CargoError> {
+        let platform = format!("--filter-platform={target}");
+        // The kernel programs are behind a feature.
+        let features = "--features=whodunit-ebpf/programs";
+        let arguments = ["metadata", "--format-version=1", "--locked", &platform, features];
+        let mut cargo = self.cargo();
+        let output = cargo.args(arguments).stderr(Stdio::inherit()).output();
+        let output = output.map_err(CargoError::Start)?;
+        let command = arguments.join(" ");
+        if !output.status.success() {
+            return Err(CargoError::Failed { command, status: output.status });
+        }
+        let missing = CargoError::Unexpected { command, missing: "JSON" };
+        serde_json::from_slice(&output.stdout).map_err(|_| missing)
+    }
+
     /// Cargo, to be run at the root of the workspace.
     pub(crate) fn cargo(&self) -> Command {
         cargo_in(&self.root)

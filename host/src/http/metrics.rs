@@ -600,6 +600,7 @@ pub(super) mod tests {
             name_sources: Vec::new(),
             as_of: Moment(UnixNanos(0)),
             daemon: DaemonStatus {
+                missing_capabilities: Vec::new(),
                 version: "1".to_owned(),
                 contract: "c".to_owned(),
                 pid: 1,

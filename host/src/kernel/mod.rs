@@ -57,14 +57,14 @@ pub enum StartError {
         "the kernel refuses BPF to this process: it needs the capabilities CAP_BPF and CAP_PERFMON \
          (CAP_SYS_ADMIN before Linux 5.8); run it as root, or grant them"
     )]
-    Permission(#[source] Box<aya::EbpfError>),
+    Permission(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The kernel refuses BPF to this process, which has the capabilities.
     #[error(
         "something forbids BPF to this process, which has the capabilities for it: a seccomp profile or a \
          security module; let the system call `bpf` through (in Kubernetes `seccompProfile: {{ type: \
          Unconfined }}`, or a profile that allows it)"
     )]
-    Forbidden(#[source] Box<aya::EbpfError>),
+    Forbidden(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The programs or maps were not accepted.
     #[error(
         "the kernel does not accept the maps of whodunit's programs; `whodunit doctor` shows what it can do"
@@ -445,18 +445,25 @@ fn random_seed() -> u64 {
 }
 
 fn refused(error: aya::EbpfError) -> StartError {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-    while let Some(inner) = cause {
-        let kind = inner.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
-        if kind == Some(std::io::ErrorKind::PermissionDenied) {
-            return match privilege::may_use_bpf() {
-                true => StartError::Forbidden(Box::new(error)),
-                false => StartError::Permission(Box::new(error)),
-            };
-        }
-        cause = inner.source();
+    match is_refusal(&error) {
+        true => denied(Box::new(error)),
+        false => StartError::Load(Box::new(error)),
     }
-    StartError::Load(Box::new(error))
+}
+
+/// Whether the kernel says that this process may not.
+fn is_refusal(error: &(dyn std::error::Error + 'static)) -> bool {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let mut kinds = causes.filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    kinds.any(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+}
+
+/// Whose fault it is that this process may not.
+fn denied(error: Box<dyn std::error::Error + Send + Sync>) -> StartError {
+    match privilege::may_use_bpf() {
+        true => StartError::Forbidden(error),
+        false => StartError::Permission(error),
+    }
 }
 
 fn take<M>(programs: &mut Ebpf, name: &'static str) -> Result<M, StartError>
@@ -483,7 +490,10 @@ fn ask_own_cgroup(
     programs: &mut Ebpf,
     control: &mut Array<MapData, u64>,
 ) -> Result<CgroupId, StartError> {
-    let own_cgroup = |error| StartError::OwnCgroup(Box::new(error));
+    let own_cgroup = |error: ProgramError| match is_refusal(&error) {
+        true => denied(Box::new(error)),
+        false => StartError::OwnCgroup(Box::new(error)),
+    };
     let program: &mut RawTracePoint = programs
         .program_mut("whoami")
         .and_then(|program| program.try_into().ok())

@@ -16,6 +16,7 @@ use crate::directory::Container;
 use crate::event::{ContainerTotals, Counter, UnixNanos};
 use crate::kernel::{self, ProbeStatus};
 use crate::plugin::{CONTRACT, PluginState, PluginStatus, Surroundings};
+use crate::privilege::Need;
 use crate::sink::SinkStatus;
 
 use super::Board;
@@ -128,6 +129,27 @@ pub struct DaemonStatus {
     /// millisecond.
     #[serde(default)]
     pub longest_standstill_seconds: f64,
+    /// The capabilities that it needs and did not have when it started.
+    #[serde(default)]
+    pub missing_capabilities: Vec<MissingCapability>,
+}
+
+/// A capability that the daemon needs and did not have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MissingCapability {
+    /// Its name, such as `CAP_SYS_PTRACE`.
+    pub capability: String,
+    /// What is missing without it, in one sentence.
+    pub without: String,
+}
+
+impl From<&Need> for MissingCapability {
+    fn from(need: &Need) -> MissingCapability {
+        MissingCapability {
+            capability: need.capability.to_string(),
+            without: need.without.to_owned(),
+        }
+    }
 }
 
 /// A container that is watched, with its totals of this run of the daemon.
@@ -281,6 +303,7 @@ impl DaemonStatus {
             cpu_seconds: kernel::processor_time().as_secs_f64(),
             resident_bytes: resident_bytes(),
             longest_standstill_seconds: board.longest_standstill().as_secs_f64(),
+            missing_capabilities: Vec::new(),
         }
     }
 }

@@ -85,7 +85,9 @@ impl Vitals {
         let quiet = status.containers.iter().filter_map(|container| {
             Some(format!("{}: {}", container.name, container.quiet.as_ref()?))
         });
-        self.ready.health(checks, unseen.chain(quiet).collect())
+        let missing = status.daemon.missing_capabilities.iter();
+        let missing = missing.map(|it| format!("{} is missing: {}", it.capability, it.without));
+        self.ready.health(checks, unseen.chain(missing).chain(quiet).collect())
     }
 }
 

@@ -25,6 +25,7 @@ use crate::exit::{Exit, Failure};
 use crate::kernel::ProbeStatus;
 use crate::names::Standings;
 use crate::plugin::{PluginHost, Surroundings};
+use crate::privilege::Need;
 use crate::sink::Outlet;
 
 pub use board::{Board, PUBLISH_EVERY};
@@ -36,7 +37,10 @@ pub(crate) use table::plain;
 pub use table::table;
 
 use deaths::Ledger;
-use document::{ContainerStatus, DaemonStatus, Moment, OutputStatus, PluginReport, ProbeReport};
+use document::{
+    ContainerStatus, DaemonStatus, MissingCapability, Moment, OutputStatus, PluginReport,
+    ProbeReport,
+};
 
 /// A hand that makes the document, from any thread.
 #[derive(Clone)]
@@ -59,6 +63,8 @@ pub struct Observer {
     pub ledger: Arc<Ledger>,
     /// Who names containers.
     pub names: Standings,
+    /// The capabilities that it needs and did not have when it started.
+    pub missing: Arc<[Need]>,
 }
 
 impl Observer {
@@ -91,7 +97,10 @@ impl Observer {
         }
         Status {
             as_of,
-            daemon: DaemonStatus::now(&self.surroundings, &self.board),
+            daemon: DaemonStatus {
+                missing_capabilities: self.missing.iter().map(MissingCapability::from).collect(),
+                ..DaemonStatus::now(&self.surroundings, &self.board)
+            },
             containers,
             probes: self.probes.iter().map(ProbeReport::from).collect(),
             plugins: self.plugins.status().iter().map(PluginReport::from).collect(),

@@ -32,6 +32,12 @@ pub fn table(status: &Status) -> String {
         [plain(&probe.name), state.to_owned(), plain(about)]
     });
     columns(&mut text, &["PROBE", "STATE", "SEES, OR WHY NOT"], probes.collect());
+    let missing = daemon.missing_capabilities.iter();
+    let missing: Vec<_> = missing.map(|it| [plain(&it.capability), plain(&it.without)]).collect();
+    if !missing.is_empty() {
+        text.push('\n');
+        columns(&mut text, &["MISSING CAPABILITY", "WITHOUT IT"], missing);
+    }
     let asked =
         status.name_sources.iter().filter(|it| matches!(it.state.as_str(), "answers" | "failing"));
     let sources = asked.map(|it| {

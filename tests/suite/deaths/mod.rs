@@ -228,7 +228,7 @@ impl Death {
         self["evidence"].as_array().into_iter().flatten()
     }
 
-    fn facts(&self, kind: &str) -> Vec<&Value> {
+    pub(crate) fn facts(&self, kind: &str) -> Vec<&Value> {
         self.evidence().filter(|evidence| evidence["fact"] == kind).collect()
     }
 

@@ -32,6 +32,7 @@ pub mod plugin;
 mod post;
 pub mod privilege;
 pub mod recording;
+pub mod registry;
 pub mod reload;
 pub mod report;
 pub mod resolve;

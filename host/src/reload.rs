@@ -114,7 +114,7 @@ impl Keeper {
     fn files(&self) -> BTreeSet<PathBuf> {
         let plugins = self.config.plugins.iter().filter_map(|plugin| match &plugin.source {
             PluginSource::File(path) => Some(path.clone()),
-            PluginSource::Builtin(_) => None,
+            PluginSource::Builtin(_) | PluginSource::Registry(_) => None,
         });
         plugins.chain(self.reread.file()).collect()
     }

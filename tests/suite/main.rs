@@ -32,6 +32,7 @@ mod pods;
 mod privileges;
 mod receivers;
 mod recording;
+mod registry;
 mod report;
 mod restart;
 mod roads;
@@ -65,6 +66,7 @@ fn main() -> std::process::ExitCode {
         restart::trials(),
         swaps::trials(),
         recording::trials(),
+        registry::trials(),
         languages::trials(),
         documents::trials(),
         volume::trials(),

@@ -283,6 +283,13 @@ const NEEDS: &[Need] = &[
         install: |installer| installer.apt(&["prometheus"]),
     },
     Need {
+        what: "a container registry",
+        purpose: Purpose::Test,
+        probe: "`docker-registry --version` does not run",
+        is_met: || program("docker-registry").is_some_and(|path| runs(&path)),
+        install: |installer| installer.apt(&["docker-registry"]),
+    },
+    Need {
         what: "Chromium with its driver",
         purpose: Purpose::Test,
         probe: "`chromium --version` or `chromedriver --version` does not run",

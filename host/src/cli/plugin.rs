@@ -20,6 +20,7 @@ use crate::exit::{Exit, Failure};
 use crate::logging;
 use crate::plugin::{Passport, PluginHost, PluginStatus, Role, passport, plugin_role};
 use crate::recording::{Replay, ReplayError, Replayed};
+use crate::registry::Reference;
 use crate::sink::{Outlet, SinkId};
 
 /// How long a plugin gets, after everything was handed over, to end.
@@ -67,7 +68,7 @@ impl PluginCommand {
 /// What `plugin inspect` is asked.
 #[derive(Debug, Args)]
 pub(super) struct InspectFlags {
-    /// A component file, or builtin:NAME
+    /// A component file, builtin:NAME, or oci://REGISTRY/NAME:TAG
     #[arg(value_name = "PLUGIN")]
     plugin: String,
     /// How the findings are printed
@@ -242,7 +243,7 @@ impl ShadowFlags {
 /// What `plugin run` is asked.
 #[derive(Debug, Args)]
 pub(super) struct RunFlags {
-    /// A component file, or builtin:NAME
+    /// A component file, builtin:NAME, or oci://REGISTRY/NAME:TAG
     #[arg(value_name = "PLUGIN")]
     plugin: String,
     /// The recording that it is run on
@@ -267,13 +268,13 @@ impl RunFlags {
         let settings = self.config.as_deref().map(settings).transpose()?;
         let plugin = plugin_of(&self.plugin, settings.unwrap_or(serde_json::Value::Null));
         logging::start(config::Log::default(), console.wants_colours())?;
-        let role = plugin_role(&plugin)?;
+        let cache = CacheDir::of(console)?;
+        let role = plugin_role(&plugin, cache.path())?;
         let mut plugins = vec![plugin];
         if role == Some(Role::Filter) {
             let lines = PluginSource::Builtin("jsonl".to_owned());
             plugins.push(config::Plugin::new(KEPT.to_owned(), lines));
         }
-        let cache = CacheDir::of(console)?;
         let ran = self.run(&plugins, cache.path())?;
         ran.print(console)?;
         let replayed = ran.replayed?;
@@ -365,7 +366,12 @@ fn fault(status: &PluginStatus) -> Option<String> {
 fn plugin_of(source: &str, config: serde_json::Value) -> config::Plugin {
     let (name, source) = match source.strip_prefix("builtin:") {
         Some(name) => (name.to_owned(), PluginSource::Builtin(name.to_owned())),
-        None => (name_of(Path::new(source)), PluginSource::File(PathBuf::from(source))),
+        None => match Reference::read(source) {
+            Some(reference) => {
+                (name_of(Path::new(&reference.repository)), PluginSource::Registry(reference))
+            }
+            None => (name_of(Path::new(source)), PluginSource::File(PathBuf::from(source))),
+        },
     };
     config::Plugin { config, ..config::Plugin::new(name, source) }
 }
@@ -383,6 +389,7 @@ fn source_text(source: &PluginSource) -> String {
     match source {
         PluginSource::Builtin(name) => format!("builtin:{name}"),
         PluginSource::File(path) => path.display().to_string(),
+        PluginSource::Registry(reference) => reference.to_string(),
     }
 }
 

@@ -66,6 +66,7 @@ impl Serialize for PluginSource {
         match self {
             PluginSource::Builtin(name) => to.collect_str(&format_args!("{BUILTIN_PREFIX}{name}")),
             PluginSource::File(path) => path.serialize(to),
+            PluginSource::Registry(reference) => to.collect_str(reference),
         }
     }
 }

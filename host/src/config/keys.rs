@@ -124,7 +124,9 @@ impl Shape {
             }
             Shape::MediaType => String::from("a media type such as \"application/json\""),
             Shape::Name => String::from(NAME_RULE),
-            Shape::Source => String::from("\"builtin:NAME\" or the path of a component file"),
+            Shape::Source => {
+                String::from("\"builtin:NAME\", the path of a component file, or \"oci://...\"")
+            }
             Shape::Table(_) | Shape::Free => String::from("a table"),
             Shape::Tables(_) => String::from("a list of tables"),
             Shape::Named(_) => {
@@ -448,7 +450,14 @@ static PLUGIN: &[Key] = &[
     required(
         "source",
         Shape::Source,
-        "A plugin that is shipped inside the binary (`builtin:NAME`), or the path of a component",
+        "A plugin that is shipped inside the binary (`builtin:NAME`), the path of a component, or [its name in a \
+         registry](running-plugins.md#from-a-registry), such as `oci://ghcr.io/team/counts:1.0@sha256:...`",
+    ),
+    optional(
+        "moving_tag",
+        Shape::True,
+        "Lets `source` name a component in a registry by its tag alone, which may be another component at each start \
+         and each reload",
     ),
     optional(
         "sha256",

@@ -20,6 +20,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::registry::Reference;
+
 pub use diagnostic::{Invalid, Problem};
 pub use load::{LoadError, Loaded, MAX_FILE_BYTES, Reread, STANDARD_FILE, Sources, load};
 pub use overrides::{Origin, Override, OverrideError, Setting};
@@ -402,6 +404,9 @@ pub struct Plugin {
     pub name: String,
     /// Where its component comes from.
     pub source: PluginSource,
+    /// Whether a source in a registry may be named by its tag alone.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub moving_tag: bool,
     /// SHA-256 of the component that it has to be, in lower case hexadecimal digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
@@ -447,6 +452,7 @@ impl Plugin {
         Plugin {
             name,
             source,
+            moving_tag: false,
             sha256: None,
             events: Vec::new(),
             containers: Vec::new(),
@@ -594,6 +600,8 @@ pub enum PluginSource {
     Builtin(String),
     /// A component file.
     File(PathBuf),
+    /// A component in a registry.
+    Registry(Reference),
 }
 
 /// What a plugin may use.

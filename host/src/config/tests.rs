@@ -275,7 +275,7 @@ fn a_plugin_without_its_name_or_source_is_refused_at_its_header() {
     check(
         "[[plugin]]\nname = \"report\"\n",
         &["whodunit.toml:1:1: `plugin.source` is missing, \
-           expected \"builtin:NAME\" or the path of a component file"],
+           expected \"builtin:NAME\", the path of a component file, or \"oci://...\""],
     );
 }
 
@@ -645,6 +645,7 @@ format = "json"
 [[plugin]]
 name = "second"
 source = "builtin:report-json"
+moving_tag = true
 sha256 = "0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A0A"
 events = ["files", "container-ended"]
 containers = ["app-*"]
@@ -729,6 +730,7 @@ fn every_key_arrives_and_relative_paths_start_at_the_file() {
         log: Log { level: LogLevel::Trace, format: LogFormat::Json },
         plugins: vec![
             Plugin {
+                moving_tag: true,
                 sha256: Some("0a".repeat(32)),
                 events: vec![String::from("files"), String::from("container-ended")],
                 containers: vec![String::from("app-*")],
@@ -959,6 +961,24 @@ fn the_shipped_example_shows_every_key_and_what_it_shows_switched_off_can_be_swi
 }
 
 #[test]
+fn a_component_in_a_registry_is_named_for_good_or_on_purpose() {
+    let check = |source: &str, more: &str| {
+        said(format!("[[plugin]]\nname = \"a\"\nsource = \"{source}\"\n{more}").as_bytes(), &[])
+    };
+    let digest = "0a".repeat(32);
+    let named = format!("oci://a.b/c@sha256:{digest}");
+    for (source, more) in [(named.as_str(), ""), ("oci://a.b/c:1", "moving_tag = true\n")] {
+        let text = format!("[[plugin]]\nname = \"a\"\nsource = \"{source}\"\n{more}");
+        let plugin = &accepted(&text, &[]).plugins[0];
+        assert!(matches!(&plugin.source, PluginSource::Registry(it) if it.to_string() == source));
+    }
+    let alone = check("oci://a.b/c:1", "");
+    assert!(alone.len() == 1 && alone[0].contains("`moving_tag = true`"), "{alone:#?}");
+    let wrong = check("oci://a.b/C:1", "");
+    assert!(wrong.len() == 1 && wrong[0].contains("expected a name such as"), "{wrong:#?}");
+}
+
+#[test]
 fn a_subscription_that_cannot_be_is_a_problem_of_its_own() {
     let check = |line: &str, words: &str| {
         let text = format!(
@@ -975,6 +995,7 @@ fn a_subscription_that_cannot_be_is_a_problem_of_its_own() {
     check("overflow = \"wait\"", "expected \"drop-newest\", \"drop-oldest\" or \"block\"");
     check("wasi = \"p1\"", "expected \"none\", \"stub\" or \"p2\"");
     check("sha256 = \"abc\"", "expected 64 hexadecimal digits");
+    check("moving_tag = false", "expected true");
     let hash = "0a".repeat(32);
     check(&format!("sha256 = \"sha256:{hash}\""), &format!("did you mean \"{hash}\"?"));
 }

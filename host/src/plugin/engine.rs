@@ -66,6 +66,7 @@ pub enum CacheDirError {
 /// The engine with its ticker.
 pub(super) struct Engine {
     engine: wasmtime::Engine,
+    cache_dir: PathBuf,
     pace: Arc<Pace>,
 }
 
@@ -92,7 +93,12 @@ impl Engine {
             .name("plugin-ticker".to_owned())
             .spawn(move || ticker_pace.tick(&weak))
             .map_err(|cause| LoadError::Engine { cause: cause.to_string() })?;
-        Ok(Engine { engine, pace })
+        Ok(Engine { engine, cache_dir: cache_dir.to_owned(), pace })
+    }
+
+    /// A folder that nobody else may write.
+    pub(super) fn cache_dir(&self) -> &Path {
+        &self.cache_dir
     }
 
     pub(super) fn wasmtime(&self) -> &wasmtime::Engine {

@@ -16,6 +16,7 @@ use super::inspect::{Nature, Outside, inspect};
 use super::role::Role;
 use super::{CONTRACT, builtin, wasi};
 use crate::config::{self, PluginSource, Wasi};
+use crate::registry::{self, PullError, Pulled, Reference};
 
 /// Size of a component file at most. Compiling has no limit of its own.
 const MAX_COMPONENT_BYTES: u64 = 64 << 20;
@@ -36,6 +37,9 @@ pub enum LoadError {
     /// Nothing is there.
     #[error("plugin `{plugin}`: {} does not exist: correct its path in the TOML", path.display())]
     NoFile { plugin: String, path: PathBuf },
+    /// It does not come out of its registry.
+    #[error("plugin `{plugin}`: {source_name} cannot be pulled: {cause}")]
+    Pull { plugin: String, source_name: String, cause: PullError },
     /// It cannot be read.
     #[error("plugin `{plugin}`: {} cannot be read ({cause}): let the daemon read it", path.display())]
     Unreadable { plugin: String, path: PathBuf, cause: io::Error },
@@ -157,12 +161,15 @@ impl Exports {
 }
 
 /// SHA-256 of a plugin's component, as it is now.
-pub(super) fn hash(plugin: &config::Plugin) -> Result<String, LoadError> {
-    Ok(sha256_of(&bytes_of(plugin)?))
+pub(super) fn hash(engine: &Engine, plugin: &config::Plugin) -> Result<String, LoadError> {
+    Ok(sha256_of(&bytes_of(plugin, engine.cache_dir())?))
 }
 
-/// The component that stands behind a plugin's source.
-pub(super) fn bytes_of(plugin: &config::Plugin) -> Result<Cow<'static, [u8]>, LoadError> {
+/// The component that stands behind a plugin's source. One of a registry is kept in the cache folder.
+pub(super) fn bytes_of(
+    plugin: &config::Plugin,
+    cache_dir: &Path,
+) -> Result<Cow<'static, [u8]>, LoadError> {
     match &plugin.source {
         PluginSource::Builtin(name) => {
             let component = builtin::component(name).ok_or_else(|| LoadError::NoBuiltin {
@@ -173,13 +180,39 @@ pub(super) fn bytes_of(plugin: &config::Plugin) -> Result<Cow<'static, [u8]>, Lo
             Ok(Cow::Borrowed(component))
         }
         PluginSource::File(path) => read(&plugin.name, path).map(Cow::Owned),
+        PluginSource::Registry(reference) => {
+            pull(plugin, reference, cache_dir).map(|pulled| Cow::Owned(pulled.component))
+        }
     }
+}
+
+/// The source of a plugin, with the digest where it is named by a tag alone.
+pub(super) fn pinned(plugin: &config::Plugin, cache_dir: &Path) -> Result<PluginSource, LoadError> {
+    match &plugin.source {
+        PluginSource::Registry(reference) if reference.digest.is_none() => {
+            let digest = Some(pull(plugin, reference, cache_dir)?.digest);
+            Ok(PluginSource::Registry(Reference { digest, ..reference.clone() }))
+        }
+        source => Ok(source.clone()),
+    }
+}
+
+fn pull(
+    plugin: &config::Plugin,
+    reference: &Reference,
+    cache_dir: &Path,
+) -> Result<Pulled, LoadError> {
+    registry::pull(reference, cache_dir, MAX_COMPONENT_BYTES).map_err(|cause| LoadError::Pull {
+        plugin: plugin.name.clone(),
+        source_name: reference.to_string(),
+        cause,
+    })
 }
 
 /// Reads, checks, compiles and links a plugin.
 pub(super) fn load(engine: &Engine, plugin: &config::Plugin) -> Result<Loaded, LoadError> {
     let source_name = source_name(&plugin.source);
-    let bytes = bytes_of(plugin)?;
+    let bytes = bytes_of(plugin, engine.cache_dir())?;
     let sha256 = sha256_of(&bytes);
     if let Some(pinned) = plugin.sha256.clone().filter(|pinned| *pinned != sha256) {
         let plugin = plugin.name.clone();
@@ -198,6 +231,7 @@ pub(super) fn source_name(source: &PluginSource) -> String {
     match source {
         PluginSource::Builtin(name) => format!("builtin:{name}"),
         PluginSource::File(path) => path.display().to_string(),
+        PluginSource::Registry(reference) => reference.to_string(),
     }
 }
 

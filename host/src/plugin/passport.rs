@@ -58,8 +58,10 @@ pub struct Passport {
 ///
 /// If there is nothing to look at: no such file or builtin, or no engine.
 pub fn passport(plugin: &config::Plugin, cache_dir: &Path) -> Result<Passport, LoadError> {
-    let bytes = load::bytes_of(plugin)?;
     let engine = Engine::new(cache_dir)?;
+    let source = load::pinned(plugin, cache_dir)?;
+    let plugin = &config::Plugin { source, ..plugin.clone() };
+    let bytes = load::bytes_of(plugin, cache_dir)?;
     let names = inspect::names(&bytes).ok().flatten().unwrap_or_default();
     let wants = names.foreign_imports();
     let mut plugin = plugin.clone();
@@ -98,9 +100,9 @@ pub fn passport(plugin: &config::Plugin, cache_dir: &Path) -> Result<Passport, L
 ///
 /// # Errors
 ///
-/// If there is nothing to look at: no such file or builtin.
-pub fn plugin_role(plugin: &config::Plugin) -> Result<Option<Role>, LoadError> {
-    match inspect::inspect(&load::bytes_of(plugin)?) {
+/// If there is nothing to look at: no such file, builtin or name in a registry.
+pub fn plugin_role(plugin: &config::Plugin, cache_dir: &Path) -> Result<Option<Role>, LoadError> {
+    match inspect::inspect(&load::bytes_of(plugin, cache_dir)?) {
         Nature::Plugin(outside) => Ok(Some(outside.role)),
         _ => Ok(None),
     }

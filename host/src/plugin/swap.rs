@@ -95,7 +95,7 @@ impl PluginHost {
         let name = &listed.name;
         let board = self.board_of(name).ok_or_else(|| self.no_plugin(name))?;
         // What cannot be read is told by the swap.
-        if !load::hash(listed).is_ok_and(|found| found == board.sha256()) {
+        if !load::hash(&self.engine, listed).is_ok_and(|found| found == board.sha256()) {
             return self.swap(listed).map(Some);
         }
         if let Some(running) = self.lock().iter_mut().find(|it| it.config.name == *name) {

@@ -10,11 +10,13 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::rt::{Read, Write};
 use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::{Endpoint, PostError, resolve, retry};
+use crate::config::Url;
 
 /// What is read of an answer at most. Those that say something are far smaller.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
@@ -30,7 +32,7 @@ pub(super) struct Answer {
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NoAnswer {
+pub(crate) enum NoAnswer {
     #[error("the name {host} cannot be resolved: {source}")]
     Name { host: String, source: resolve::ResolveError },
     #[error("{authority} cannot be reached: {source}")]
@@ -69,7 +71,7 @@ impl Connection {
             }
         }
         let request = self.endpoint.request(body.clone())?;
-        let fresh = self.connect().await?;
+        let fresh = connect(&self.endpoint.url, self.endpoint.tls.as_ref()).await?;
         self.ask(fresh, request).await
     }
 
@@ -87,27 +89,29 @@ impl Connection {
         self.kept = Some(sender);
         Ok(Answer { status, retry_after, body })
     }
+}
 
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, NoAnswer> {
-        let url = &self.endpoint.url;
-        let authority = || url.authority();
-        let addresses = resolve::addresses(url.host(), url.port()).await;
-        let addresses =
-            addresses.map_err(|source| NoAnswer::Name { host: url.host().to_owned(), source })?;
-        let stream = TcpStream::connect(addresses.as_slice()).await;
-        let stream =
-            stream.map_err(|source| NoAnswer::Connect { authority: authority(), source })?;
-        // A body is written at once; where this is refused, it only takes longer.
-        let _ = stream.set_nodelay(true);
-        let Some(tls) = &self.endpoint.tls else {
-            return handshake(TokioIo::new(stream)).await;
-        };
-        let failed = |source| NoAnswer::Tls { authority: authority(), source };
-        let name = ServerName::try_from(url.host().to_owned());
-        let name = name.map_err(|error| failed(io::Error::other(error)))?;
-        let stream = TlsConnector::from(Arc::clone(tls)).connect(name, stream).await;
-        handshake(TokioIo::new(stream.map_err(failed)?)).await
-    }
+/// A connection to the server of a URL.
+pub(super) async fn connect(
+    url: &Url,
+    tls: Option<&Arc<ClientConfig>>,
+) -> Result<SendRequest<Full<Bytes>>, NoAnswer> {
+    let authority = || url.authority();
+    let addresses = resolve::addresses(url.host(), url.port()).await;
+    let addresses =
+        addresses.map_err(|source| NoAnswer::Name { host: url.host().to_owned(), source })?;
+    let stream = TcpStream::connect(addresses.as_slice()).await;
+    let stream = stream.map_err(|source| NoAnswer::Connect { authority: authority(), source })?;
+    // A body is written at once; where this is refused, it only takes longer.
+    let _ = stream.set_nodelay(true);
+    let Some(tls) = tls else {
+        return handshake(TokioIo::new(stream)).await;
+    };
+    let failed = |source| NoAnswer::Tls { authority: authority(), source };
+    let name = ServerName::try_from(url.host().to_owned());
+    let name = name.map_err(|error| failed(io::Error::other(error)))?;
+    let stream = TlsConnector::from(Arc::clone(tls)).connect(name, stream).await;
+    handshake(TokioIo::new(stream.map_err(failed)?)).await
 }
 
 async fn handshake<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, NoAnswer>

@@ -16,7 +16,7 @@ use super::{PostError, tls};
 use crate::config::{HttpOutput, Url};
 
 /// How the daemon calls itself.
-const AGENT: &str = concat!("whodunit/", env!("CARGO_PKG_VERSION"));
+pub(super) const AGENT: &str = concat!("whodunit/", env!("CARGO_PKG_VERSION"));
 /// The largest file of headers that is read.
 const MAX_HEADERS_BYTES: u64 = 64 << 10;
 

@@ -1,4 +1,5 @@
-//! Bodies by `POST` to servers of others: outputs of plugins, and the daemon's own telemetry.
+//! HTTP with servers of others: bodies by `POST` (outputs of plugins, the daemon's own telemetry), and what is at a URL
+//! by `GET` (plugins from registries).
 //!
 //! Owns one thread for each endpoint, with a bounded queue, its connection, and the retries. Takes bodies and never makes
 //! whoever hands them over wait; what is given up is counted by reason. Knows nothing of what is in a body but whether it
@@ -7,6 +8,7 @@
 mod connection;
 mod courier;
 mod endpoint;
+mod get;
 mod media;
 mod resolve;
 mod retry;
@@ -21,6 +23,7 @@ use std::time::Duration;
 
 pub(crate) use courier::{Courier, GivenUp};
 pub(crate) use endpoint::Endpoint;
+pub(crate) use get::{Got, get};
 
 /// How long what waits may take to be sent once the daemon stops.
 pub(crate) const FLUSH_WITHIN: Duration = Duration::from_secs(5);

@@ -25,7 +25,7 @@ const MAX_DATAGRAM_BYTES: usize = 4_096;
 
 /// Why a name has no address.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ResolveError {
+pub(crate) enum ResolveError {
     #[error("no name server knows it")]
     Unknown,
     #[error("it is no name of a machine")]

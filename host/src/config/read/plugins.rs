@@ -16,6 +16,7 @@ use crate::config::{
     BUILTINS, Builtin, Limits, OnFailure, Output, Overflow, Plugin, PluginSource, Wasi,
 };
 use crate::kinds::Kinds;
+use crate::registry::{EXPECTED, PREFIX, Reference};
 
 impl Reader<'_> {
     pub(super) fn plugins(
@@ -90,9 +91,23 @@ impl Reader<'_> {
             let builtin = builtin.expect("`source` gives only builtins that exist");
             self.outputs_of_builtin(section, builtin, index, places);
         }
+        let moving_tag = self.boolean_true(section, "moving_tag").is_some();
+        if let Some(PluginSource::Registry(reference)) = &source
+            && reference.digest.is_none()
+            && !moving_tag
+            && let Some(span) = section.span_of("source")
+        {
+            self.problem(
+                span,
+                String::from("`plugin.source` has no digest, and what its tag leads to may change"),
+                Some(String::from("`@sha256:...` behind it, as `whodunit plugin inspect` prints it, or `moving_tag = true`")),
+                None,
+            );
+        }
         let source = source.unwrap_or(PluginSource::Builtin(String::new()));
         let default = Plugin::new(name.unwrap_or_default(), source);
         Plugin {
+            moving_tag,
             sha256: self.take(section, "sha256", sha256),
             events: self.list(section, "events", event_kind).unwrap_or_default(),
             containers: self.list(section, "containers", pattern).unwrap_or_default(),
@@ -340,6 +355,10 @@ fn source(key: &Key, text: &str, folder: &Path) -> Result<PluginSource, Mismatch
             expected: format!("{} or the path of a component file", known.join(", ")),
             meant: meant.map(|name| quoted(&format!("{BUILTIN_PREFIX}{name}"))),
         });
+    }
+    if text.starts_with(PREFIX) {
+        let reference = Reference::read(text).ok_or_else(|| Mismatch::expected(EXPECTED))?;
+        return Ok(PluginSource::Registry(reference));
     }
     path_text(text).map_err(|_| Mismatch::expected(key.shape.expected()))?;
     let path = without_dots(&folder.join(text));

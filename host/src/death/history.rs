@@ -218,16 +218,12 @@ fn failed<'a>(
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::super::explanation::Explanation;
     use super::super::record::{Container, DeadProcess, DeathRecord, Losses, SCHEMA, WaitStatus};
     use super::*;
 
-    pub(in crate::death) fn death(
-        container: &str,
-        subject: Subject,
-        time_ns: u64,
-    ) -> ExplainedDeath {
+    pub(crate) fn death(container: &str, subject: Subject, time_ns: u64) -> ExplainedDeath {
         ExplainedDeath {
             death: DeathRecord {
                 schema: SCHEMA,

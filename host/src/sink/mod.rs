@@ -2,7 +2,7 @@
 //!
 //! Takes whole documents from the plugin workers and never makes them wait for a disk or a server. A document
 //! that could not be written is kept and tried again, until it is written or a newer one replaces
-//! it. Documents for a server have a thread and a queue of their own ([`crate::post`]), and none replaces another. Knows nothing
+//! it. Documents for a server have a thread and a queue of their own (`post`), and none replaces another. Knows nothing
 //! of what is in a document.
 
 mod change;

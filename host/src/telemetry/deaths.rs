@@ -94,3 +94,86 @@ fn told(explanation: &Explanation, attributes: Attributes) -> Attributes {
         .texts("whodunit.death.advice", answer.advice.iter().map(String::as_str))
         .texts("whodunit.death.missing", answer.missing.iter().map(String::as_str))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+    use crate::death::history::tests::death;
+
+    #[test]
+    fn how_bad_a_death_is_depends_on_who_died_and_how() {
+        let check = |subject: Subject, status: WaitStatus, expected: &str| {
+            let mut death = death("/a", subject, 1);
+            death.death.status = status;
+            assert_eq!(record(&death).severity_text, expected, "{subject:?} {status:?}");
+        };
+        let killed = WaitStatus::Killed { signal: 9, core_dumped: false };
+        check(Subject::Container, WaitStatus::Exited { code: 0 }, "INFO");
+        check(Subject::Container, WaitStatus::Exited { code: 1 }, "ERROR");
+        check(Subject::Container, killed, "ERROR");
+        check(Subject::Process, killed, "WARN");
+    }
+
+    #[test]
+    fn a_death_that_nobody_explained_is_told_with_the_reason_and_without_a_verdict() {
+        let mut death = death("/a", Subject::Container, 1);
+        death.explanation = Explanation::Unexplained { reason: "there is none".to_owned() };
+        let record = record(&death);
+        let body = record.body.and_then(|body| body.value);
+        assert_eq!(body, Some(Value::StringValue("there is none".to_owned())));
+        assert!(record.attributes.iter().all(|it| it.key != "whodunit.death.verdict"));
+    }
+
+    /// The names in quotes of a file, or in backquotes of a page, that are attributes, events or variables.
+    fn names(path: &str, quote: char) -> BTreeSet<String> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+        let text = fs::read_to_string(path).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let known =
+            ["service.", "host.name", "process.", "container.", "k8s.", "whodunit.", "OTEL_"];
+        let is_name = |word: &&str| {
+            known.iter().any(|start| word.starts_with(start))
+                && word.chars().all(|c| c.is_ascii_alphanumeric() || "._".contains(c))
+                && !word.ends_with(".rs")
+        };
+        code.split(quote).filter(is_name).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_page_names_what_is_told_and_nothing_else() {
+        let ours = [
+            "host/src/telemetry/deaths.rs",
+            "host/src/telemetry/resource.rs",
+            "host/src/telemetry/environment.rs",
+            "plugins/otlp/src/deaths.rs",
+            "plugins/otlp/src/resource.rs",
+            "plugins/otlp-files/src/lib.rs",
+        ];
+        let told: BTreeSet<String> = ours.iter().flat_map(|path| names(path, '"')).collect();
+        let page = names("docs/otlp.md", '`');
+        // Names of variables are put together in code, and the page shortens those of a sender.
+        let is_whole = |name: &&String| {
+            !name.starts_with("OTEL_") && !name.starts_with("whodunit.death.sender.")
+        };
+        let [told, page] = [&told, &page]
+            .map(|names| names.iter().filter(is_whole).cloned().collect::<BTreeSet<String>>());
+        assert_eq!(page, told);
+    }
+
+    #[test]
+    fn the_daemon_and_the_plugin_tell_the_same_of_a_death() {
+        let of = |path| {
+            let names = names(path, '"').into_iter();
+            names.filter(|name| !name.starts_with("service.")).collect::<BTreeSet<_>>()
+        };
+        assert_eq!(of("host/src/telemetry/deaths.rs"), of("plugins/otlp/src/deaths.rs"));
+        let mut of_daemon = of("host/src/telemetry/resource.rs");
+        // Of the resource that is the daemon itself.
+        of_daemon.remove("process.pid");
+        assert_eq!(of_daemon, of("plugins/otlp/src/resource.rs"));
+    }
+}

@@ -69,3 +69,19 @@ fn unit_of(name: &str) -> &'static str {
         Some(_) | None => "1",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_are_those_of_the_names() {
+        for (name, unit) in [
+            ("process_cpu_seconds_total", "s"),
+            ("process_resident_memory_bytes", "By"),
+            ("whodunit_plugin_calls_total", "1"),
+        ] {
+            assert_eq!(unit_of(name), unit, "{name}");
+        }
+    }
+}

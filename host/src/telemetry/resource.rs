@@ -127,3 +127,90 @@ pub(super) fn of_container(
     });
     resource(attributes.overridden(given))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::UnixNanos;
+
+    fn surroundings(scope: &str) -> Surroundings {
+        Surroundings {
+            pod_name: Some("own-pod".to_owned()),
+            namespace: Some("own-space".to_owned()),
+            node_name: "node-1".to_owned(),
+            boot_id: String::new(),
+            scope: scope.to_owned(),
+            daemon_version: "1.2.3".to_owned(),
+            started: UnixNanos(0),
+        }
+    }
+
+    fn web(attributes: &[(&str, &str)]) -> Container {
+        let pairs = attributes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        Container {
+            runtime_id: "web-id".to_owned(),
+            name: "web".to_owned(),
+            runtime: "containerd".to_owned(),
+            attributes: pairs.collect(),
+            ..Container::default()
+        }
+    }
+
+    /// The text of an attribute, or of the first of a list.
+    fn value<'a>(resource: &'a Resource, key: &str) -> Option<&'a str> {
+        let found = resource.attributes.iter().find(|attribute| attribute.key == key)?;
+        match found.value.as_ref()?.value.as_ref()? {
+            Value::StringValue(text) => Some(text),
+            Value::ArrayValue(list) => match list.values.first()?.value.as_ref()? {
+                Value::StringValue(text) => Some(text),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_container_of_a_pod_has_the_attributes_of_both() {
+        let container = web(&[
+            ("pod-name", "shop"),
+            ("pod-namespace", "prod"),
+            ("pod-uid", "u-1"),
+            ("image", "shop/web:3"),
+            ("image-digest", "sha256:0b"),
+            ("label.app", "web"),
+        ]);
+        let resource = of_container(&[], &surroundings("node"), &container);
+        for (key, expected) in [
+            ("service.name", "whodunit"),
+            ("container.id", "web-id"),
+            ("container.name", "web"),
+            ("container.runtime.name", "containerd"),
+            ("container.image.name", "shop/web"),
+            ("container.image.tags", "3"),
+            ("container.image.repo_digests", "shop/web@sha256:0b"),
+            ("container.label.app", "web"),
+            ("k8s.pod.name", "shop"),
+            ("k8s.pod.uid", "u-1"),
+            ("k8s.namespace.name", "prod"),
+            ("k8s.container.name", "web"),
+            ("k8s.node.name", "node-1"),
+        ] {
+            assert_eq!(value(&resource, key), Some(expected), "{key}");
+        }
+    }
+
+    #[test]
+    fn what_is_given_wins_and_the_own_pod_counts_in_its_own_scope_alone() {
+        let given =
+            [("service.name".to_owned(), "mine".to_owned()), ("team".to_owned(), "ops".to_owned())];
+        let in_pod = of_container(&given, &surroundings("pod"), &web(&[]));
+        assert_eq!(value(&in_pod, "service.name"), Some("mine"));
+        assert_eq!(value(&in_pod, "team"), Some("ops"));
+        assert_eq!(value(&in_pod, "k8s.pod.name"), Some("own-pod"));
+        let names = in_pod.attributes.iter().filter(|it| it.key == "service.name");
+        assert_eq!(names.count(), 1);
+        let on_node = of_container(&[], &surroundings("node"), &web(&[]));
+        assert_eq!(value(&on_node, "k8s.pod.name"), None);
+        assert_eq!(value(&of_daemon(&[], &surroundings("node")), "k8s.pod.name"), Some("own-pod"));
+    }
+}

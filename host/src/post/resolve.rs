@@ -316,6 +316,50 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_does_not_fit_is_asked_for_over_tcp() {
+        use std::io::{Read as _, Write as _};
+
+        // A port that is free for both.
+        let (udp, tcp) = loop {
+            let udp = StdSocket::bind("127.0.0.1:0").unwrap();
+            if let Ok(tcp) = std::net::TcpListener::bind(udp.local_addr().unwrap()) {
+                break (udp, tcp);
+            }
+        };
+        let address = udp.local_addr().unwrap();
+        thread::spawn(move || {
+            for _ in 0..2 {
+                let mut bytes = [0; 512];
+                let (length, client) = udp.recv_from(&mut bytes).unwrap();
+                let asked = Packet::parse(&bytes[..length]).unwrap();
+                let mut packet = Packet::new_reply(asked.id());
+                packet.questions = asked.questions.clone();
+                packet.set_flags(PacketFlag::TRUNCATION);
+                udp.send_to(&packet.build_bytes_vec().unwrap(), client).unwrap();
+            }
+        });
+        thread::spawn(move || {
+            for mut stream in tcp.incoming().take(2).map(Result::unwrap) {
+                let mut length = [0; 2];
+                stream.read_exact(&mut length).unwrap();
+                let mut bytes = vec![0; usize::from(u16::from_be_bytes(length))];
+                stream.read_exact(&mut bytes).unwrap();
+                let asked = Packet::parse(&bytes).unwrap();
+                let mut packet = Packet::new_reply(asked.id());
+                packet.questions = asked.questions.clone();
+                let name = Name::new_unchecked("collector.example").into_owned();
+                let data = RData::A(A { address: 0x0a00_0002 });
+                packet.answers.push(ResourceRecord::new(name, CLASS::IN, 60, data));
+                let bytes = packet.build_bytes_vec().unwrap();
+                stream.write_all(&(bytes.len() as u16).to_be_bytes()).unwrap();
+                stream.write_all(&bytes).unwrap();
+            }
+        });
+        let found = look_up(vec![address]).unwrap();
+        assert_eq!(found[0], "10.0.0.2".parse::<IpAddr>().unwrap());
+    }
+
+    #[test]
     fn a_server_that_fails_is_not_the_last_word_and_one_that_knows_of_no_such_name_is() {
         let fails = |packet: &mut Packet<'_>, _: &str| *packet.rcode_mut() = RCODE::ServerFailure;
         let knows_none = |packet: &mut Packet<'_>, _: &str| *packet.rcode_mut() = RCODE::NameError;

@@ -52,6 +52,12 @@ pub const SOMETIMES: &[Need] = &[
         without: "the daemon says so and does not start",
     },
     Need {
+        capability: Capability::CAP_SYS_RESOURCE,
+        purpose: "lift the limit of locked memory, which maps count against before Linux 5.11",
+        without: "the kernel refuses the maps, unless the limit was lifted before (`LimitMEMLOCK=infinity`, \
+                  `ulimit -l unlimited`)",
+    },
+    Need {
         capability: Capability::CAP_NET_BIND_SERVICE,
         purpose: "answer HTTP at a port below 1024",
         without: "the daemon says so and does not start",

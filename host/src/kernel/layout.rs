@@ -50,6 +50,9 @@ pub(crate) struct Layout {
     pub(crate) call: CallLayout,
     /// Whether programs get the running task with its type (Linux 5.11).
     pub(crate) typed_task: bool,
+    /// Whether a program may be taken off a function in which tasks sleep: the kernel keeps their way back
+    /// (`bpf_tramp_image`, "bpf: Fix fexit trampoline" of Linux 5.12, 5.11.11 and 5.10.27).
+    pub(crate) keeps_trampolines: bool,
     /// What the programs about processes get.
     pub(crate) fate: FateSettings,
     /// Members that this kernel does not have, as `structure.member`.
@@ -140,7 +143,8 @@ impl Layout {
             argument_0: call.arguments[0],
         };
         let typed_task = btf.mentions("BPF_FUNC_get_current_task_btf");
-        Layout { kernel, call, typed_task, fate, absent }
+        let keeps_trampolines = btf.offset_of("bpf_tramp_image", "pcref").is_some();
+        Layout { kernel, call, typed_task, keeps_trampolines, fate, absent }
     }
 
     /// Whether the programs have to be told where a task's saved registers are: no helper gives them.
@@ -177,6 +181,7 @@ mod tests {
             return;
         };
         assert_eq!(layout.absent, Vec::<String>::new());
+        assert!(layout.keeps_trampolines);
         // The members of a union stand at its own offset; these two are known to be distinct.
         assert_ne!(layout.kernel.dentry_parent, layout.kernel.dentry_name);
         assert_ne!(layout.call.arguments[0], layout.call.arguments[1]);

@@ -291,6 +291,10 @@ const PROBES: &[Probe] = &[
 /// Why no probe of the exact tier runs where the configuration says so.
 const NOT_WANTED: &str = "`capture.tier` is \"base\"";
 
+/// Why none of it runs on a kernel that could crash when the programs are taken off.
+const TRAMPOLINES_FREED: &str = "this kernel may crash when a program is taken off a function in which a \
+                                 task sleeps (mended in Linux 5.12, 5.11.11 and 5.10.27)";
+
 /// Attaches every probe that can run; those of the exact tier only if `exact`.
 pub(crate) fn attach_all(programs: &mut Ebpf, layout: &Layout, exact: bool) -> Vec<ProbeStatus> {
     // Read for this only: a kernel's types are some megabytes.
@@ -304,6 +308,7 @@ pub(crate) fn attach_all(programs: &mut Ebpf, layout: &Layout, exact: bool) -> V
             tier: probe.tier,
             reason: match probe.tier {
                 Tier::Exact if !exact => Some(NOT_WANTED.to_owned()),
+                Tier::Exact if !layout.keeps_trampolines => Some(TRAMPOLINES_FREED.to_owned()),
                 Tier::Base | Tier::Exact => probe.attach(programs, layout, &types).err(),
             },
         })

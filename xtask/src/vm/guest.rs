@@ -20,6 +20,12 @@ pub(crate) const EMULATOR: &str = "qemu-system-x86_64";
 /// which soon ends a kernel that uses it (6.12 allocates memory with it): the guest must not find it.
 const PROCESSOR: &str = "qemu64,-cx16,+rdrand,+ssse3,+sse4.1,+sse4.2,+popcnt";
 
+/// The emulation, one virtual processor after the other. QEMU 7.2 emulating several at once can translate code
+/// that another processor is just rewriting (it locks the page only afterwards; changed in 8.1), and kernels rewrite
+/// their own code whenever a program is attached: guests stood still or died of a breakpoint that was not there any
+/// more. Trials mostly wait, and take no longer.
+const EMULATION: &str = "tcg,thread=single";
+
 /// On the kernel's command line. A panic ends the guest at once; what protects against hostile
 /// neighbours costs time and protects nobody here. Debian's kernels have x32 where this asks for it, up to
 /// some version.
@@ -156,7 +162,9 @@ fn start(kernel: &Path, image: &Path, messages: &Path) -> io::Result<Child> {
     };
     Command::new(EMULATOR)
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
-        .args(["-machine", "q35", "-accel", "tcg", "-cpu", PROCESSOR, "-smp", "2", "-m", "2048"])
+        .args([
+            "-machine", "q35", "-accel", EMULATION, "-cpu", PROCESSOR, "-smp", "2", "-m", "2048",
+        ])
         .arg("-kernel")
         .arg(kernel)
         .arg("-initrd")

@@ -1,21 +1,22 @@
 //! Processes made, executing a program, and ended.
 
-use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
+use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use aya_ebpf::helpers::generated::{bpf_probe_read_kernel_str, bpf_ringbuf_query};
 use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
 use whodunit_ebpf::{
     PROGRAM_MAX, RawExit, RawFork, RawProgram, exit_flag, fate_kind, program_flag,
 };
 
-use crate::maps::{DEATHS, fate, offset};
+use crate::maps::{DEATHS, DEATHS_BYTES, fate, offset};
 use crate::read::{
     Address, Place, cgroup_of, current_task, mount_namespace, process_of, read_or_zero,
 };
 use crate::refused;
 use crate::setup;
 use crate::task::{
-    describe, describe_ancestors, is_traced, leader_of, lost, now, part, put, system_call,
+    describe, describe_ancestors, is_traced, leader_of, lost, now, parent_of, part, put,
+    system_call,
 };
 use crate::walk;
 
@@ -136,6 +137,28 @@ pub fn process_exited(ctx: RawTracePointContext) -> i32 {
     put!(record.reserved, 0);
     describe(part!(record.process), task);
     describe_ancestors(part!(record.ancestors), task);
-    entry.submit(u64::from(BPF_RB_FORCE_WAKEUP));
+    let wake = if is_quiet(task, status, flags) && !is_filling() {
+        BPF_RB_NO_WAKEUP
+    } else {
+        BPF_RB_FORCE_WAKEUP
+    };
+    entry.submit(u64::from(wake));
     0
+}
+
+/// Whether nobody waits for this end: a program of a container succeeded, and the container lives on. The first process of a
+/// container has its parent elsewhere. Most ends are such, of what shells run, and a wakeup costs more than all the rest.
+#[inline(always)]
+fn is_quiet(task: Address, status: u32, flags: u16) -> bool {
+    let is_inside = || cgroup_of(parent_of(leader_of(task))) == cgroup_of(task);
+    status == 0 && flags & exit_flag::SETUP == 0 && is_inside()
+}
+
+/// Whether the ring of deaths needs somebody before the daemon looks by itself.
+#[inline(always)]
+fn is_filling() -> bool {
+    let ring = core::ptr::addr_of!(DEATHS).cast_mut().cast();
+    // SAFETY: a ring of this program.
+    let waiting = unsafe { bpf_ringbuf_query(ring, u64::from(BPF_RB_AVAIL_DATA)) };
+    waiting >= u64::from(DEATHS_BYTES) / 4
 }

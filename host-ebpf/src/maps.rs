@@ -190,9 +190,12 @@ pub(crate) static FILES: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
 #[map]
 pub(crate) static LIFECYCLE: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
+/// Size of the ring of deaths.
+pub(crate) const DEATHS_BYTES: u32 = 2 << 20;
+
 /// Records about processes. A ring of their own, so that a flood of files can neither delay nor push out a death.
 #[map]
-pub(crate) static DEATHS: RingBuf = RingBuf::with_byte_size(2 << 20, 0);
+pub(crate) static DEATHS: RingBuf = RingBuf::with_byte_size(DEATHS_BYTES, 0);
 
 /// When a signal that its process handles or ignores was sent to the daemon, by process and signal.
 #[map]

@@ -175,7 +175,10 @@ impl Capture {
         let mut standstill = Standstill::of_this_thread();
         loop {
             self.kernel.wait(wait);
-            standstill.begin();
+            // The look costs about as much as a turn in which nothing happens.
+            if wait < IDLE_WAIT {
+                standstill.begin();
+            }
             let events = self.turn();
             self.publish_if_wanted();
             wait = if events > 0 { BUSY_WAIT } else { (wait * 2).min(IDLE_WAIT) };

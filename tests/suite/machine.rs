@@ -67,11 +67,3 @@ fn end_of(toml: &str, code: i32) -> Option<String> {
         _ => None,
     }
 }
-
-/// Whether this kernel lets a program see which system call a task is in (`bpf_task_pt_regs`, Linux 5.15).
-pub(crate) fn tells_system_calls() -> bool {
-    let release = rustix::system::uname();
-    let mut numbers = release.release().to_str().unwrap_or_default().split(['.', '-']);
-    let mut next = || numbers.next().and_then(|number| number.parse::<u32>().ok()).unwrap_or(0);
-    (next(), next()) >= (5, 15)
-}

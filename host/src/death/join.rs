@@ -215,9 +215,15 @@ impl Joiner {
             if container.ended.is_some() {
                 continue;
             }
-            let words = self.controllers.listen(&container.cgroup_path, now.boot_ns);
             let is_new = !self.houses.contains_key(&container.id);
             let house = self.houses.entry(container.id).or_default();
+            let is_as_before = |words| self.controllers.is_as_before(&container.cgroup_path, words);
+            if house.words.as_ref().is_some_and(is_as_before) {
+                // It was not throttled either.
+                house.cpu.iter_mut().for_each(|(time_ns, _)| *time_ns = now.boot_ns);
+                continue;
+            }
+            let words = self.controllers.listen(&container.cgroup_path, now.boot_ns);
             if let Some(cpu) = &words.cpu {
                 self.directory.put_throttled_ns(container.id, cpu.throttled_ns);
             }
@@ -440,7 +446,11 @@ impl Joiner {
         let init = container.and_then(|container| self.init_of(container));
         let is_init = init.is_some_and(|init| self.processes.is_same(init, key));
         let keep = if is_init { 0 } else { WORDS_KEEP_NS };
-        let words = container.and_then(|container| self.words(container, now, keep));
+        // What surely becomes no record needs none: shells run thousands of programs that succeed.
+        let subject = if is_init || init.is_none() { Subject::Container } else { Subject::Process };
+        let words = container
+            .filter(|_| Joiner::is_notable(subject, status))
+            .and_then(|container| self.words(container, now, keep));
         let may_be_oom = process.victim.is_none()
             && exit.status & 0x7f == SIGKILL
             && process.signals.iter().any(|signal| {

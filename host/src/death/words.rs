@@ -5,6 +5,7 @@
 //! folder goes with its container.
 
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -76,6 +77,7 @@ impl Controllers {
     pub(crate) fn listen(&self, cgroup_path: &[u8], time_ns: u64) -> Words {
         let folder = below(&self.unified, cgroup_path);
         let legacy = |root: &Option<PathBuf>| root.as_ref().map(|root| below(root, cgroup_path));
+        let cpu = self.cpu(cgroup_path);
         let resources = [Resource::Cpu, Resource::Memory, Resource::Io];
         Words {
             time_ns,
@@ -83,15 +85,26 @@ impl Controllers {
                 Some(folder) => memory_v1(&folder),
                 None => memory_v2(&folder),
             },
-            cpu: match legacy(&self.cpu) {
-                Some(folder) => cpu_v1(&folder, legacy(&self.cpuacct).as_deref()),
-                None => cpu_v2(&folder),
-            },
+            cpu,
             pids: pids(&legacy(&self.pids).unwrap_or_else(|| folder.clone())),
             pressure: resources
                 .into_iter()
                 .filter_map(|resource| pressure(&folder, resource))
                 .collect(),
+        }
+    }
+
+    /// Whether nothing ran in the cgroup at this path since it said this: then it has nothing new to say.
+    pub(crate) fn is_as_before(&self, cgroup_path: &[u8], before: &Words) -> bool {
+        let tells_use = self.cpu.is_none() || self.cpuacct.is_some();
+        tells_use && before.cpu.is_some() && self.cpu(cgroup_path) == before.cpu
+    }
+
+    fn cpu(&self, cgroup_path: &[u8]) -> Option<CpuSample> {
+        let folder = |root: &PathBuf| below(root, cgroup_path);
+        match &self.cpu {
+            Some(root) => cpu_v1(&folder(root), self.cpuacct.as_ref().map(folder).as_deref()),
+            None => cpu_v2(&folder(&self.unified)),
         }
     }
 
@@ -133,8 +146,16 @@ fn below(root: &Path, cgroup_path: &[u8]) -> PathBuf {
     root.join(std::ffi::OsStr::from_bytes(relative))
 }
 
+/// What a file of a controller says. They are shorter than the buffer and come whole with one read: their number
+/// times that of the containers is read again and again.
+fn text(folder: &Path, file: &str) -> Option<String> {
+    let mut buffer = [0; 4096];
+    let length = fs::File::open(folder.join(file)).ok()?.read(&mut buffer).ok()?;
+    std::str::from_utf8(&buffer[..length]).ok().map(str::to_owned)
+}
+
 fn number(folder: &Path, file: &str) -> Option<u64> {
-    fs::read_to_string(folder.join(file)).ok()?.trim().parse().ok()
+    text(folder, file)?.trim().parse().ok()
 }
 
 /// The value of a key in a file of lines like `key value`.
@@ -144,15 +165,15 @@ fn keyed(text: &str, key: &str) -> Option<u64> {
 
 /// A limit of v2: a number or `max`.
 fn limit(folder: &Path, file: &str) -> Limit {
-    match fs::read_to_string(folder.join(file)) {
-        Ok(text) if text.trim() == "max" => Limit::Unlimited,
-        Ok(text) => text.trim().parse().map_or(Limit::Unknown, Limit::At),
-        Err(_) => Limit::Unknown,
+    match text(folder, file) {
+        Some(text) if text.trim() == "max" => Limit::Unlimited,
+        Some(text) => text.trim().parse().map_or(Limit::Unknown, Limit::At),
+        None => Limit::Unknown,
     }
 }
 
 fn memory_v2(folder: &Path) -> Option<MemorySample> {
-    let events = fs::read_to_string(folder.join("memory.events")).unwrap_or_default();
+    let events = text(folder, "memory.events").unwrap_or_default();
     Some(MemorySample {
         current_bytes: number(folder, "memory.current")?,
         limit: limit(folder, "memory.max"),
@@ -164,7 +185,7 @@ fn memory_v2(folder: &Path) -> Option<MemorySample> {
 }
 
 fn memory_v1(folder: &Path) -> Option<MemorySample> {
-    let control = fs::read_to_string(folder.join("memory.oom_control")).unwrap_or_default();
+    let control = text(folder, "memory.oom_control").unwrap_or_default();
     Some(MemorySample {
         current_bytes: number(folder, "memory.usage_in_bytes")?,
         limit: match number(folder, "memory.limit_in_bytes") {
@@ -181,9 +202,9 @@ fn memory_v1(folder: &Path) -> Option<MemorySample> {
 }
 
 fn cpu_v2(folder: &Path) -> Option<CpuSample> {
-    let stat = fs::read_to_string(folder.join("cpu.stat")).ok()?;
+    let stat = text(folder, "cpu.stat")?;
     // Without the controller there is `usage_usec` alone, and no quota.
-    let max = fs::read_to_string(folder.join("cpu.max")).ok()?;
+    let max = text(folder, "cpu.max")?;
     let mut max = max.split_whitespace();
     let quota_ns = match max.next()? {
         "max" => Limit::Unlimited,
@@ -201,8 +222,8 @@ fn cpu_v2(folder: &Path) -> Option<CpuSample> {
 }
 
 fn cpu_v1(folder: &Path, cpuacct: Option<&Path>) -> Option<CpuSample> {
-    let stat = fs::read_to_string(folder.join("cpu.stat")).ok()?;
-    let quota = fs::read_to_string(folder.join("cpu.cfs_quota_us")).unwrap_or_default();
+    let stat = text(folder, "cpu.stat")?;
+    let quota = text(folder, "cpu.cfs_quota_us").unwrap_or_default();
     Some(CpuSample {
         usage_ns: cpuacct.and_then(|folder| number(folder, "cpuacct.usage")).unwrap_or(0),
         periods: keyed(&stat, "nr_periods").unwrap_or(0),
@@ -219,7 +240,7 @@ fn cpu_v1(folder: &Path, cpuacct: Option<&Path>) -> Option<CpuSample> {
 
 /// Both versions have the same files.
 fn pids(folder: &Path) -> Option<PidsSample> {
-    let events = fs::read_to_string(folder.join("pids.events")).unwrap_or_default();
+    let events = text(folder, "pids.events").unwrap_or_default();
     Some(PidsSample {
         current: number(folder, "pids.current")?,
         limit: limit(folder, "pids.max"),
@@ -228,7 +249,7 @@ fn pids(folder: &Path) -> Option<PidsSample> {
 }
 
 fn pressure(folder: &Path, resource: Resource) -> Option<PressureSample> {
-    let text = fs::read_to_string(folder.join(format!("{}.pressure", resource.name()))).ok()?;
+    let text = text(folder, &format!("{}.pressure", resource.name()))?;
     let average = |line: &str| {
         let rest = text.lines().find_map(|found| found.strip_prefix(line))?;
         let percent = rest.split_whitespace().find_map(|word| word.strip_prefix("avg10="))?;
@@ -294,6 +315,26 @@ mod tests {
         assert_eq!(words.pressure.len(), 1);
         assert_eq!((words.pressure[0].some_avg10, words.pressure[0].full_avg10), (150, 25));
         assert_eq!(words.time_ns, 77);
+    }
+
+    #[test]
+    fn a_cgroup_in_which_nothing_ran_is_as_before() {
+        let stat = |usage: u32| format!("usage_usec {usage}\nnr_periods 9\nnr_throttled 4\n");
+        let root = folder_with(&[("app/cpu.max", "max 100000\n"), ("app/cpu.stat", &stat(12))]);
+        let controllers = Controllers::parse(root.path(), "");
+        let before = controllers.listen(b"/app", 7);
+        assert!(controllers.is_as_before(b"/app", &before));
+        fs::write(root.path().join("app/cpu.stat"), stat(13)).unwrap();
+        assert!(!controllers.is_as_before(b"/app", &before));
+        // Who does not say whether anything ran is asked for everything.
+        assert!(!controllers.is_as_before(b"/app", &Words::default()));
+        let cpu = root.path().join("app/cpu").display().to_string();
+        let mounts = format!("1 0 0:1 / {cpu} rw - cgroup cgroup rw,cpu\n");
+        fs::create_dir_all(root.path().join("app/cpu/app")).unwrap();
+        fs::write(root.path().join("app/cpu/app/cpu.stat"), "nr_periods 8\n").unwrap();
+        let silent = Controllers::parse(Path::new("/nowhere"), &mounts);
+        let before = silent.listen(b"/app", 7);
+        assert!(before.cpu.is_some() && !silent.is_as_before(b"/app", &before));
     }
 
     #[test]

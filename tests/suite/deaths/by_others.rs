@@ -9,7 +9,6 @@ use whodunit_containers::{Container, DaemonConfig, Hierarchies, Pod};
 use super::claim::Claim;
 use super::{end, hear_nth, hear_numbers, mortal, own_name, play, process_death};
 use crate::Outcome;
-use crate::machine;
 use crate::report::expect_eq;
 
 pub(super) fn claims() -> Vec<Claim> {
@@ -114,12 +113,7 @@ fn by_parent() -> Outcome {
         let death = process_death(&config, app, buried[0])?;
         death.expect_sound()?;
         death.expect_killed(15)?;
-        // Without the system call there is `si_code` alone.
-        let seen = match road {
-            "group" | "pidfd" if !machine::tells_system_calls() => "kill",
-            road => road,
-        };
-        death.expect_decided(seen, "parent", Some("mortal"))?;
+        death.expect_decided(road, "parent", Some("mortal"))?;
         death.expect_verdict("killed-by-parent", 95..=99, &["signal 15"])?;
         death.expect_told(&format!("mortal (pid {})", app.pid()))?;
         let signal = death.deciding()?;

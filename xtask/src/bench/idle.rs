@@ -15,6 +15,9 @@ use super::table::Row;
 const CONTAINERS: usize = 50;
 const TIME: Duration = Duration::from_secs(20);
 
+/// As in the shipped image and systemd unit.
+const ALLOCATOR: &str = "glibc.malloc.trim_threshold=262144:glibc.malloc.mmap_threshold=262144";
+
 impl Bench {
     /// The daemon with many containers in which nothing happens.
     pub(super) fn idle(&self) -> Result<Vec<Row>, BenchError> {
@@ -29,6 +32,7 @@ impl Bench {
         let config = DaemonConfig::for_cgroups(&paths)?
             .binary(&self.programs.daemon)
             .interval(Duration::from_secs(30))
+            .environment("GLIBC_TUNABLES", ALLOCATOR)
             .more_toml(more);
         // Compiles the plugins: what that takes stays with the allocator.
         config.start()?.stop()?;
@@ -47,9 +51,22 @@ impl Bench {
             let tracing = Peer::start(peer)?;
             memory.others.push((peer.name().to_owned(), tracing.resident_bytes()? / 1e6));
         }
-        memory.remark = format!("{CONTAINERS} containers, three plugins");
+        memory.remark =
+            format!("{CONTAINERS} containers, three plugins, the allocator set as in the image");
         let mut idle = Row::new("idle CPU", "% of a core", cpu * 100.0, 0.2);
         idle.remark = format!("{CONTAINERS} containers, {} s", TIME.as_secs());
         Ok(vec![memory, idle])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_allocator_is_set_as_it_is_shipped() {
+        let setting = format!("GLIBC_TUNABLES={ALLOCATOR}\n");
+        assert!(include_str!("../../../deploy/Containerfile").contains(&setting));
+        assert!(include_str!("../../../deploy/systemd/whodunit.service").contains(&setting));
     }
 }

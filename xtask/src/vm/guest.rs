@@ -22,8 +22,8 @@ const PROCESSOR: &str = "qemu64,-cx16,+rdrand,+ssse3,+sse4.1,+sse4.2,+popcnt";
 
 /// The emulation, one virtual processor after the other. QEMU 7.2 emulating several at once can translate code
 /// that another processor is just rewriting (it locks the page only afterwards; changed in 8.1), and kernels rewrite
-/// their own code whenever a program is attached: guests stood still or died of a breakpoint that was not there any
-/// more. Trials mostly wait, and take no longer.
+/// their own code whenever a program is attached. That is the likely reason why guests stood still, or died of a
+/// breakpoint that was not there any more. Trials mostly wait, and take no longer.
 const EMULATION: &str = "tcg,thread=single";
 
 /// On the kernel's command line. A panic ends the guest at once; what protects against hostile

@@ -402,6 +402,27 @@ pub struct Event {
     pub standpoint: Standpoint,
 }
 
+#[cfg(test)]
+impl Event {
+    /// An `open` of nothing in particular, for tests.
+    pub(crate) fn plain(sequence: u64, container: ContainerId) -> Event {
+        Event {
+            sequence,
+            time: UnixNanos(1),
+            container,
+            process: None,
+            kind: Kind::Open,
+            flags: Flags::default(),
+            outcome: 0,
+            path: Span::default(),
+            requested: Span::default(),
+            attributes_first: 0,
+            attributes_count: 0,
+            standpoint: Standpoint::default(),
+        }
+    }
+}
+
 /// Events in the order of their admission, with what they refer to.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Batch {

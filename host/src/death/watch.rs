@@ -22,7 +22,7 @@ const LISTEN_EVERY: Duration = Duration::from_secs(5);
 const HOLDING_WAIT: Duration = Duration::from_millis(5);
 /// How long to wait at most where somebody wants the events of forks and programs, which wake nobody.
 const FEEDING_WAIT: Duration = Duration::from_millis(20);
-/// How long to wait at most: forks and programs wake nobody.
+/// How long to wait at most: forks, programs, and ends of programs that succeeded inside a container wake nobody.
 const IDLE_WAIT: Duration = Duration::from_millis(250);
 
 /// What was seen of deaths and did not become a record.

@@ -7,20 +7,19 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
-use hyper::client::conn::http1;
+use hyper::client::conn::http1::SendRequest;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
 use serde::de::DeserializeOwned;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::source::Trouble;
+use crate::config::Url;
+use crate::post::{self, NoAnswer};
 
 /// Asks, one question at a time.
 pub(super) struct Asker {
@@ -29,9 +28,8 @@ pub(super) struct Asker {
 
 /// An HTTPS server, and how to know it.
 pub(super) struct Server {
-    pub(super) host: String,
-    pub(super) port: u16,
-    pub(super) trusted: RootCertStore,
+    pub(super) url: Url,
+    pub(super) tls: Arc<ClientConfig>,
     /// What it is told to let us in.
     pub(super) token: String,
 }
@@ -52,7 +50,8 @@ impl Asker {
         let request = request("localhost", path, None)?;
         self.within(limits, async {
             let stream = UnixStream::connect(socket).await.map_err(failed("connect"))?;
-            ask(stream, request, limits.max_bytes).await
+            let sender = post::handshake(TokioIo::new(stream)).await.map_err(unreached)?;
+            ask(sender, request, limits.max_bytes).await
         })
     }
 
@@ -63,18 +62,10 @@ impl Asker {
         path: &str,
         limits: &Limits,
     ) -> Result<Option<T>, Trouble> {
-        let request = request(&server.host, path, Some(&server.token))?;
-        let name = ServerName::try_from(server.host.clone())
-            .map_err(|_| Trouble::Failed(format!("{:?} is no host", server.host)))?;
-        let config = ClientConfig::builder()
-            .with_root_certificates(server.trusted.clone())
-            .with_no_client_auth();
+        let request = request(&server.url.authority(), path, Some(&server.token))?;
         self.within(limits, async {
-            let address = (server.host.as_str(), server.port);
-            let stream = TcpStream::connect(address).await.map_err(failed("connect"))?;
-            let connector = TlsConnector::from(Arc::new(config));
-            let stream = connector.connect(name, stream).await.map_err(failed("trust it"))?;
-            ask(stream, request, limits.max_bytes).await
+            let sender = post::connect(&server.url, Some(&server.tls)).await.map_err(unreached)?;
+            ask(sender, request, limits.max_bytes).await
         })
     }
 
@@ -101,42 +92,34 @@ pub(super) struct Limits {
     pub(super) max_bytes: usize,
 }
 
-fn request(host: &str, path: &str, token: Option<&str>) -> Result<Request<Empty<Bytes>>, Trouble> {
+fn request(host: &str, path: &str, token: Option<&str>) -> Result<Request<Full<Bytes>>, Trouble> {
     let mut request = Request::get(path).header("Host", host).header("Accept", "application/json");
     if let Some(token) = token {
         request = request.header("Authorization", format!("Bearer {token}"));
     }
-    let request = request.body(Empty::new());
+    let request = request.body(Full::new(Bytes::new()));
     request.map_err(|error| Trouble::Failed(format!("it cannot be asked: {error}")))
 }
 
 /// The body of the answer. None where it is that there is nothing.
-async fn ask<Stream>(
-    stream: Stream,
-    request: Request<Empty<Bytes>>,
+async fn ask(
+    mut sender: SendRequest<Full<Bytes>>,
+    request: Request<Full<Bytes>>,
     max_bytes: usize,
-) -> Result<Option<Bytes>, Trouble>
-where
-    Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(failed("connect"))?;
-    // It ends with the connection, which ends with the sender.
-    let connection = tokio::spawn(connection);
-    let answered = async {
-        let answer = sender.send_request(request).await.map_err(failed("ask"))?;
-        let status = answer.status();
-        let body = Limited::new(answer.into_body(), max_bytes).collect().await;
-        let body = body.map_err(|error| Trouble::Failed(format!("no whole answer: {error}")))?;
-        match status {
-            StatusCode::NOT_FOUND => Ok(None),
-            status if status.is_success() => Ok(Some(body.to_bytes())),
-            status => Err(Trouble::Failed(format!("it answers {status}"))),
-        }
-    };
-    let answer = answered.await;
-    connection.abort();
-    answer
+) -> Result<Option<Bytes>, Trouble> {
+    let answer = sender.send_request(request).await.map_err(failed("ask"))?;
+    let status = answer.status();
+    let body = Limited::new(answer.into_body(), max_bytes).collect().await;
+    let body = body.map_err(|error| Trouble::Failed(format!("no whole answer: {error}")))?;
+    match status {
+        StatusCode::NOT_FOUND => Ok(None),
+        status if status.is_success() => Ok(Some(body.to_bytes())),
+        status => Err(Trouble::Failed(format!("it answers {status}"))),
+    }
+}
+
+fn unreached(why: NoAnswer) -> Trouble {
+    Trouble::Failed(why.to_string())
 }
 
 fn failed<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> Trouble {

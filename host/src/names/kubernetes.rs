@@ -9,13 +9,12 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
-use tokio_rustls::rustls::RootCertStore;
-use tokio_rustls::rustls::pki_types::CertificateDer;
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 
 use super::http::{Asker, Limits, Server};
 use super::source::{Names, Source, Trouble, digest_of};
+use crate::config::Url;
 use crate::directory::Container;
+use crate::post;
 
 /// Where Kubernetes puts what a pod shows the API: a token and the authority of the server.
 const CREDENTIALS: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -156,17 +155,13 @@ impl Kubernetes {
         // Read each time: a kubelet renews it.
         let token = fs::read_to_string(self.credentials.join("token"));
         let token = token.map_err(|_| absent("no service account token is mounted"))?;
-        let mut trusted = RootCertStore::empty();
-        let authority = self.credentials.join("ca.crt");
-        let unreadable = |error: &dyn std::fmt::Display| {
-            Trouble::Failed(format!("{} cannot be read: {error}", authority.display()))
-        };
-        let certificates = CertificateDer::pem_file_iter(&authority);
-        for certificate in certificates.map_err(|error| unreadable(&error))? {
-            let certificate = certificate.map_err(|error| unreadable(&error))?;
-            trusted.add(certificate).map_err(|error| unreadable(&error))?;
-        }
-        Ok(Server { host, port, trusted, token: token.trim().to_owned() })
+        let failed = |why: String| Trouble::Failed(why);
+        let tls = post::client(Some(&self.credentials.join("ca.crt")));
+        let tls = tls.map_err(|error| failed(error.to_string()))?;
+        let host = if host.contains(':') { format!("[{host}]") } else { host };
+        let url = Url::read(&format!("https://{host}:{port}"));
+        let url = url.map_err(|_| failed(format!("{host:?} is no host")))?;
+        Ok(Server { url, tls, token: token.trim().to_owned() })
     }
 
     /// The pods that are ours to know.

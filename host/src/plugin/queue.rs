@@ -436,23 +436,10 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{ContainerId, ContainerTotals, Event, Flags, Kind, Span, UnixNanos};
+    use crate::event::{ContainerId, ContainerTotals, Event, UnixNanos};
 
     fn batch(events: usize) -> Arc<Batch> {
-        let event = Event {
-            sequence: 1,
-            time: UnixNanos(1),
-            container: ContainerId(1),
-            process: None,
-            kind: Kind::Open,
-            flags: Flags::default(),
-            outcome: 0,
-            path: Span::default(),
-            requested: Span::default(),
-            attributes_first: 0,
-            attributes_count: 0,
-            standpoint: crate::event::Standpoint::default(),
-        };
+        let event = Event::plain(1, ContainerId(1));
         Arc::new(Batch { events: vec![event; events], ..Batch::default() })
     }
 

@@ -16,10 +16,8 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::compare::{Difference, Differences};
-use super::imports::{Delivery, Grants};
-use super::instance::Parts;
 use super::queue::{Queue, Terms};
-use super::status::{Board, PluginState, PluginStatus};
+use super::status::{PluginState, PluginStatus};
 use super::subscription::Subscription;
 use super::swap::Candidate;
 use super::worker::{Runner, Worker};
@@ -244,18 +242,7 @@ impl PluginHost {
     fn begin_beside(&self, candidate: &Candidate) -> Result<Beside, ShadowError> {
         let Candidate { config, loaded, .. } = candidate;
         let (running, shadow) = (Arc::default(), Arc::<Collected>::default());
-        // What it counts is nobody's but the comparison's.
-        let board = Arc::new(Board::new(config.name.clone(), loaded));
-        let delivery = Delivery::Withheld(self.outlet.clone());
-        let grants = Grants::new(config, Arc::clone(&self.world), delivery, Arc::clone(&board));
-        grants.collect_into(Some(Arc::clone(&shadow)));
-        let parts = Parts {
-            engine: Arc::clone(&self.engine),
-            loaded: Arc::clone(loaded),
-            limits: config.limits.clone(),
-            grants: Arc::new(grants),
-            board,
-        };
+        let parts = self.parts_apart(config, loaded, Some(Arc::clone(&shadow)));
         let subscription = Subscription::new(config, loaded.role, &self.world.directory);
         let terms = Terms::of(config, Arc::new(subscription));
         let (policy, collected) = (self.policy, Arc::clone(&running));

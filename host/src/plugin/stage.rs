@@ -328,23 +328,9 @@ fn push_tagged(to: &mut Batch, from: &Batch, event: &Event, tags: &[u32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Flags, Kind, Span, UnixNanos};
 
     fn batch(events: usize) -> Arc<Batch> {
-        let event = Event {
-            sequence: 1,
-            time: UnixNanos(1),
-            container: ContainerId(7),
-            process: None,
-            kind: Kind::Open,
-            flags: Flags::default(),
-            outcome: 0,
-            path: Span::default(),
-            requested: Span::default(),
-            attributes_first: 0,
-            attributes_count: 0,
-            standpoint: crate::event::Standpoint::default(),
-        };
+        let event = Event::plain(1, ContainerId(7));
         Arc::new(Batch { events: vec![event; events], ..Batch::default() })
     }
 

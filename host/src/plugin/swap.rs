@@ -15,6 +15,7 @@ use super::instance::{Answers, Instance, Loss, Parts, StartCause};
 use super::load::{self, LoadError, Loaded};
 use super::lower::{Lowered, with_tick};
 use super::queue::{Recent, Terms};
+use super::shadow::Collected;
 use super::status::Board;
 use super::subscription::Subscription;
 use super::worker::Next;
@@ -147,18 +148,28 @@ impl PluginHost {
         Ok(Candidate { config: config.clone(), loaded, began })
     }
 
-    fn trial(&self, config: &config::Plugin, loaded: &Arc<Loaded>) -> Result<Trial, Loss> {
-        // What it counts is nobody's.
+    /// What an instance needs that runs apart: what it gives goes nowhere but into `collected`, and what it counts is nobody's.
+    pub(super) fn parts_apart(
+        &self,
+        config: &config::Plugin,
+        loaded: &Arc<Loaded>,
+        collected: Option<Arc<Collected>>,
+    ) -> Parts {
         let board = Arc::new(Board::new(config.name.clone(), loaded));
         let delivery = Delivery::Withheld(self.outlet.clone());
         let grants = Grants::new(config, Arc::clone(&self.world), delivery, Arc::clone(&board));
-        let parts = Parts {
+        grants.collect_into(collected);
+        Parts {
             engine: Arc::clone(&self.engine),
             loaded: Arc::clone(loaded),
             limits: config.limits.clone(),
             grants: Arc::new(grants),
             board,
-        };
+        }
+    }
+
+    fn trial(&self, config: &config::Plugin, loaded: &Arc<Loaded>) -> Result<Trial, Loss> {
+        let parts = self.parts_apart(config, loaded, None);
         Ok(Trial { instance: Instance::start(&parts, 1, &StartCause::Swapped)? })
     }
 

@@ -92,7 +92,7 @@ impl Connection {
 }
 
 /// A connection to the server of a URL.
-pub(super) async fn connect(
+pub(crate) async fn connect(
     url: &Url,
     tls: Option<&Arc<ClientConfig>>,
 ) -> Result<SendRequest<Full<Bytes>>, NoAnswer> {
@@ -114,7 +114,8 @@ pub(super) async fn connect(
     handshake(TokioIo::new(stream.map_err(failed)?)).await
 }
 
-async fn handshake<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, NoAnswer>
+/// HTTP over a stream that is there already.
+pub(crate) async fn handshake<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, NoAnswer>
 where
     S: Read + Write + Unpin + Send + 'static,
 {

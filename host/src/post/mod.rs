@@ -1,5 +1,5 @@
 //! HTTP with servers of others: bodies by `POST` (outputs of plugins, the daemon's own telemetry), and what is at a URL
-//! by `GET` (plugins from registries).
+//! by `GET` (plugins from registries, the API of Kubernetes).
 //!
 //! Owns one thread for each endpoint, with a bounded queue, its connection, and the retries. Takes bodies and never makes
 //! whoever hands them over wait; what is given up is counted by reason. Knows nothing of what is in a body but whether it
@@ -21,9 +21,11 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub(crate) use connection::{NoAnswer, connect, handshake};
 pub(crate) use courier::{Courier, GivenUp};
 pub(crate) use endpoint::Endpoint;
 pub(crate) use get::{Got, get};
+pub(crate) use tls::client;
 
 /// How long what waits may take to be sent once the daemon stops.
 pub(crate) const FLUSH_WITHIN: Duration = Duration::from_secs(5);

@@ -11,7 +11,7 @@ use rustls::{ClientConfig, RootCertStore};
 use super::PostError;
 
 /// How to speak TLS as a client: trusting the certificates of that file, or of the machine.
-pub(super) fn client(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, PostError> {
+pub(crate) fn client(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, PostError> {
     let roots = match ca_file {
         Some(path) => of_file(path)?,
         None => of_machine(),

@@ -348,7 +348,7 @@ mod tests {
     use std::sync::mpsc::{Receiver, Sender, channel};
 
     use super::*;
-    use crate::event::{ContainerId, Event, Flags, Kind, Span, Standpoint, TickCause, UnixNanos};
+    use crate::event::{ContainerId, Event, TickCause, UnixNanos};
 
     /// What came out: the sequence numbers of a batch, or the counters of a tick.
     #[derive(Debug, PartialEq, Eq)]
@@ -396,20 +396,7 @@ mod tests {
     }
 
     fn event(sequence: u64) -> Event {
-        Event {
-            sequence,
-            time: UnixNanos(1),
-            container: ContainerId(1),
-            process: None,
-            kind: Kind::Open,
-            flags: Flags::default(),
-            outcome: 0,
-            path: Span::default(),
-            requested: Span::default(),
-            attributes_first: 0,
-            attributes_count: 0,
-            standpoint: Standpoint::default(),
-        }
+        Event::plain(sequence, ContainerId(1))
     }
 
     fn batch(numbers: std::ops::RangeInclusive<u64>) -> Arc<Batch> {

@@ -15,11 +15,11 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use crate::config::{Config, LoadError, Loaded, Override, Reread, Setting};
+use crate::config::{Config, LoadError, Loaded, Overflow, Override, Reread, Setting};
 use crate::control::shadow::Trial;
 use crate::exit::{Exit, Exits, Failure};
 use crate::logging;
-use crate::plugin::CONTRACT;
+use crate::plugin::{CONTRACT, LoadError as PluginError};
 use crate::recording::Summary;
 use crate::why::{Question, StoryFormat};
 
@@ -259,6 +259,7 @@ impl Command {
                     ConfigurationFormat::Json => loaded.config.to_json() + "\n",
                 };
                 written(console.out.write_all(text.as_bytes()))?;
+                say_what_only_replays_take(&loaded.config, console)?;
             }
             Command::Doctor { flags, output } => {
                 let loaded = flags.load(console)?;
@@ -291,6 +292,19 @@ impl Console<'_> {
         let dumb = set("TERM").is_some_and(|term| term == OsStr::new("dumb"));
         self.err_is_terminal && set("NO_COLOR").is_none() && !dumb
     }
+}
+
+/// Says what is right for `whodunit replay`, and what `whodunit run` refuses.
+fn say_what_only_replays_take(
+    config: &Config,
+    console: &mut Console<'_>,
+) -> Result<(), OutputError> {
+    let blocks = config.plugins.iter().filter(|it| it.overflow == Overflow::Block);
+    for blocking in blocks {
+        let refusal = PluginError::Blocks { plugin: blocking.name.clone() };
+        written(writeln!(console.err, "whodunit: `whodunit run` refuses this: {refusal}"))?;
+    }
+    Ok(())
 }
 
 /// An argument that cannot be what was meant.
@@ -528,6 +542,20 @@ mod tests {
         assert!(told.out.starts_with("# From defaults, --scope, WHODUNIT_INTERVAL.\n"), "{told:?}");
         assert!(told.out.contains("\nscope = \"node\"\n"), "{told:?}");
         assert!(told.out.contains("\ninterval = \"5s\"\n"), "{told:?}");
+    }
+
+    #[test]
+    fn check_says_what_only_a_replay_takes() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let plugin = "[[plugin]]\nname = \"p\"\nsource = \"builtin:death-explainer\"\noverflow = ";
+        writeln!(file, "{plugin}\"block\"").unwrap();
+        let told = told(&["check", "-c", file.path().to_str().unwrap()], &[]);
+        assert_eq!(told.exit, Exit::Success, "{told:?}");
+        assert!(
+            told.err.starts_with("whodunit: `whodunit run` refuses this: plugin `p`: "),
+            "{told:?}"
+        );
+        assert_eq!(told.err.lines().count(), 1, "{told:?}");
     }
 
     #[test]

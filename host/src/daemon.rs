@@ -63,7 +63,9 @@ const SYNC_EVERY: Duration = Duration::from_secs(1);
 impl Exits for StartError {
     fn exit(&self) -> Exit {
         match self {
-            StartError::Permission(_) | StartError::Forbidden(_) => Exit::Permission,
+            StartError::Permission(_) | StartError::Forbidden(_) | StartError::Locked { .. } => {
+                Exit::Permission
+            }
             StartError::Layout(_)
             | StartError::Load(_)
             | StartError::Map { .. }

@@ -46,6 +46,16 @@ pub(crate) fn lacks_for_exact() -> Option<&'static str> {
         .as_deref()
 }
 
+/// What is missing for maps that count against the limit of locked memory.
+pub(crate) fn lacks_for_locked_maps() -> Option<&'static str> {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(major), Some(minor)) if (major, minor) < (5, 11) => lacks_for_capture(),
+        _ => Some("since Linux 5.11 maps do not count against the limit of locked memory"),
+    }
+}
+
 /// What a daemon says that must be exact, if it ends with this code.
 pub(crate) fn end_of_exact(code: i32) -> Option<String> {
     end_of("[capture]\ntier = \"exact\"", code)

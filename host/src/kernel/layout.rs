@@ -53,6 +53,8 @@ pub(crate) struct Layout {
     /// Whether a program may be taken off a function in which tasks sleep: the kernel keeps their way back
     /// (`bpf_tramp_image`, "bpf: Fix fexit trampoline" of Linux 5.12, 5.11.11 and 5.10.27).
     pub(crate) keeps_trampolines: bool,
+    /// Whether maps count against the limit of locked memory (`bpf_map_memory`, until Linux 5.10).
+    pub(crate) locks_maps: bool,
     /// What the programs about processes get.
     pub(crate) fate: FateSettings,
     /// Members that this kernel does not have, as `structure.member`.
@@ -144,7 +146,8 @@ impl Layout {
         };
         let typed_task = btf.mentions("BPF_FUNC_get_current_task_btf");
         let keeps_trampolines = btf.offset_of("bpf_tramp_image", "pcref").is_some();
-        Layout { kernel, call, typed_task, keeps_trampolines, fate, absent }
+        let locks_maps = btf.offset_of("bpf_map", "memory").is_some();
+        Layout { kernel, call, typed_task, keeps_trampolines, locks_maps, fate, absent }
     }
 
     /// Whether the programs have to be told where a task's saved registers are: no helper gives them.

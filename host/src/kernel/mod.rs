@@ -65,6 +65,18 @@ pub enum StartError {
          Unconfined }}`, or a profile that allows it)"
     )]
     Forbidden(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Maps count against the limit of locked memory here, and it is too low.
+    #[error(
+        "the kernel refuses the maps, which count against the limit of locked memory before Linux 5.11 ({limit_bytes} \
+         bytes here): lift it (`LimitMEMLOCK=infinity`, `ulimit -l unlimited`), or grant CAP_SYS_RESOURCE"
+    )]
+    Locked {
+        /// The limit that nobody may go beyond, in bytes.
+        limit_bytes: u64,
+        /// What the kernel says.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The programs or maps were not accepted.
     #[error(
         "the kernel does not accept the maps of whodunit's programs; `whodunit doctor` shows what it can do"
@@ -219,7 +231,7 @@ impl Kernel {
             .map_max_entries("TRACED", sizes.max_cgroups)
             .map_max_entries("WATCHED", sizes.max_cgroups)
             .load(PROGRAMS)
-            .map_err(refused)?;
+            .map_err(|error| refused(error, layout.locks_maps))?;
 
         let mut control: Array<MapData, u64> = take(&mut programs, "CONTROL")?;
         let own_cgroup = ask_own_cgroup(&mut programs, &mut control)?;
@@ -444,10 +456,15 @@ fn random_seed() -> u64 {
     RandomState::new().hash_one(boot_time_ns())
 }
 
-fn refused(error: aya::EbpfError) -> StartError {
-    match is_refusal(&error) {
-        true => denied(Box::new(error)),
-        false => StartError::Load(Box::new(error)),
+/// Why there are no maps. `locks_maps`: they count against the limit of locked memory.
+fn refused(error: aya::EbpfError, locks_maps: bool) -> StartError {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock).maximum;
+    match (is_refusal(&error), limit) {
+        (false, _) => StartError::Load(Box::new(error)),
+        (true, Some(limit_bytes)) if locks_maps && privilege::may_use_bpf() => {
+            StartError::Locked { limit_bytes, source: Box::new(error) }
+        }
+        (true, _) => denied(Box::new(error)),
     }
 }
 

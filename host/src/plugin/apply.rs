@@ -79,7 +79,6 @@ impl PluginHost {
                             None => {}
                         }
                         applied.added.push(plugin.name.clone());
-                        tracing::info!(plugin = plugin.name, "added");
                     }
                     Err(error) => {
                         tracing::error!(plugin = plugin.name, "not added: {error}");
@@ -102,6 +101,10 @@ impl PluginHost {
             applied.failed.push(error.into());
         }
         self.seat(explainers, plugins);
+        // Whoever reads this may count on it: a filter and an explainer have their place by now.
+        for plugin in &applied.added {
+            tracing::info!(plugin, "added");
+        }
         let deadline = Instant::now() + LAST_WORDS;
         for running in removed {
             running.end(deadline);

@@ -655,11 +655,12 @@ fn install_from_pypi(
     requirements: &Path,
 ) -> Result<(), SetupError> {
     let python = venv.join("bin/python");
-    if !runs(&python) {
+    // Its scripts name their interpreter by its path, and a target folder that was moved has them still.
+    if !runs(&python) || !runs(&venv.join("bin/pip")) {
         if output_of(Command::new("python3").args(["-m", "ensurepip", "--version"])).is_none() {
             installer.apt(&["python3-venv"])?;
         }
-        installer.run(Command::new("python3").args(["-m", "venv"]).arg(venv))?;
+        installer.run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(venv))?;
     }
     installer.run(
         Command::new(python)

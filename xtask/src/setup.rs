@@ -655,8 +655,10 @@ fn install_from_pypi(
     requirements: &Path,
 ) -> Result<(), SetupError> {
     let python = venv.join("bin/python");
-    // Its scripts name their interpreter by its path, and a target folder that was moved has them still.
-    if !runs(&python) || !runs(&venv.join("bin/pip")) {
+    // Its scripts name their interpreter by its path: in a target folder that was moved or copied, by another one.
+    let place = venv.display().to_string();
+    let pip = output_of(Command::new(venv.join("bin/pip")).arg("--version"));
+    if !runs(&python) || !pip.is_some_and(|says| says.contains(&place)) {
         if output_of(Command::new("python3").args(["-m", "ensurepip", "--version"])).is_none() {
             installer.apt(&["python3-venv"])?;
         }

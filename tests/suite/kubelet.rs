@@ -19,11 +19,9 @@ use whodunit_containers::{Hierarchies, Pod, find_program};
 
 use crate::report::expect;
 
-/// The sidecar that is shipped, and its configuration.
-pub(crate) const MANIFEST: &str =
-    include_str!("../../deploy/kubernetes/overlays/sidecar/example-app.yaml");
-pub(crate) const CONFIGURATION: &str =
-    include_str!("../../deploy/kubernetes/base/configuration.yaml");
+/// The example that is shipped, and the configuration of its sidecar.
+pub(crate) const MANIFEST: &str = include_str!("../../deploy/kubernetes/example-app.yaml");
+const CONFIGURATION: &str = include_str!("../../deploy/kubernetes/base/configuration.yaml");
 /// What the image is made with.
 const CONTAINERFILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/Containerfile");
 /// Images as the manifest names them, as other runtimes get them from Podman.
@@ -199,7 +197,7 @@ impl KubePod {
             }
         }
         let capabilities = ["BPF", "PERFMON", "DAC_READ_SEARCH", "SYS_PTRACE"];
-        let shipped = format!("add: [{}]", capabilities.join(", "));
+        let shipped = format!("add:\n            - {}\n", capabilities.join("\n            - "));
         expect("these are the capabilities of the manifest", MANIFEST.contains(&shipped))?;
         let daemon = CriContainer {
             name: SIDECAR,

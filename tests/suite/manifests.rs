@@ -14,7 +14,7 @@ use whodunit_containers::find_program;
 use crate::report::{expect, expect_eq, repository};
 use crate::{Outcome, needing};
 
-const OVERLAYS: [&str; 2] = ["sidecar", "daemonset"];
+const OVERLAYS: [&str; 2] = ["example-app", "daemonset"];
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = vec![needing(
@@ -22,9 +22,19 @@ pub(crate) fn trials() -> Vec<Trial> {
         lacks_validator,
         files_are_valid,
     )];
-    for overlay in OVERLAYS {
-        let name = format!("manifests::the_overlay_{overlay}_renders_and_holds_together");
-        trials.push(needing(name, lacks_kustomize, move || holds_together(overlay)));
+    trials.push(needing(
+        "manifests::the_shipped_example_is_what_its_overlay_renders",
+        lacks_kustomize,
+        example_is_rendered,
+    ));
+    trials.push(needing(
+        "manifests::the_sidecar_goes_ahead_of_what_an_application_has",
+        lacks_kustomize,
+        sidecar_is_first,
+    ));
+    for name in OVERLAYS {
+        let trial = format!("manifests::the_overlay_{name}_renders_and_holds_together");
+        trials.push(needing(trial, lacks_kustomize, move || holds_together(name)));
     }
     trials
 }
@@ -41,7 +51,7 @@ fn lacks_validator() -> Option<&'static str> {
 
 fn lacks_kustomize() -> Option<&'static str> {
     const LACKS: &str = "there is no kubectl with kustomize 4.1 or newer, and none in Debian";
-    let rendered = find_program("kubectl").is_some_and(|_| render("daemonset").is_ok());
+    let rendered = find_program("kubectl").is_some_and(|_| render(&overlay("daemonset")).is_ok());
     lacks_validator().or((!rendered).then_some(LACKS))
 }
 
@@ -62,9 +72,12 @@ fn said(command: &mut Command, input: &str) -> Result<String, Failed> {
     }
 }
 
-fn render(overlay: &str) -> Result<String, Failed> {
-    let mut kustomize = Command::new("kubectl");
-    said(kustomize.arg("kustomize").arg(folder().join("overlays").join(overlay)), "")
+fn overlay(name: &str) -> PathBuf {
+    folder().join("overlays").join(name)
+}
+
+fn render(kustomization: &Path) -> Result<String, Failed> {
+    said(Command::new("kubectl").arg("kustomize").arg(kustomization), "")
 }
 
 fn validate(file: &Path) -> Result<String, Failed> {
@@ -88,7 +101,10 @@ fn files_are_valid() -> Outcome {
     let files = manifests(&folder())?;
     expect(format!("there are manifests: {files:?}"), files.len() >= 4)?;
     for file in &files {
-        validate(file)?;
+        // A part of a Deployment is none: it is looked at in what is rendered with it.
+        if !file.ends_with("overlays/sidecar/sidecar.yaml") {
+            validate(file)?;
+        }
     }
     // What is wrong is found: a key that Kubernetes does not know.
     let example = std::fs::read_to_string(folder().join("overlays/daemonset/daemonset.yaml"))?;
@@ -97,9 +113,9 @@ fn files_are_valid() -> Outcome {
     expect("a key that is none is refused", validate(wrong.path()).is_err())
 }
 
-/// The objects of an overlay.
-fn objects(overlay: &str) -> Result<Vec<Value>, Failed> {
-    let rendered = render(overlay)?;
+/// The objects that a kustomization makes.
+fn objects_in(kustomization: &Path) -> Result<Vec<Value>, Failed> {
+    let rendered = render(kustomization)?;
     let file = tempfile::Builder::new().suffix(".yaml").tempfile()?;
     std::fs::write(file.path(), &rendered)?;
     validate(file.path())?;
@@ -112,8 +128,8 @@ fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
     objects.iter().filter(|object| object["kind"] == kind).collect()
 }
 
-fn holds_together(overlay: &str) -> Outcome {
-    let objects = objects(overlay)?;
+fn holds_together(name: &str) -> Outcome {
+    let objects = objects_in(&overlay(name))?;
     let workload = ["Deployment", "DaemonSet"].map(|kind| of_kind(&objects, kind)).concat();
     let [workload] = workload[..] else {
         return Err(format!("one workload: {workload:?}").into());
@@ -132,7 +148,43 @@ fn holds_together(overlay: &str) -> Outcome {
     let file = tempfile::Builder::new().suffix(".toml").tempfile()?;
     std::fs::write(file.path(), toml)?;
     said(Command::new(binary()?).arg("check").arg("-c").arg(file.path()), "")?;
-    access(&objects, pod, overlay)
+    access(&objects, pod, name)
+}
+
+/// What stands above the rendered example.
+const RENDERED: &str = "# An application with whodunit beside it, rendered by `kubectl kustomize overlays/example-app`.\n";
+
+fn example_is_rendered() -> Outcome {
+    let shipped = std::fs::read_to_string(folder().join("example-app.yaml"))?;
+    let rendered = format!("{RENDERED}{}", render(&overlay("example-app"))?);
+    expect(
+        "deploy/kubernetes/example-app.yaml is what `kubectl kustomize overlays/example-app` renders, below its first line",
+        shipped == rendered,
+    )
+}
+
+/// The component in the kustomization of an application that has an init container and a volume already.
+fn sidecar_is_first() -> Outcome {
+    // A kustomization names others by where they are from here.
+    let own = tempfile::tempdir_in(repository().join("target"))?;
+    let app = std::fs::read_to_string(folder().join("overlays/example-app/example-app.yaml"))?;
+    let has = "      initContainers:\n        - name: migrate\n          image: migrate:1\n      volumes:\n        - name: data\n          \
+               emptyDir: {}\n      containers:\n";
+    std::fs::write(own.path().join("app.yaml"), app.replace("      containers:\n", has))?;
+    let uses = "resources: [app.yaml]\ncomponents: [../../deploy/kubernetes/overlays/sidecar]\n";
+    std::fs::write(own.path().join("kustomization.yaml"), uses)?;
+    let objects = objects_in(own.path())?;
+    let deployments = of_kind(&objects, "Deployment");
+    let pod = &deployments.first().ok_or("no Deployment")?["spec"]["template"]["spec"];
+    let names = |list: &str| -> Vec<&str> {
+        let list = pod[list].as_array().into_iter().flatten();
+        list.filter_map(|it| it["name"].as_str()).collect()
+    };
+    // It is started before what it is to see.
+    expect_eq("init containers", &names("initContainers"), &vec!["whodunit", "migrate"])?;
+    expect_eq("containers", &names("containers"), &vec!["web", "helper"])?;
+    let volumes = names("volumes");
+    expect(format!("the application keeps its volume: {volumes:?}"), volumes.contains(&"data"))
 }
 
 fn least_privilege(pod: &Value, daemon: &Value) -> Outcome {
@@ -169,10 +221,10 @@ fn mounts_are_volumes(pod: &Value, containers: &[&Value]) -> Outcome {
 }
 
 /// Who may ask the API server what: the sidecar for pods of its namespace, one by one, and the DaemonSet nothing.
-fn access(objects: &[Value], pod: &Value, overlay: &str) -> Outcome {
+fn access(objects: &[Value], pod: &Value, name: &str) -> Outcome {
     expect_eq("roles of the cluster", &of_kind(objects, "ClusterRole").len(), &0)?;
     let (roles, bindings) = (of_kind(objects, "Role"), of_kind(objects, "RoleBinding"));
-    if overlay == "daemonset" {
+    if name == "daemonset" {
         return expect_eq("roles and bindings", &(roles.len(), bindings.len()), &(0, 0));
     }
     let ([role], [binding]) = (&roles[..], &bindings[..]) else {

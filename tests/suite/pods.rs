@@ -10,12 +10,15 @@ use whodunit_containers::Hierarchies;
 use whodunit_containers::condition::{PATIENCE, wait_for, wait_until};
 use whodunit_containers::podman::Podman;
 
-use crate::kubelet::{APPLICATION, CONFIGURATION, Images, KubePod, MANIFEST, NamesFrom, podman};
+use crate::kubelet::{APPLICATION, Images, KubePod, MANIFEST, NamesFrom, podman};
 use crate::report::{expect, expect_eq, lists};
 use crate::{Outcome, machine, needing};
 
 /// What `podman kube play` makes of the manifest's Deployment.
 const POD: &str = "example-app-pod-0";
+/// Where the second container of the manifest begins, and where the daemon's.
+const HELPER: &str = "      - command:\n        - sh\n";
+const DAEMON: &str = "      - args:\n        - run\n";
 
 pub(crate) fn trials(images: &Images) -> Vec<Trial> {
     let (two, three, alone) = (images.clone(), images.clone(), images.clone());
@@ -68,20 +71,25 @@ impl Manifest {
     /// Podman's files, as `docs/discovery.md` says.
     fn for_podman(podman: &Podman) -> Result<Manifest, Failed> {
         let cgroup = Hierarchies::find()?.unified.display().to_string();
-        let mut manifest = Manifest(format!("{CONFIGURATION}---\n{MANIFEST}"));
-        manifest.replace("\n      containers:\n", "\n")?;
-        manifest.replace("      initContainers:\n", "      containers:\n")?;
-        manifest.replace("          restartPolicy: Always\n", "")?;
+        let objects = MANIFEST.find("apiVersion: v1\ndata:\n");
+        let objects = objects.ok_or("the manifest has no ConfigMap")?;
+        let mut manifest = Manifest(MANIFEST[objects..].to_owned());
+        // Its list becomes one with that of the containers, which comes before it.
+        manifest.replace("      initContainers:\n", "")?;
+        manifest.replace("        restartPolicy: Always\n", "")?;
         manifest.replace("automountServiceAccountToken: false", "hostNetwork: true")?;
-        let secrets = "/var/run/secrets/kubernetes.io/serviceaccount";
-        let mount =
-            format!("            - {{ name: api, mountPath: {secrets}, readOnly: true }}\n");
-        manifest.replace(&mount, "")?;
-        let volume = manifest.0.find("        # What names containers as the manifest does");
+        manifest.cut(
+            "        - mountPath: /var/run/secrets/kubernetes.io/serviceaccount\n",
+            "      serviceAccountName:",
+        )?;
+        let volume = manifest.0.find("      - name: api\n");
         manifest.0.truncate(volume.ok_or("the manifest has no such volume")?);
         manifest.replace("alone = \"wait\"\n", "alone = \"end\"\n")?;
-        manifest.cut("            - name: POD_NAMESPACE\n", "          resources:\n")?;
-        manifest.replace("{ path: /sys/fs/cgroup,", &format!("{{ path: {cgroup},"))?;
+        manifest.cut("        - name: POD_NAMESPACE\n", "        image: whodunit:")?;
+        manifest.cut("        livenessProbe:\n", "        name: whodunit\n")?;
+        manifest.cut("        ports:\n", "        resources:\n")?;
+        manifest.cut("        startupProbe:\n", "        volumeMounts:\n")?;
+        manifest.replace("path: /sys/fs/cgroup\n", &format!("path: {cgroup}\n"))?;
         manifest.replace("0.0.0.0:9479", "127.0.0.1:0")?;
         manifest.replace(
             "cgroup_root = \"/host/cgroup\"\n",
@@ -89,14 +97,14 @@ impl Manifest {
         )?;
         let faster = "    [daemon]\n    interval = \"500ms\"\n";
         manifest.replace("    [http]\n", &format!("{faster}    [http]\n"))?;
-        let mount = "            - { name: tracing, mountPath";
-        let names = "            - { name: names, mountPath: /host/var/lib/containers/storage/overlay-containers, \
-                     readOnly: true }\n";
+        let mount = "        - mountPath: /sys/kernel/tracing\n";
+        let names = "        - mountPath: /host/var/lib/containers/storage/overlay-containers\n          name: names\n          \
+                     readOnly: true\n";
         manifest.replace(mount, &format!("{names}{mount}"))?;
-        let volume = "        - name: tracing\n";
+        let volume = "      - hostPath:\n          path: /sys/kernel/tracing\n";
         let bundles = podman.bundles().display().to_string();
         let names = format!(
-            "        - name: names\n          hostPath: {{ path: {bundles}, type: Directory }}\n"
+            "      - hostPath:\n          path: {bundles}\n          type: Directory\n        name: names\n"
         );
         manifest.replace(volume, &format!("{names}{volume}"))?;
         Ok(manifest)
@@ -110,8 +118,9 @@ impl Manifest {
 
     /// Takes out what stands between, with the first of both.
     fn cut(&mut self, first: &str, behind: &str) -> Outcome {
-        let place = self.0.find(first).zip(self.0.find(behind));
-        let (start, end) = place.ok_or("the manifest has no such part")?;
+        let start = self.0.find(first).ok_or_else(|| format!("the manifest has no {first:?}"))?;
+        let length = self.0[start..].find(behind);
+        let end = start + length.ok_or_else(|| format!("no {behind:?} behind {first:?}"))?;
         self.0.replace_range(start..end, "");
         Ok(())
     }
@@ -126,7 +135,7 @@ fn three_containers() -> Outcome {
 fn two_containers() -> Outcome {
     let podman = podman(false)?;
     let mut manifest = Manifest::for_podman(&podman)?;
-    manifest.cut("        - name: helper\n", "      volumes:\n")?;
+    manifest.cut(HELPER, DAEMON)?;
     names_are(&podman, &manifest, &[("web", "/srv/index.html")])
 }
 
@@ -213,7 +222,7 @@ fn report_of(
 fn only_us() -> Outcome {
     let podman = podman(false)?;
     let mut manifest = Manifest::for_podman(&podman)?;
-    manifest.cut("        - name: web\n", "      volumes:\n")?;
+    manifest.cut("      - image: nginx:", DAEMON)?;
     says(&podman, &manifest, "whodunit: error: no containers discovered (pod has only whodunit?)")
 }
 

@@ -449,6 +449,8 @@ struct Historian {
 
 impl Historian {
     fn take(&mut self, explained: ExplainedDeath) {
+        // Who finds it on disk finds it in the API as well.
+        self.ledger.add(&explained);
         let mut written = self.history.append(std::slice::from_ref(&explained));
         // What is written outlives the daemon at once, and the machine's power from the next second on.
         if self.synced.elapsed() >= SYNC_EVERY {
@@ -462,7 +464,6 @@ impl Historian {
             lines.put(&explained);
         }
         self.told.iter().for_each(|told| told.put(&explained));
-        self.ledger.add(&explained);
         say_death(explained);
     }
 }

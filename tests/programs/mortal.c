@@ -523,8 +523,11 @@ static void way_starve(char **arguments) {
     check(read(ready[0], &byte, 1) == 1, "read");
     say("victim", victim);
     hear();
-    while (waitpid(victim, NULL, WNOHANG) == 0)
+    /* One that was killed leaves its memory at once, and itself only when it gets the processor: who goes on taking meanwhile is the next. */
+    while (waitpid(victim, NULL, WNOHANG) == 0) {
         take(1);
+        usleep(20000);
+    }
     say("survived", getpid());
     hear();
     _exit(number(arguments, 1));

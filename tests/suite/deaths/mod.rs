@@ -341,7 +341,11 @@ impl Death {
         let expected = [json!(way), json!(relation), json!(sender)];
         let kind = if sender.is_some() { "process" } else { "kernel" };
         if said != expected.each_ref() || signal["sender"]["kind"] != kind {
-            return Err(format!("expected {expected:?} from a {kind}, not {signal:#}").into());
+            let record = &self.record;
+            return Err(format!(
+                "expected {expected:?} from a {kind}, not {signal:#} of {record:#}"
+            )
+            .into());
         }
         Ok(())
     }

@@ -137,6 +137,7 @@ impl Account {
     fn add_to(&self, totals: &mut ContainerTotals) {
         let counters = &mut totals.counters;
         let repeats = self.counts.duplicate;
+        let files = self.dedup.files();
         let withheld = repeats + self.filtered + self.unjudged + self.overflowed;
         if let Some(admitted) = counters.iter_mut().find(|it| it.name == "admitted") {
             admitted.value = admitted.value.saturating_sub(withheld);
@@ -144,6 +145,7 @@ impl Account {
         for (name, value, is_shown) in [
             ("duplicate", repeats, true),
             ("evicted", self.counts.evicted, true),
+            (files.name, files.value, true),
             ("filtered", self.filtered, true),
             ("lost.filter-failed", self.unjudged, self.unjudged > 0),
             ("lost.filter-queue-full", self.overflowed, self.overflowed > 0),

@@ -4,6 +4,7 @@
 //! and the counts of what became of its events (`FileCounts`). The memory is no result set: an entry
 //! that is pushed out means that an event may be sent again, never that a file is lost.
 
+use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher};
 use std::num::NonZeroUsize;
 
@@ -126,13 +127,19 @@ pub struct Dedup {
     /// Unbounded as far as `lru` knows, so that a container with few files pays for few: a bounded
     /// cache takes the memory for its whole capacity at once. `admit` keeps the bound.
     seen: LruCache<FileKey, (), fast::RandomState>,
+    /// The paths at which the container's own programs found something, for their number alone.
+    found: HashSet<PathHash, fast::RandomState>,
     capacity: NonZeroUsize,
 }
 
 impl Dedup {
     /// An empty memory for at most `capacity` accesses.
     pub fn new(capacity: NonZeroUsize) -> Dedup {
-        Dedup { seen: LruCache::unbounded_with_hasher(fast::RandomState::default()), capacity }
+        Dedup {
+            seen: LruCache::unbounded_with_hasher(fast::RandomState::default()),
+            found: HashSet::default(),
+            capacity,
+        }
     }
 
     /// Remembers an access and says whether it is news.
@@ -145,12 +152,22 @@ impl Dedup {
             self.seen.pop_lru();
         }
         self.seen.put(key, ());
+        let is_own = key.outcome == OutcomeClass::Done && !key.setup;
+        if is_own && self.found.len() < self.capacity.get() {
+            self.found.insert(key.path);
+        }
         if full { Verdict::NewAfterEvicting } else { Verdict::New }
     }
 
     /// Forgets every access, so that each is news once more.
     pub fn forget(&mut self) {
         self.seen = LruCache::unbounded_with_hasher(fast::RandomState::default());
+    }
+
+    /// How many distinct paths the container's own programs found something at, since the beginning: what is forgotten or evicted
+    /// is not counted again. Where it is the capacity, it is at least so many.
+    pub fn files(&self) -> Counter {
+        Counter { name: "files", value: self.found.len() as u64 }
     }
 
     /// How many accesses are remembered.
@@ -287,6 +304,24 @@ mod tests {
         let named: Vec<_> =
             counts.counters().into_iter().map(|each| (each.name, each.value)).collect();
         assert_eq!(named, [("admitted", 4), ("excluded", 1), ("duplicate", 1), ("evicted", 2)]);
+    }
+
+    #[test]
+    fn a_file_is_counted_once_however_it_is_used_and_remembered() {
+        let mut dedup = Dedup::new(capacity(3));
+        let missing = FileKey { outcome: OutcomeClass::Absent, ..key(7) };
+        let by_the_runtime = FileKey { setup: true, ..key(8) };
+        let executed = FileKey { operation: Kind::Exec, ..key(1) };
+        for each in [key(1), executed, missing, by_the_runtime, key(2), key(1)] {
+            dedup.admit(each);
+        }
+        dedup.forget();
+        dedup.admit(key(1));
+        assert_eq!(dedup.files().value, 2);
+        for path in 3..9 {
+            dedup.admit(key(path));
+        }
+        assert_eq!(dedup.files().value, 3, "no more are told apart than there is room for");
     }
 
     #[test]

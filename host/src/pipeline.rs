@@ -367,6 +367,7 @@ impl Account {
         let counts =
             FileCounts { duplicate: self.counts.duplicate + kernel.absorbed, ..self.counts };
         totals.extend(counts.counters());
+        totals.push(self.dedup.files());
         let by_operation = RECEIVED.into_iter().zip(kernel.by_operation);
         for (name, value) in by_operation.chain([
             ("lost.ring-full", kernel.ring_full),

@@ -134,6 +134,10 @@ fn metrics_come_and_go() -> Outcome {
         };
         let opens = of_operation("open").unwrap_or_default();
         expect(format!("{opens} opens of {accesses} accesses"), (3.0..=accesses).contains(&opens))?;
+        let files = sample(&last, &format!("whodunit_container_unique_files{{{labels}}}"));
+        let files = files.unwrap_or_default();
+        let most = sample(&last, &admitted).unwrap_or_default();
+        expect(format!("{files} files in {most} events"), (3.0..=most).contains(&files))?;
         expect_eq(
             "running",
             &sample(&last, "whodunit_plugin_running{plugin=\"report\""),

@@ -197,6 +197,13 @@ pub const METRICS: &[Metric] = &[
             }
         },
     ),
+    gauge(
+        "whodunit_container_unique_files",
+        CONTAINER,
+        "Distinct paths at which the container's own programs found something, those that were excluded or filtered left out. No \
+         more than `dedup_capacity` are told apart.",
+        |scrape, value| scrape.counter("files", value),
+    ),
     counter(
         "whodunit_container_events_admitted_total",
         CONTAINER,

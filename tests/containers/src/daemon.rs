@@ -137,6 +137,7 @@ pub struct DaemonConfig {
     exclude: Option<Vec<String>>,
     dedup_capacity: Option<usize>,
     report: PathBuf,
+    report_events: Option<String>,
     report_limits: String,
     more_toml: String,
     environment: Vec<(String, String)>,
@@ -209,6 +210,7 @@ impl DaemonConfig {
             rescan: Duration::from_secs(30),
             exclude: None,
             dedup_capacity: None,
+            report_events: None,
             report_limits: String::new(),
             more_toml: String::new(),
             environment: Vec::new(),
@@ -271,6 +273,12 @@ impl DaemonConfig {
     /// Where the report goes.
     pub fn report_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.report = path.into();
+        self
+    }
+
+    /// The only kind of events that the plugin that writes the report is told of. The totals are in the report all the same.
+    pub fn report_events(mut self, kind: &str) -> Self {
+        self.report_events = Some(kind.to_owned());
         self
     }
 
@@ -394,6 +402,9 @@ impl DaemonConfig {
         line("\n[[plugin]]".into());
         line("name = \"report\"".into());
         line("source = \"builtin:report-json\"".into());
+        if let Some(kind) = &self.report_events {
+            line(format!("events = [{}]", quoted(kind)));
+        }
         line("[plugin.outputs]".into());
         line(format!("report = {{ file = {} }}", quoted_path(&self.report)));
         line("[plugin.limits]".into());

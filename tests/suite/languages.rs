@@ -413,7 +413,7 @@ fn explainer(language: Language) -> Outcome {
 }
 
 /// A plugin whose engine asks the system for the time: it is refused where nothing is granted, and gets it with
-/// `wasi = "p2"`.
+/// the grant of clocks.
 fn of_the_system() -> Outcome {
     let project = Project::new(Language::Js, "reporter")?;
     let edit = |file: &str, from: &str, to: &str| -> Outcome {
@@ -441,7 +441,7 @@ fn of_the_system() -> Outcome {
 
     let report = project.place.path().join("counts.json");
     let toml = format!(
-        "{}wasi = \"p2\"\n[plugin.outputs]\nreport = {{ file = {report:?} }}\n",
+        "{}wasi = \"p2\"\ngrants = {{ clocks = true }}\n[plugin.outputs]\nreport = {{ file = {report:?} }}\n",
         project.table()
     );
     let config = project.daemon(&pod)?.more_toml(&toml);

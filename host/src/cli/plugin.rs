@@ -252,6 +252,10 @@ pub(super) struct RunFlags {
     /// The plugin's own settings: JSON, TOML, or a file with either
     #[arg(long, value_name = "TEXT|FILE")]
     config: Option<String>,
+    /// What it gets of the system interface, as the TOML has it in `grants`: TOML, such as '{ clocks = true }', or a
+    /// file with it
+    #[arg(long, value_name = "TEXT|FILE")]
+    grants: Option<String>,
     /// Print the last document of each output only
     #[arg(long)]
     last: bool,
@@ -266,7 +270,11 @@ impl RunFlags {
     /// lost or one of its calls failed.
     fn execute(&self, console: &mut Console<'_>) -> Result<Exit, Failure> {
         let settings = self.config.as_deref().map(settings).transpose()?;
-        let plugin = plugin_of(&self.plugin, settings.unwrap_or(serde_json::Value::Null));
+        let mut plugin = plugin_of(&self.plugin, settings.unwrap_or(serde_json::Value::Null));
+        if let Some(text) = &self.grants {
+            plugin.wasi = config::Wasi::P2;
+            plugin.grants = grants(text)?;
+        }
         logging::start(config::Log::default(), console.wants_colours())?;
         let cache = CacheDir::of(console)?;
         let role = plugin_role(&plugin, cache.path())?;
@@ -396,15 +404,26 @@ fn source_text(source: &PluginSource) -> String {
 /// Settings as JSON: from JSON, from TOML, or from a file with either.
 fn settings(text: &str) -> Result<serde_json::Value, UsageError> {
     let wrong = |why: String| UsageError(format!("--config is neither JSON nor TOML: {why}"));
-    let read = match Path::new(text).is_file() {
-        true => std::fs::read_to_string(text)
-            .map_err(|cause| UsageError(format!("--config {text} cannot be read: {cause}")))?,
-        false => text.to_owned(),
-    };
+    let read = text_or_file("--config", text)?;
     if read.trim_start().starts_with('{') {
         return serde_json::from_str(&read).map_err(|cause| wrong(cause.to_string()));
     }
     toml::from_str(&read).map_err(|cause: toml::de::Error| wrong(cause.message().to_owned()))
+}
+
+/// What is granted, from TOML or from a file with it.
+fn grants(text: &str) -> Result<config::Grants, UsageError> {
+    let read = text_or_file("--grants", text)?;
+    config::read_grants(&read).map_err(|why| UsageError(format!("--grants: {why}")))
+}
+
+/// What the file of that name holds, or the text itself where there is none.
+fn text_or_file(flag: &str, text: &str) -> Result<String, UsageError> {
+    match Path::new(text).is_file() {
+        true => std::fs::read_to_string(text)
+            .map_err(|cause| UsageError(format!("{flag} {text} cannot be read: {cause}"))),
+        false => Ok(text.to_owned()),
+    }
 }
 
 fn json_text(value: &impl Serialize) -> String {

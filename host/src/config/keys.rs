@@ -51,6 +51,8 @@ pub enum Shape {
     },
     /// `true`; the key is left out otherwise.
     True,
+    /// `true` or `false`.
+    Boolean,
     /// A path. A relative one starts at the folder of the TOML file.
     Path,
     /// A list of absolute path prefixes.
@@ -73,6 +75,10 @@ pub enum Shape {
     Url,
     /// A table of HTTP headers.
     Headers,
+    /// A list of names of environment variables.
+    Variables,
+    /// A table of folders by the paths at which a plugin finds them.
+    Folders,
     /// A media type.
     MediaType,
     /// The name of a plugin or an output.
@@ -103,6 +109,7 @@ impl Shape {
             }
             Shape::Count { least, most } => format!("a whole number from {least} to {most}"),
             Shape::True => String::from("true, or no such key"),
+            Shape::Boolean => String::from("true or false"),
             Shape::Path => String::from("a path"),
             Shape::Prefixes => String::from("a list of absolute paths such as [\"/proc/\"]"),
             Shape::Subtrees => String::from(
@@ -121,6 +128,12 @@ impl Shape {
             Shape::Url => url::expected_url(),
             Shape::Headers => {
                 String::from("a table of headers such as { x-scope-orgid = \"team\" }")
+            }
+            Shape::Variables => {
+                String::from("a list of names of environment variables such as [\"NODE_NAME\"]")
+            }
+            Shape::Folders => {
+                String::from("a table of folders such as { \"/rules\" = \"/etc/whodunit/rules\" }")
             }
             Shape::MediaType => String::from("a media type such as \"application/json\""),
             Shape::Name => String::from(NAME_RULE),
@@ -144,6 +157,7 @@ impl Shape {
             | Shape::Size { .. }
             | Shape::Count { .. }
             | Shape::True
+            | Shape::Boolean
             | Shape::Path
             | Shape::Prefixes
             | Shape::Subtrees
@@ -155,6 +169,8 @@ impl Shape {
             | Shape::Server
             | Shape::Url
             | Shape::Headers
+            | Shape::Variables
+            | Shape::Folders
             | Shape::MediaType
             | Shape::Name
             | Shape::Source
@@ -498,8 +514,12 @@ static PLUGIN: &[Key] = &[
         Shape::Word(&[Wasi::None.name(), Wasi::Stub.name(), Wasi::P2.name()]),
         "What the plugin gets of the WebAssembly System Interface: nothing at all; `stub`, functions that \
          know nothing and give nothing (no files, no environment, closed streams, a clock at zero), for \
-         languages whose components import it without need; `p2`, where clocks and random numbers are real and \
-         standard output and standard error go to the log, with nothing behind the rest",
+         languages whose components import it without need; `p2`, the same but for what `grants` names",
+    ),
+    optional(
+        "grants",
+        Shape::Table(GRANTS),
+        "With `wasi = \"p2\"`: the capabilities that the plugin is given, one by one. What is not named is not given",
     ),
     optional("limits", Shape::Table(LIMITS), "What the plugin may use"),
     optional(
@@ -508,6 +528,31 @@ static PLUGIN: &[Key] = &[
         "Where the documents of the plugin go, by the names that it gives them",
     ),
     optional("config", Shape::Free, "The plugin's own settings, handed to it as JSON"),
+];
+
+static GRANTS: &[Key] = &[
+    optional("clocks", Shape::Boolean, "Its clocks tell the time; otherwise it is always 0"),
+    optional(
+        "random",
+        Shape::Boolean,
+        "Its random numbers are random; otherwise they are 0, and of random bytes there are none",
+    ),
+    optional(
+        "output",
+        Shape::Boolean,
+        "What it writes to standard output and standard error goes to the log; otherwise both are closed",
+    ),
+    optional(
+        "environment",
+        Shape::Variables,
+        "The environment variables of the daemon that it sees, as far as they are set; no other",
+    ),
+    optional(
+        "folders",
+        Shape::Folders,
+        "The folders that it may read, with everything below them: by the path at which it finds each, \
+         the absolute path of the folder. It cannot write, and no path and no link leads it out of them",
+    ),
 ];
 
 static LIMITS: &[Key] = &[

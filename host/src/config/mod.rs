@@ -422,6 +422,9 @@ pub struct Plugin {
     pub overflow: Overflow,
     /// What it gets of the WebAssembly System Interface.
     pub wasi: Wasi,
+    /// Which of its capabilities, with [`Wasi::P2`]; none with any other.
+    #[serde(skip_serializing_if = "Grants::is_nothing")]
+    pub grants: Grants,
     /// What it may use.
     pub limits: Limits,
     /// Its outputs by the names that it uses.
@@ -459,6 +462,7 @@ impl Plugin {
             on_failure: OnFailure::Open,
             overflow: Overflow::DropNewest,
             wasi: Wasi::None,
+            grants: Grants::default(),
             limits: Limits::default(),
             outputs: BTreeMap::new(),
             config: serde_json::Value::Object(serde_json::Map::new()),
@@ -520,7 +524,7 @@ pub enum Wasi {
     None,
     /// Functions that know nothing and give nothing.
     Stub,
-    /// Clocks, random numbers, and a standard output that goes to the log; nothing behind the rest.
+    /// The capabilities that [`Grants`] name; nothing behind the rest.
     P2,
 }
 
@@ -536,6 +540,39 @@ impl Wasi {
             Wasi::P2 => "p2",
         }
     }
+}
+
+/// The capabilities of the system interface that a plugin is given. None unless it is named.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Grants {
+    /// Clocks tell the time.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub clocks: bool,
+    /// Random numbers are random.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub random: bool,
+    /// Standard output and standard error go to the log.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub output: bool,
+    /// Names of the daemon's environment variables that it sees.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub environment: Vec<String>,
+    /// Absolute paths of the folders that it may read, by the path at which it finds each.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub folders: BTreeMap<String, PathBuf>,
+}
+
+impl Grants {
+    /// Whether no capability is given.
+    pub fn is_nothing(&self) -> bool {
+        *self == Grants::default()
+    }
+}
+
+/// Reads grants that stand by themselves: what the TOML has behind `grants =`, or the lines of that table. The error
+/// is what is wrong with them, in one sentence.
+pub(crate) fn read_grants(text: &str) -> Result<Grants, String> {
+    read::grants(text)
 }
 
 /// A plugin that is shipped inside the binary.

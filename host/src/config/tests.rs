@@ -505,9 +505,13 @@ fn every_key_is_read_and_refuses_a_value_of_another_type() {
     keys::walk(&mut |table, key| {
         let wrong = match key.shape {
             Shape::True => "\"x\"",
-            Shape::Tables(_) | Shape::Table(_) | Shape::Named(_) | Shape::Headers | Shape::Free => {
-                "1.5"
-            }
+            Shape::Tables(_)
+            | Shape::Table(_)
+            | Shape::Named(_)
+            | Shape::Headers
+            | Shape::Folders
+            | Shape::Free
+            | Shape::Boolean => "1.5",
             Shape::Word(_)
             | Shape::Duration { .. }
             | Shape::Size { .. }
@@ -517,6 +521,7 @@ fn every_key_is_read_and_refuses_a_value_of_another_type() {
             | Shape::Subtrees
             | Shape::Events
             | Shape::Patterns
+            | Shape::Variables
             | Shape::Sha256
             | Shape::Address
             | Shape::Socket
@@ -651,7 +656,13 @@ events = ["files", "container-ended"]
 containers = ["app-*"]
 on_failure = "closed"
 overflow = "drop-oldest"
-wasi = "stub"
+wasi = "p2"
+[plugin.grants]
+clocks = true
+random = true
+output = true
+environment = ["NODE_NAME", "TZ"]
+folders = { "/rules" = "/etc/rules", "/" = "/srv/b \u00fc" }
 [plugin.limits]
 call = "10ms"
 memory = "1536MiB"
@@ -736,7 +747,17 @@ fn every_key_arrives_and_relative_paths_start_at_the_file() {
                 containers: vec![String::from("app-*")],
                 on_failure: OnFailure::Closed,
                 overflow: Overflow::DropOldest,
-                wasi: Wasi::Stub,
+                wasi: Wasi::P2,
+                grants: Grants {
+                    clocks: true,
+                    random: true,
+                    output: true,
+                    environment: vec![String::from("NODE_NAME"), String::from("TZ")],
+                    folders: BTreeMap::from([
+                        (String::from("/rules"), PathBuf::from("/etc/rules")),
+                        (String::from("/"), PathBuf::from("/srv/b \u{fc}")),
+                    ]),
+                },
                 limits: Limits {
                     call: Duration::from_millis(10),
                     memory_bytes: 1_536 << 20,
@@ -998,4 +1019,59 @@ fn a_subscription_that_cannot_be_is_a_problem_of_its_own() {
     check("moving_tag = false", "expected true");
     let hash = "0a".repeat(32);
     check(&format!("sha256 = \"sha256:{hash}\""), &format!("did you mean \"{hash}\"?"));
+}
+
+#[test]
+fn capabilities_are_granted_one_by_one_and_with_p2_alone() {
+    let table = |more: &str| {
+        format!(
+            "[[plugin]]\nname = \"a\"\nsource = \"builtin:report-json\"\n\
+             outputs.report.stdout = true\n{more}\n"
+        )
+    };
+    let granted = |more: &str| accepted(&table(more), &[]).plugins[0].grants.clone();
+    assert_eq!(granted("wasi = \"p2\""), Grants::default());
+    let clocks = Grants { clocks: true, ..Grants::default() };
+    assert_eq!(granted("wasi = \"p2\"\ngrants = { clocks = true, random = false }"), clocks);
+    let check = |more: &str, words: &str| {
+        let said = said(table(more).as_bytes(), &[]);
+        assert!(said.len() == 1 && said[0].contains(words), "{words}: {said:#?}");
+    };
+    for other in ["", "wasi = \"none\"\n", "wasi = \"stub\"\n"] {
+        check(
+            &format!("{other}grants.clocks = true"),
+            "`plugin.grants` is for a plugin with `wasi = \"p2\"`",
+        );
+    }
+    let check = |grants: &str, words: &str| {
+        check(&format!("wasi = \"p2\"\n[plugin.grants]\n{grants}"), words);
+    };
+    check("clock = true", "unknown key `plugin.grants.clock`: did you mean `clocks`?");
+    check("network = true", "expected one of `clocks`, `random`");
+    check("clocks = \"yes\"", "`plugin.grants.clocks` is \"yes\", expected true or false");
+    check("environment = [\"A=B\"]", "expected the name of an environment variable");
+    check("environment = [\"\"]", "expected the name of an environment variable");
+    check("environment = \"HOME\"", "did you mean [\"HOME\"]?");
+    check("folders = [\"/srv\"]", "expected a table of folders such as");
+    check("folders = { \"rules\" = \"/srv\" }", "did you mean \"/rules\"?");
+    check("folders = { \"/rules/\" = \"/srv\" }", "did you mean \"/rules\"?");
+    check("folders = { \"/a/../b\" = \"/srv\" }", "did you mean \"/b\"?");
+    check(
+        "folders = { \"/rules\" = \"srv\" }",
+        "`plugin.grants.folders./rules` is \"srv\", expected the absolute path of a folder",
+    );
+    check("folders = { \"/rules\" = true }", "expected the absolute path of a folder");
+}
+
+#[test]
+fn grants_are_read_by_themselves_as_a_table_of_the_toml_has_them() {
+    let read = |text| crate::config::read_grants(text);
+    let both = Grants { clocks: true, output: true, ..Grants::default() };
+    assert_eq!(read("{ clocks = true, output = true }"), Ok(both.clone()));
+    assert_eq!(read("clocks = true\noutput = true\n"), Ok(both));
+    assert_eq!(read("{}"), Ok(Grants::default()));
+    let complaint = read("{ clock = true, output = 1 }").unwrap_err();
+    assert!(complaint.contains("did you mean `clocks`?"), "{complaint}");
+    assert!(complaint.contains("`grants.output` is 1, expected true or false"), "{complaint}");
+    assert!(read("{ clocks").unwrap_err().contains("this is not TOML"));
 }

@@ -14,6 +14,7 @@ use super::allowance::{Allowance, Allowed};
 use super::bindings::whodunit::plugin::{clock, configuration, directory, documents, log, types};
 use super::shadow::Collected;
 use super::status::Board;
+use super::wasi::Handles;
 use super::world::World;
 use crate::config;
 use crate::event::{ContainerId, ProcessId};
@@ -93,6 +94,8 @@ pub(super) struct Guest {
     allowance: Allowance,
     /// How often it was given a random number.
     randoms: u64,
+    /// The files that it holds open.
+    pub(super) handles: Handles,
 }
 
 impl Allowed for Guest {
@@ -104,7 +107,8 @@ impl Allowed for Guest {
 impl Guest {
     pub(super) fn new(grants: Arc<Grants>) -> Guest {
         let memory = MemoryLimit { limit: grants.memory_bytes, used: 0, was_refused: false };
-        Guest { grants, memory, allowance: Allowance::new(Duration::ZERO), randoms: 0 }
+        let allowance = Allowance::new(Duration::ZERO);
+        Guest { grants, memory, allowance, randoms: 0, handles: Handles::default() }
     }
 
     /// A random number; in a replay, the next of a row that is always the same.

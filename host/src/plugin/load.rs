@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
@@ -14,6 +15,7 @@ use super::engine::{CacheDirError, Engine, chain};
 use super::imports::Guest;
 use super::inspect::{Nature, Outside, inspect};
 use super::role::Role;
+use super::wasi::{NoFolder, System};
 use super::{CONTRACT, builtin, wasi};
 use crate::config::{self, PluginSource, Wasi};
 use crate::registry::{self, PullError, Pulled, Reference};
@@ -97,9 +99,15 @@ pub enum LoadError {
     Demanding { plugin: String, source_name: String, imports: String },
     /// It wants what the TOML does not give.
     #[error(
-        "plugin `{plugin}`: {source_name} wants {imports}, which it gets only with `wasi = \"stub\"` in its table of the TOML, where it finds no files, no environment and closed streams, or with `wasi = \"p2\"`, where there are clocks, random numbers and a standard output beside: grant that, or build it for the target wasm32-unknown-unknown"
+        "plugin `{plugin}`: {source_name} wants {imports}, and its table of the TOML gives nothing of that: write there what `whodunit plugin inspect` prints, with `wasi = \"p2\"` and a capability at a time in `grants`, or `wasi = \"stub\"`, with which all of it is there and answers with nothing; or build it for the target wasm32-unknown-unknown"
     )]
     NotGranted { plugin: String, source_name: String, imports: String },
+    /// A folder that it is to read is not there.
+    #[error(
+        "plugin `{plugin}`: the folder {}, which `grants.folders` gives it, cannot be opened ({cause}): make it, or correct its path in the TOML",
+        path.display()
+    )]
+    NoFolder { plugin: String, path: PathBuf, cause: io::Error },
     /// It is not valid, or not what its names promise.
     #[error("plugin `{plugin}`: {source_name} is not a valid {} of {CONTRACT}: {cause}", role.name())]
     Invalid { plugin: String, source_name: String, role: Role, cause: String },
@@ -256,8 +264,8 @@ fn compile(
     sha256: String,
     bytes: &[u8],
 ) -> Result<Loaded, LoadError> {
-    let grant = plugin.wasi;
-    let plugin = plugin.name.clone();
+    let config::Plugin { name, wasi: wasi_version, grants, .. } = plugin;
+    let plugin = name.clone();
     let quoted = |names: Vec<String>| listed(names.into_iter().map(|name| format!("`{name}`")));
     let outside = match inspect(bytes) {
         Nature::Plugin(outside) => outside,
@@ -294,12 +302,18 @@ fn compile(
         let imports = quoted(foreign);
         return Err(LoadError::Demanding { plugin, source_name, imports });
     }
-    if !system.is_empty() && grant == Wasi::None {
+    if !system.is_empty() && *wasi_version == Wasi::None {
         let imports = quoted(system);
         return Err(LoadError::NotGranted { plugin, source_name, imports });
     }
+    let system = match System::of(grants) {
+        Ok(system) => Arc::new(system),
+        Err(NoFolder { path, cause }) => {
+            return Err(LoadError::NoFolder { plugin, path, cause: cause.into() });
+        }
+    };
     let role = outside.role;
-    match link(engine, bytes, &outside, grant) {
+    match link(engine, bytes, &outside, &system) {
         Ok((pre, exports)) => Ok(Loaded { pre, exports, role, source_name, sha256 }),
         Err(cause) => Err(LoadError::Invalid { plugin, source_name, role, cause: chain(&cause) }),
     }
@@ -309,12 +323,12 @@ fn link(
     engine: &Engine,
     bytes: &[u8],
     outside: &Outside,
-    grant: Wasi,
+    system: &Arc<System>,
 ) -> wasmtime::Result<(InstancePre<Guest>, Exports)> {
     let component = Component::new(engine.wasmtime(), bytes)?;
     let mut linker = Linker::new(engine.wasmtime());
     EveryPlugin::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
-    wasi::link(&mut linker, engine.wasmtime(), &component, grant)?;
+    wasi::link(&mut linker, engine.wasmtime(), &component, system)?;
     let pre = linker.instantiate_pre(&component)?;
     let exports = Exports::find(&pre, outside)?;
     Ok((pre, exports))

@@ -64,10 +64,13 @@ pub fn passport(plugin: &config::Plugin, cache_dir: &Path) -> Result<Passport, L
     let bytes = load::bytes_of(plugin, cache_dir)?;
     let names = inspect::names(&bytes).ok().flatten().unwrap_or_default();
     let wants = names.foreign_imports();
+    let grants = wasi::asked(&wants);
     let mut plugin = plugin.clone();
-    if wants.iter().any(|import| wasi::is_wasi(import)) {
-        plugin.wasi = Wasi::Stub;
-    }
+    plugin.wasi = match &grants {
+        Some(_) => Wasi::P2,
+        None if wants.iter().any(|import| wasi::is_wasi(import)) => Wasi::Stub,
+        None => Wasi::None,
+    };
     let refusal = load::load(&engine, &plugin).err().map(|error| error.to_string());
     let description = describe(&engine, &bytes);
     let (name, version) = match description {
@@ -79,7 +82,7 @@ pub fn passport(plugin: &config::Plugin, cache_dir: &Path) -> Result<Passport, L
     };
     let source = load::source_name(&plugin.source);
     Ok(Passport {
-        toml: toml_of(&plugin, &source),
+        toml: toml_of(&plugin, &source, grants.as_deref()),
         source,
         role: role_of(&names),
         name,
@@ -140,8 +143,8 @@ fn describe(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Description> {
     Ok(description)
 }
 
-/// What the TOML has to say for it to run.
-fn toml_of(plugin: &config::Plugin, source: &str) -> String {
+/// What the TOML has to say for it to run. `grants` are those that it asks for.
+fn toml_of(plugin: &config::Plugin, source: &str, grants: Option<&str>) -> String {
     let mut table = format!(
         "[[plugin]]\nname = {}\nsource = {}\n",
         toml::Value::from(plugin.name.as_str()),
@@ -149,6 +152,9 @@ fn toml_of(plugin: &config::Plugin, source: &str) -> String {
     );
     if plugin.wasi != Wasi::None {
         table += &format!("wasi = {}\n", toml::Value::from(plugin.wasi.name()));
+    }
+    if let Some(grants) = grants {
+        table += &format!("grants = {grants}\n");
     }
     table
 }

@@ -1,11 +1,17 @@
 //! The WebAssembly System Interface, as far as the TOML grants it: `stub`, where every function is there and
-//! answers with nothing, or `p2`, where some answer ([`given`]) and the others do so with nothing.
+//! answers with nothing, or `p2`, where those of the granted capabilities answer ([`given`]) and the others do so with
+//! nothing.
 //!
 //! Some languages make components that import much of it and use little. What a function with nothing behind
 //! it gives back is the emptiest value of its type: an empty list, none, 0, and an error where it can give one, so that
-//! a stream is closed and a file is not there. Nothing here reads or writes a file.
+//! a stream is closed and a file is not there. Nothing here writes a file, and only [`files`] reads one.
 
+mod capability;
+mod files;
 mod given;
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use wasmtime::component::types::{ComponentFunc, ComponentItem, Type};
 use wasmtime::component::{Component, Linker, Resource, ResourceType, Val};
@@ -13,7 +19,9 @@ use wasmtime::{Engine, StoreContextMut};
 
 use self::given::Given;
 use super::imports::Guest;
-use crate::config::Wasi;
+
+pub(super) use self::capability::{NoFolder, System, asked};
+pub(super) use self::files::Handles;
 
 /// Whether an import is of the system interface.
 pub(super) fn is_wasi(import: &str) -> bool {
@@ -23,12 +31,13 @@ pub(super) fn is_wasi(import: &str) -> bool {
 /// Stands behind every resource that is given out.
 struct Nothing;
 
-/// Gives the linker everything of the system interface that the component imports, as far as it is granted.
+/// Gives the linker everything of the system interface that the component imports. What is not granted answers with
+/// nothing.
 pub(super) fn link(
     linker: &mut Linker<Guest>,
     engine: &Engine,
     component: &Component,
-    grant: Wasi,
+    system: &Arc<System>,
 ) -> wasmtime::Result<()> {
     for (interface, import) in component.component_type().imports(engine) {
         let ComponentItem::ComponentInstance(instance) = import.ty else {
@@ -41,16 +50,18 @@ pub(super) fn link(
         for (name, export) in instance.exports(engine) {
             match export.ty {
                 ComponentItem::ComponentFunc(_) => {
-                    let given = match grant {
-                        Wasi::P2 => given::given(interface, name),
-                        Wasi::None | Wasi::Stub => None,
-                    };
+                    let given = given::given(interface, name, &system.grants);
+                    let system = Arc::clone(system);
                     linked.func_new(name, move |store, function, parameters, results| {
-                        answer(store, &function, given, parameters, results)
+                        answer(store, &function, given, &system, parameters, results)
                     })?;
                 }
                 ComponentItem::Resource(_) => {
-                    linked.resource(name, ResourceType::host::<Nothing>(), |_, _| Ok(()))?;
+                    let forget = |mut store: StoreContextMut<'_, Guest>, number| {
+                        store.data_mut().handles.close(number);
+                        Ok(())
+                    };
+                    linked.resource(name, ResourceType::host::<Nothing>(), forget)?;
                 }
                 // Types need no definition, and the interface has nothing else.
                 _ => {}
@@ -64,6 +75,7 @@ fn answer(
     mut store: StoreContextMut<'_, Guest>,
     function: &ComponentFunc,
     given: Option<Given>,
+    system: &System,
     parameters: &[Val],
     results: &mut [Val],
 ) -> wasmtime::Result<()> {
@@ -73,7 +85,7 @@ fn answer(
     }
     for (result, of) in results.iter_mut().zip(function.results()) {
         let answered = match given {
-            Some(given) => given.answer(&mut store, parameters, &handles, Some(&of))?,
+            Some(given) => given.answer(&mut store, system, parameters, &handles, Some(&of))?,
             None => None,
         };
         *result = match answered {
@@ -83,7 +95,7 @@ fn answer(
     }
     // One that gives nothing back may do something all the same.
     match given.filter(|_| results.is_empty()) {
-        Some(given) => given.answer(&mut store, parameters, &handles, None).map(drop),
+        Some(given) => given.answer(&mut store, system, parameters, &handles, None).map(drop),
         None => Ok(()),
     }
 }
@@ -160,10 +172,24 @@ fn emptiest(store: &mut StoreContextMut<'_, Guest>, of: &Type) -> wasmtime::Resu
                 Val::Result(Err(error.map(Box::new)))
             }
         },
-        Type::Own(_) => {
-            let resource = Resource::<Nothing>::new_own(0);
-            Val::Resource(resource.try_into_resource_any(store)?)
-        }
+        Type::Own(_) => resource(store, 0)?,
         _ => return Err(wasmtime::Error::msg("a type that no stub can give back")),
     })
+}
+
+/// A resource with that number behind it; 0 stands for nothing.
+fn resource(store: &mut StoreContextMut<'_, Guest>, number: u32) -> wasmtime::Result<Val> {
+    let resource = Resource::<Nothing>::new_own(number);
+    Ok(Val::Resource(resource.try_into_resource_any(store)?))
+}
+
+fn ok(value: Option<Val>) -> Val {
+    Val::Result(Ok(value.map(Box::new)))
+}
+
+fn datetime(since_epoch: Duration) -> Val {
+    Val::Record(vec![
+        ("seconds".to_owned(), Val::U64(since_epoch.as_secs())),
+        ("nanoseconds".to_owned(), Val::U32(since_epoch.subsec_nanos())),
+    ])
 }

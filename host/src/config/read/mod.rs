@@ -5,6 +5,7 @@
 //! A value that cannot be used is replaced by its default, so that reading goes on; a draft with
 //! problems is never used. Looks at the file system only to see whether a plugin's file is there.
 
+mod grants;
 mod http;
 mod plugins;
 mod section;
@@ -17,7 +18,9 @@ use toml::de::DeTable;
 
 use crate::names;
 
+pub(in crate::config) use self::grants::grants;
 use self::section::{Reader, Section, path_text};
+
 use super::diagnostic::Problem;
 use super::keys::{self, Key};
 use super::values::{Mismatch, quoted, read_address};

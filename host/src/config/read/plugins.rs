@@ -104,6 +104,8 @@ impl Reader<'_> {
                 None,
             );
         }
+        let wasi = self.word(section, "wasi", &Wasi::ALL, Wasi::name).unwrap_or(Wasi::None);
+        let grants = self.grants_of(section, wasi);
         let source = source.unwrap_or(PluginSource::Builtin(String::new()));
         let default = Plugin::new(name.unwrap_or_default(), source);
         Plugin {
@@ -117,7 +119,8 @@ impl Reader<'_> {
             overflow: self
                 .word(section, "overflow", &Overflow::ALL, Overflow::name)
                 .unwrap_or(default.overflow),
-            wasi: self.word(section, "wasi", &Wasi::ALL, Wasi::name).unwrap_or(default.wasi),
+            wasi,
+            grants,
             limits,
             outputs,
             config: self.free(section, "config"),

@@ -204,6 +204,13 @@ impl Reader<'_> {
         })
     }
 
+    pub(super) fn boolean(&mut self, section: &Section<'_>, name: &str) -> Option<bool> {
+        self.entry(section, name, |key, value| match value {
+            DeValue::Boolean(truth) => Ok(*truth),
+            _ => Err(Mismatch::expected(key.shape.expected())),
+        })
+    }
+
     pub(super) fn path(&mut self, section: &Section<'_>, name: &str) -> Option<PathBuf> {
         let text = self.take(section, name, |_, text| path_text(text).map(str::to_owned))?;
         Some(self.path_in_folder(&text))

@@ -30,7 +30,7 @@ fn a_plugin_that_is_none_is_refused_in_one_sentence() {
     );
     check(
         &other("(component\n", "(component (import \"wasi:cli/stdout@0.2.0\" (instance))\n"),
-        &["wants `wasi:cli/stdout@0.2.0`", "only with `wasi = \"stub\"`"],
+        &["wants `wasi:cli/stdout@0.2.0`", "`wasi = \"p2\"`", "or `wasi = \"stub\"`"],
     );
     check(
         &other("(component\n", "(component (import \"acme:db/sql@1.0.0\" (instance))\n"),
@@ -147,7 +147,7 @@ fn a_granted_stub_answers_with_nothing() {
     assert_eq!((status.events, status.instance, status.faults), (1, 1, Faults::default()));
 }
 
-/// A reporter that imports streams, random numbers and a clock of the system interface, and does this when it starts.
+/// A reporter that imports of each capability of the system interface, and does this when it starts.
 fn of_the_system(code: &str) -> Vec<u8> {
     let text = Hostile::on_start(code)
         .text()
@@ -169,7 +169,16 @@ fn of_the_system(code: &str) -> Vec<u8> {
               (import \"wasi:random/random@0.2.3\" (instance $random
                 (export \"get-random-u64\" (func (result u64)))))
               (import \"wasi:clocks/monotonic-clock@0.2.3\" (instance $clock
-                (export \"now\" (func (result u64)))))\n",
+                (export \"now\" (func (result u64)))))
+              (import \"wasi:cli/environment@0.2.3\" (instance $env
+                (export \"get-environment\" (func (result (list (tuple string string)))))))
+              (import \"wasi:filesystem/types@0.2.3\" (instance $files
+                (export \"descriptor\" (type $file (sub resource)))))
+              (alias export $files \"descriptor\" (type $of-files))
+              (import \"wasi:filesystem/preopens@0.2.3\" (instance $preopens
+                (alias outer 1 $of-files (type $outer))
+                (export \"descriptor\" (type $file (eq $outer)))
+                (export \"get-directories\" (func (result (list (tuple (own $file) string)))))))\n",
         )
         .replace(
             "(core module $main\n",
@@ -181,45 +190,125 @@ fn of_the_system(code: &str) -> Vec<u8> {
              (core func $get-stdout (canon lower (func $stdout-get)))
              (core func $random (canon lower (func $a-number)))
              (core func $now (canon lower (func $a-time)))
+             (alias export $env \"get-environment\" (func $get-environment))
+             (alias export $preopens \"get-directories\" (func $get-directories))
+             (core func $environment (canon lower (func $get-environment)
+               (memory (core memory $memory)) (realloc (core func $realloc))))
+             (core func $folders (canon lower (func $get-directories)
+               (memory (core memory $memory)) (realloc (core func $realloc))))
              (core module $main
                (import \"host\" \"write-to\" (func $write-to (param i32 i32 i32 i32)))
                (import \"host\" \"get-stdout\" (func $get-stdout (result i32)))
                (import \"host\" \"random\" (func $random (result i64)))
-               (import \"host\" \"now\" (func $now (result i64)))\n",
+               (import \"host\" \"now\" (func $now (result i64)))
+               (import \"host\" \"environment\" (func $environment (param i32)))
+               (import \"host\" \"folders\" (func $folders (param i32)))\n",
         )
         .replace(
             "(export \"log\" (func $log))",
             "(export \"log\" (func $log)) (export \"write-to\" (func $write))
              (export \"get-stdout\" (func $get-stdout)) (export \"random\" (func $random))
-             (export \"now\" (func $now))",
+             (export \"now\" (func $now)) (export \"environment\" (func $environment))
+             (export \"folders\" (func $folders))",
         );
     wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Dies unless it gets a time, numbers that differ, and a standard output that takes the word `report`.
-const NEEDS_THE_SYSTEM: &str = "
-    (if (i64.eqz (call $now)) (then (unreachable)))
-    (if (i64.eq (call $random) (call $random)) (then (unreachable)))
-    (i32.store8 (i32.const 3000) (i32.const 9))
-    (call $write-to (call $get-stdout) (i32.const 1024) (i32.const 6) (i32.const 3000))
-    (if (i32.load8_u (i32.const 3000)) (then (unreachable)))";
+/// What is granted, the grant, and code that dies unless it is there.
+type Needed = (&'static str, fn(&mut config::Grants), &'static str);
+
+const NEEDED: [Needed; 5] = [
+    ("clocks", |grants| grants.clocks = true, "(if (i64.eqz (call $now)) (then (unreachable)))"),
+    (
+        "random",
+        |grants| grants.random = true,
+        "(if (i64.eq (call $random) (call $random)) (then (unreachable)))",
+    ),
+    (
+        "output",
+        |grants| grants.output = true,
+        "(i32.store8 (i32.const 3000) (i32.const 9))
+         (call $write-to (call $get-stdout) (i32.const 1024) (i32.const 6) (i32.const 3000))
+         (if (i32.load8_u (i32.const 3000)) (then (unreachable)))",
+    ),
+    (
+        "environment",
+        |grants| grants.environment = vec!["PATH".to_owned()],
+        "(call $environment (i32.const 3000))
+         (if (i32.ne (i32.load (i32.const 3004)) (i32.const 1)) (then (unreachable)))",
+    ),
+    (
+        "folders",
+        |grants| grants.folders = [("/rules".to_owned(), "/etc".into())].into(),
+        "(call $folders (i32.const 3000))
+         (if (i32.ne (i32.load (i32.const 3004)) (i32.const 1)) (then (unreachable)))",
+    ),
+];
+
+/// A plugin that dies unless it gets what it needs, with these grants.
+fn needing(code: &str, grants: config::Grants) -> Running {
+    let bench = Bench::new().neighbour().file("hostile", &of_the_system(code));
+    let bench = bench.change(|plugin| {
+        plugin.wasi = config::Wasi::P2;
+        plugin.grants = grants;
+    });
+    bench.start()
+}
 
 #[test]
-fn the_grant_p2_gives_a_time_random_numbers_and_a_standard_output() {
-    let component = of_the_system(NEEDS_THE_SYSTEM);
-    let bench = |wasi| {
-        let bench = Bench::new().neighbour().file("hostile", &component);
-        bench.change(|plugin| plugin.wasi = wasi)
+fn each_capability_is_there_with_its_own_grant_alone_and_not_with_all_the_others() {
+    for (name, grant, code) in NEEDED {
+        let mut grants = config::Grants::default();
+        grant(&mut grants);
+        let running = needing(code, grants);
+        running.batch(&["/a"]);
+        let status = running.stop_and_check_neighbour(&["/a"], 1);
+        let lived = (status.last_error, status.instance, status.faults);
+        assert_eq!(lived, (None, 1, Faults::default()), "{name}");
+
+        let mut grants = config::Grants::default();
+        let others = NEEDED.into_iter().filter(|(other, _, _)| *other != name);
+        others.for_each(|(_, grant, _)| grant(&mut grants));
+        let running = needing(code, grants);
+        let status = running.wait_for("hostile", |status| status.faults.trap > 0);
+        assert!(status.last_error.is_some(), "{name}");
+        running.stop();
+    }
+}
+
+#[test]
+fn a_component_that_imports_the_system_is_refused_unless_its_table_says_what_it_gets() {
+    let component = of_the_system("");
+    let sentence = Bench::new().file("odd", &component).refusal();
+    for words in ["`wasi:cli/stdout@0.2.3`", "`wasi = \"p2\"`", "`whodunit plugin inspect` prints"]
+    {
+        assert!(sentence.contains(words), "{words:?} in: {sentence}");
+    }
+    let bench = Bench::new().file("odd", &component);
+    let sentence = bench.change(|plugin| {
+        plugin.wasi = config::Wasi::P2;
+        plugin.grants.folders = [("/rules".to_owned(), "/nowhere/rules".into())].into();
+    });
+    let sentence = sentence.refusal();
+    assert!(sentence.contains("the folder /nowhere/rules, which `grants.folders`"), "{sentence}");
+}
+
+#[test]
+fn a_passport_has_the_grants_that_a_component_asks_for_and_is_accepted_with_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let toml_of = |component: &[u8]| {
+        let file = folder.path().join("odd.wasm");
+        fs::write(&file, component).unwrap();
+        let plugin = Plugin::new("odd".to_owned(), PluginSource::File(file));
+        let passport = passport(&plugin, &folder.path().join("cache")).unwrap();
+        assert_eq!((passport.accepted, passport.refusal), (true, None));
+        let table: Vec<String> = passport.toml.lines().skip(3).map(str::to_owned).collect();
+        table.join("\n")
     };
-    let sentence = bench(config::Wasi::None).refusal();
-    assert!(sentence.contains("`wasi = \"p2\"`"), "{sentence}");
-    let running = bench(config::Wasi::P2).start();
-    running.batch(&["/a"]);
-    let status = running.stop_and_check_neighbour(&["/a"], 1);
-    assert_eq!((status.last_error, status.instance, status.faults), (None, 1, Faults::default()));
-    // With the stub there is no time, so that it dies.
-    let running = bench(config::Wasi::Stub).start();
-    let status = running.wait_for("hostile", |status| status.faults.trap > 0);
-    assert!(status.last_error.is_some());
-    running.stop();
+    assert_eq!(
+        toml_of(&of_the_system("")),
+        "wasi = \"p2\"\n\
+         grants = { clocks = true, random = true, output = true, environment = [], folders = {} }"
+    );
+    assert_eq!(toml_of(&Hostile::new().component()), "");
 }

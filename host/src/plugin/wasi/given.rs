@@ -1,19 +1,23 @@
-//! The grant `wasi = "p2"`: what of the system interface answers with more than nothing.
+//! What of the system interface answers with more than nothing, where the TOML grants it.
 //!
 //! Clocks tell the time that the contract's `clock` tells, random numbers are random, what is written to standard
-//! output and standard error are messages in the daemon's log, with their limits, and waiting for a
-//! clock takes no time. There is nothing behind anything else: no file, no environment, no argument, no
-//! network, and standard input is at its end. In a replay the numbers are the same every time.
+//! output and standard error are messages in the daemon's log, with their limits, and of the environment and of files
+//! there is what is named. In a replay the numbers are the same every time. Whatever is granted, waiting takes no time, ending the
+//! process is a trap, and there is nothing behind anything else: no argument, no network, and standard input is at its
+//! end.
 
 use std::time::Duration;
 
 use wasmtime::StoreContextMut;
+use wasmtime::component::Val;
 use wasmtime::component::types::Type;
-use wasmtime::component::{Resource, Val};
 
 use super::super::bindings::whodunit::plugin::{clock, log};
 use super::super::imports::Guest;
-use super::{Nothing, emptiest};
+use super::capability::{Capability, System};
+use super::files::{self, Call};
+use super::{datetime, emptiest, ok, resource};
+use crate::config::Grants;
 
 /// Random bytes that are given in one call at most.
 const MAX_RANDOM_BYTES: u64 = 64 << 10;
@@ -43,11 +47,21 @@ pub(super) enum Given {
     IsReady,
     Poll,
     Exit,
+    Environment,
+    /// Of a file, a folder, or a stream of one.
+    File(Call),
 }
 
-/// The function of that interface, such as `wasi:random/random@0.2.6`, if it is one that answers.
-pub(super) fn given(interface: &str, function: &str) -> Option<Given> {
+/// The function of that interface, such as `wasi:random/random@0.2.6`, if it is one that answers with these grants.
+/// Streams answer whatever is granted: they go by what is behind their handles.
+pub(super) fn given(interface: &str, function: &str, grants: &Grants) -> Option<Given> {
+    if Capability::of(interface).is_some_and(|capability| !capability.is_granted(grants)) {
+        return None;
+    }
     let interface = interface.split('@').next().unwrap_or_default();
+    if let Some(call) = files::call(interface, function) {
+        return Some(Given::File(call));
+    }
     Some(match (interface.strip_prefix("wasi:")?, function) {
         ("random/random", "get-random-bytes")
         | ("random/insecure", "get-insecure-random-bytes") => Given::RandomBytes,
@@ -72,6 +86,7 @@ pub(super) fn given(interface: &str, function: &str) -> Option<Given> {
         ("io/poll", "[method]pollable.ready") => Given::IsReady,
         ("io/poll", "poll") => Given::Poll,
         ("cli/exit", "exit" | "exit-with-code") => Given::Exit,
+        ("cli/environment", "get-environment") => Given::Environment,
         _ => return None,
     })
 }
@@ -81,6 +96,7 @@ impl Given {
     pub(super) fn answer(
         self,
         store: &mut StoreContextMut<'_, Guest>,
+        system: &System,
         parameters: &[Val],
         handles: &[u32],
         of: Option<&Type>,
@@ -97,10 +113,7 @@ impl Given {
             Given::WallResolution => datetime(Duration::from_nanos(1)),
             Given::Time => Val::U64(clock::Host::monotonic(guest)),
             Given::Resolution => Val::U64(1),
-            Given::Stream(number) => {
-                let stream = Resource::<Nothing>::new_own(number);
-                Val::Resource(stream.try_into_resource_any(store)?)
-            }
+            Given::Stream(number) => resource(store, number)?,
             Given::CheckWrite if stream.is_some() => ok(Some(Val::U64(WRITE_BYTES))),
             Given::Write if stream.is_some() => {
                 write(guest, stream == Some(STDERR), parameters);
@@ -113,14 +126,18 @@ impl Given {
             }
             Given::IsReady => Val::Bool(true),
             Given::Poll => Val::List((0..handles.len() as u32).map(Val::U32).collect()),
+            Given::Environment => environment(&system.grants.environment),
+            Given::File(call) => {
+                let answer = call.answer(store, &system.folders, parameters, handles)?;
+                return match (answer, of) {
+                    (None, Some(of)) => emptiest(store, of).map(Some),
+                    (answer, _) => Ok(answer),
+                };
+            }
             Given::Exit => return Err(wasmtime::Error::msg("it asked to end its process")),
         };
         Ok(Some(answer))
     }
-}
-
-fn ok(value: Option<Val>) -> Val {
-    Val::Result(Ok(value.map(Box::new)))
 }
 
 fn random_bytes(guest: &mut Guest, parameters: &[Val]) -> wasmtime::Result<Val> {
@@ -136,11 +153,13 @@ fn random_bytes(guest: &mut Guest, parameters: &[Val]) -> wasmtime::Result<Val> 
     Ok(Val::List(bytes))
 }
 
-fn datetime(since_epoch: Duration) -> Val {
-    Val::Record(vec![
-        ("seconds".to_owned(), Val::U64(since_epoch.as_secs())),
-        ("nanoseconds".to_owned(), Val::U32(since_epoch.subsec_nanos())),
-    ])
+/// Those variables with their values, as far as they are set. What is not UTF-8 in one is replaced.
+fn environment(names: &[String]) -> Val {
+    let variable = |name: &String| {
+        let value = std::env::var_os(name)?.to_string_lossy().into_owned();
+        Some(Val::Tuple(vec![Val::String(name.clone()), Val::String(value)]))
+    };
+    Val::List(names.iter().filter_map(variable).collect())
 }
 
 /// Makes a message of what is written.
@@ -162,11 +181,75 @@ fn write(guest: &mut Guest, is_error: bool, parameters: &[Val]) {
 mod tests {
     use super::*;
 
+    fn all() -> Grants {
+        Grants {
+            clocks: true,
+            random: true,
+            output: true,
+            environment: vec!["PATH".to_owned()],
+            folders: [("/rules".to_owned(), "/etc".into())].into(),
+        }
+    }
+
     #[test]
     fn functions_are_known_in_every_patch_of_the_interface() {
-        assert_eq!(given("wasi:random/random@0.2.0", "get-random-u64"), Some(Given::RandomNumber));
-        assert_eq!(given("wasi:cli/stderr@0.2.6", "get-stderr"), Some(Given::Stream(STDERR)));
-        assert_eq!(given("wasi:cli/environment@0.2.6", "get-environment"), None);
-        assert_eq!(given("whodunit:plugin/clock@0.1.0", "now"), None);
+        let check = |interface: &str, function: &str, expected: Option<Given>| {
+            assert_eq!(given(interface, function, &all()), expected, "{interface} {function}");
+        };
+        check("wasi:random/random@0.2.0", "get-random-u64", Some(Given::RandomNumber));
+        check("wasi:cli/stderr@0.2.6", "get-stderr", Some(Given::Stream(STDERR)));
+        check("wasi:cli/environment@0.2.6", "get-environment", Some(Given::Environment));
+        check("wasi:cli/environment@0.2.6", "get-arguments", None);
+        let open = "[method]descriptor.open-at";
+        check("wasi:filesystem/types@0.2.3", open, Some(Given::File(Call::OpenAt)));
+        check("wasi:sockets/tcp@0.2.0", "[method]tcp-socket.start-bind", None);
+        check("whodunit:plugin/clock@0.1.0", "now", None);
+    }
+
+    #[test]
+    fn a_function_answers_where_its_own_capability_is_granted_and_no_other() {
+        let check = |interface: &str, function: &str, withdraw: fn(&mut Grants)| {
+            let mut grants = all();
+            withdraw(&mut grants);
+            assert_eq!(given(interface, function, &grants), None, "{interface} {function}");
+            let withdrawn = grants;
+            let is_there = |capability: fn(&mut Grants)| {
+                let mut grants = all();
+                capability(&mut grants);
+                grants == withdrawn || given(interface, function, &grants).is_some()
+            };
+            let each: [fn(&mut Grants); 5] = [
+                |it| it.clocks = false,
+                |it| it.random = false,
+                |it| it.output = false,
+                |it| it.environment.clear(),
+                |it| it.folders.clear(),
+            ];
+            assert!(each.into_iter().all(is_there), "{interface} {function}");
+        };
+        check("wasi:clocks/wall-clock@0.2.0", "now", |it| it.clocks = false);
+        check("wasi:clocks/monotonic-clock@0.2.0", "now", |it| it.clocks = false);
+        check("wasi:random/insecure-seed@0.2.0", "insecure-seed", |it| it.random = false);
+        check("wasi:cli/stdout@0.2.0", "get-stdout", |it| it.output = false);
+        check("wasi:cli/environment@0.2.0", "get-environment", |it| it.environment.clear());
+        check("wasi:filesystem/preopens@0.2.0", "get-directories", |it| it.folders.clear());
+    }
+
+    #[test]
+    fn waiting_and_ending_answer_without_any_grant() {
+        let check = |interface: &str, function: &str, expected: Given| {
+            assert_eq!(given(interface, function, &Grants::default()), Some(expected));
+        };
+        check("wasi:io/poll@0.2.0", "poll", Given::Poll);
+        check("wasi:io/poll@0.2.0", "[method]pollable.ready", Given::IsReady);
+        check("wasi:cli/exit@0.2.0", "exit", Given::Exit);
+    }
+
+    #[test]
+    fn the_environment_is_what_is_named_and_set() {
+        let names = ["PATH", "WHODUNIT_IS_NOT_SET"].map(String::from);
+        let path = std::env::var("PATH").unwrap();
+        let expected = vec![Val::Tuple(vec![Val::String("PATH".to_owned()), Val::String(path)])];
+        assert_eq!(environment(&names), Val::List(expected));
     }
 }

@@ -1,7 +1,7 @@
 //! Plugins in every language that `whodunit plugin new` knows: made, built, inspected, run on a recording,
 //! and loaded into a daemon that watches a real container.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,13 +9,13 @@ use std::process::{Command, Stdio};
 use libtest_mimic::{Failed, Trial};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use whodunit_artifacts::toolchain::{self, Goal};
+use whodunit_artifacts::toolchain::{self, Found, Goal};
 use whodunit_containers::condition::{PATIENCE, wait_for};
 use whodunit_containers::daemon::binary;
 use whodunit_containers::{DaemonConfig, DaemonError, Pod};
 
 use crate::discovery::{let_work, worker};
-use crate::recording::said;
+use crate::recording::{said, whodunit};
 use crate::report::{expect, expect_eq, last_report, repository};
 use crate::swaps::reload;
 use crate::{Outcome, machine, needing};
@@ -33,6 +33,18 @@ pub(crate) fn trials() -> Vec<Trial> {
         || Language::Js.lacks(),
         of_the_system,
     );
+    let wasip2 = [
+        needing(
+            "languages::a_plugin_in_rust_for_wasip2_counts_with_the_grants_that_inspect_prints",
+            lacks_wasip2,
+            counts_for_wasip2,
+        ),
+        needing(
+            "languages::a_plugin_in_rust_for_wasip2_reads_its_folder_and_variable_and_no_other",
+            lacks_wasip2,
+            reads_for_wasip2,
+        ),
+    ];
     [
         each("a_new_plugin_in_LANGUAGE_builds_and_counts", reporter),
         each("a_new_filter_in_LANGUAGE_builds_and_drops", filter),
@@ -41,6 +53,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     .into_iter()
     .flatten()
     .chain([system])
+    .chain(wasip2)
     .collect()
 }
 
@@ -121,6 +134,16 @@ pub(crate) fn lacks_rust() -> Option<&'static str> {
     })
 }
 
+/// What plugins against the system interface need and this machine lacks.
+fn lacks_wasip2() -> Option<&'static str> {
+    machine::lacks_for_capture().or_else(|| {
+        let found = toolchain::find(&Goal::system_plugin()).is_ok();
+        (!found).then_some(
+            "no toolchain builds for wasm32-wasip2; `cargo xtask setup languages` gets it where rustup can",
+        )
+    })
+}
+
 /// A project that was made by `plugin new`.
 struct Project {
     place: tempfile::TempDir,
@@ -158,7 +181,8 @@ impl Project {
         let mut test = Command::new("./test");
         language.prepare(&mut test, &project)?;
         project.run(&mut test)?;
-        project.check_passport(role)?;
+        let passport = project.passport(role)?;
+        expect_eq("wants", &passport["wants"], &json!([]))?;
         Ok(project)
     }
 
@@ -192,7 +216,19 @@ impl Project {
         )
     }
 
-    fn check_passport(&self, role: &str) -> Outcome {
+    /// Builds a plugin in Rust against the system interface: what comes out of cargo is a component.
+    fn build_for_wasip2(&self) -> Outcome {
+        let bin = self.place.path().join("bin");
+        let mut build = Command::new(bin.join("cargo"));
+        RustTools::for_wasip2(&bin)?.prepare(&mut build);
+        self.run(build.args(["build", "--release", "--target", "wasm32-wasip2"]))?;
+        let built = tools().join("rust/wasm32-wasip2/release").join(self.name.replace('-', "_"));
+        std::fs::copy(built.with_extension("wasm"), self.component())?;
+        Ok(())
+    }
+
+    /// What `inspect` says of it, as far as that is the same for every project.
+    fn passport(&self, role: &str) -> Result<Value, Failed> {
         let component = self.component();
         let component = component.to_str().ok_or("a temporary path is text")?;
         let arguments = ["plugin", "inspect", component, "--output", "json"];
@@ -201,12 +237,29 @@ impl Project {
             ("name", json!(self.name)),
             ("version", json!("0.1.0")),
             ("role", json!(role)),
-            ("wants", json!([])),
             ("accepted", json!(true)),
         ] {
             expect_eq(key, &passport[key], &expected)?;
         }
-        Ok(())
+        Ok(passport)
+    }
+
+    /// Has text of a file of the project replaced.
+    fn edit(&self, file: &str, from: &str, to: &str) -> Outcome {
+        let path = self.folder().join(file);
+        let text = std::fs::read_to_string(&path)?;
+        expect(format!("{file} has {from:?}"), text.contains(from))?;
+        Ok(std::fs::write(&path, text.replacen(from, to, 1))?)
+    }
+
+    /// A daemon whose TOML grants it nothing does not start.
+    fn check_refusal(&self, pod: &Pod) -> Outcome {
+        let config = self.daemon(pod)?.more_toml(&self.table());
+        let Err(DaemonError::Ended { exit }) = config.start() else {
+            return Err("a daemon that grants nothing starts with it".into());
+        };
+        let complaint = exit.complaints().join(" ");
+        expect(complaint.clone(), complaint.contains("wasi:") && complaint.contains("p2"))
     }
 
     /// The plugin in Rust, this one in its place, and that in Rust again, while one daemon runs: each counts
@@ -254,14 +307,14 @@ impl Project {
         expect_eq("exit code", &exit.code(), &Some(0))
     }
 
-    /// The plugin counts what a container does.
-    fn check_in_a_daemon(&self) -> Outcome {
+    /// The plugin, of which the TOML says this, counts what a container does.
+    fn check_in_a_daemon(&self, table: &str) -> Outcome {
         let pod = Pod::new("languages")?;
         let app = pod.container("app").file("/etc/app.conf", "", 0o644);
         let app = app.file("/etc/more.conf", "", 0o644).file("/srv/data", "", 0o644);
         let mut app = worker(app, "cat /etc/app.conf /etc/more.conf /srv/data").start()?;
         let report = self.place.path().join("counts.json");
-        let toml = format!("{}[plugin.outputs]\nreport = {{ file = {report:?} }}\n", self.table());
+        let toml = format!("{table}[plugin.outputs]\nreport = {{ file = {report:?} }}\n");
         let config = self.daemon(&pod)?.more_toml(&toml);
         let daemon = config.start()?;
         let_work(&mut app)?;
@@ -273,6 +326,22 @@ impl Project {
         let exit = daemon.stop()?;
         expect_eq("exit code", &exit.code(), &Some(0))?;
         expect_eq("counts after the end", &read(), &Some(expected))
+    }
+
+    /// The filter, as it runs in this daemon, drops one of two files that a container reads, and not the other. `says` is what
+    /// it logs.
+    fn check_filters(config: &DaemonConfig, pod: &Pod, kept: &str, says: Option<&str>) -> Outcome {
+        let app = pod.container("app").file("/srv/a.pyc", "", 0o644).file("/srv/a.py", "", 0o644);
+        let mut app = worker(app, "cat /srv/a.pyc /srv/a.py").start()?;
+        let mut daemon = config.start()?;
+        if let Some(says) = says {
+            daemon.await_log(says, |entry| entry.to_string().contains(says))?;
+        }
+        let_work(&mut app)?;
+        let report = last_report(config, daemon)?;
+        let entry = report.container(&app)?;
+        entry.expect_files(&["/bin/busybox", kept])?;
+        expect_eq("filtered", &entry.counter("filtered"), &1)
     }
 
     /// Its table in a TOML.
@@ -301,10 +370,26 @@ pub(crate) struct RustTools {
 impl RustTools {
     /// Puts it into the folder `bin`, which is made.
     pub(crate) fn new(bin: &Path) -> Result<RustTools, Failed> {
-        let found = toolchain::find(&Goal::plugin())?;
+        let goal = Goal::plugin();
+        let found = toolchain::find(&goal)?;
         let linker = toolchain::find_wasm_linker(&found)?;
+        RustTools::for_goal(bin, &goal, &found, linker.as_deref())
+    }
+
+    /// The same with a cargo that builds against the system interface instead. That target has a linker of its own.
+    fn for_wasip2(bin: &Path) -> Result<RustTools, Failed> {
+        let goal = Goal::system_plugin();
+        RustTools::for_goal(bin, &goal, &toolchain::find(&goal)?, None)
+    }
+
+    fn for_goal(
+        bin: &Path,
+        goal: &Goal,
+        found: &Found,
+        linker: Option<&Path>,
+    ) -> Result<RustTools, Failed> {
         let variables: Vec<String> = found
-            .environment(linker.as_deref())
+            .environment(linker)
             .into_iter()
             .map(|(name, value)| format!("'{name}={}'", value.display()))
             .collect();
@@ -313,8 +398,9 @@ impl RustTools {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let script = format!(
             "#!/bin/sh\ncase \" $* \" in\n\
-             *' wasm32-unknown-unknown '*) exec env {} '{}' \"$@\" ;;\n\
+             *' {} '*) exec env {} '{}' \"$@\" ;;\n\
              *) exec env 'PATH={}' '{}' \"$@\" ;;\nesac\n",
+            goal.target,
             variables.join(" "),
             found.toolchain.cargo.display(),
             path.display(),
@@ -347,7 +433,7 @@ fn without_our_own(command: &mut Command) -> &mut Command {
 
 fn reporter(language: Language) -> Outcome {
     let project = Project::tested(language, "reporter")?;
-    project.check_in_a_daemon()?;
+    project.check_in_a_daemon(&project.table())?;
     if language == Language::Rust {
         return Ok(());
     }
@@ -362,15 +448,8 @@ fn reporter(language: Language) -> Outcome {
 fn filter(language: Language) -> Outcome {
     let project = Project::tested(language, "filter")?;
     let pod = Pod::new("new-filter")?;
-    let app = pod.container("app").file("/srv/a.pyc", "", 0o644).file("/srv/a.py", "", 0o644);
-    let mut app = worker(app, "cat /srv/a.pyc /srv/a.py").start()?;
     let config = project.daemon(&pod)?.more_toml(&project.table());
-    let daemon = config.start()?;
-    let_work(&mut app)?;
-    let report = last_report(&config, daemon)?;
-    let entry = report.container(&app)?;
-    entry.expect_files(&["/bin/busybox", "/srv/a.py"])?;
-    expect_eq("filtered", &entry.counter("filtered"), &1)
+    Project::check_filters(&config, &pod, "/srv/a.py", None)
 }
 
 fn explainer(language: Language) -> Outcome {
@@ -412,32 +491,22 @@ fn explainer(language: Language) -> Outcome {
     expect_eq("exit code", &exit.code(), &Some(0))
 }
 
-/// A plugin whose engine asks the system for the time: it is refused where nothing is granted, and gets it with
-/// the grant of clocks.
+/// A plugin whose engine asks the system for the time: it is refused where nothing is granted, and gets it with the
+/// grant of clocks.
 fn of_the_system() -> Outcome {
     let project = Project::new(Language::Js, "reporter")?;
-    let edit = |file: &str, from: &str, to: &str| -> Outcome {
-        let path = project.folder().join(file);
-        let text = std::fs::read_to_string(&path)?;
-        expect(format!("{file} has {from:?}"), text.contains(from))?;
-        Ok(std::fs::write(&path, text.replacen(from, to, 1))?)
-    };
-    edit("build", " --stub-wasi", "")?;
+    project.edit("build", " --stub-wasi", "")?;
     let year = "let year = new Date().getFullYear(); write(\"info\", `it is ${year} inside`);";
-    edit("plugin.js", "start(context) {", &format!("start(context) {{ {year}"))?;
-    edit("plugin.js", "import", "import { write } from \"whodunit:plugin/log@0.1.0\";\nimport")?;
+    project.edit("plugin.js", "start(context) {", &format!("start(context) {{ {year}"))?;
+    let import = "import { write } from \"whodunit:plugin/log@0.1.0\";\nimport";
+    project.edit("plugin.js", "import", import)?;
     let mut build = Command::new("./build");
     Language::Js.prepare(&mut build, &project)?;
     project.run(&mut build)?;
 
     let pod = Pod::new("languages")?;
     let mut app = worker(pod.container("app").file("/etc/a", "", 0o644), "cat /etc/a").start()?;
-    let config = project.daemon(&pod)?.more_toml(&project.table());
-    let Err(DaemonError::Ended { exit }) = config.start() else {
-        return Err("a daemon that grants nothing starts with it".into());
-    };
-    let complaint = exit.complaints().join(" ");
-    expect(complaint.clone(), complaint.contains("wasi:") && complaint.contains("p2"))?;
+    project.check_refusal(&pod)?;
 
     let report = project.place.path().join("counts.json");
     let toml = format!(
@@ -456,4 +525,89 @@ fn of_the_system() -> Outcome {
     expect_eq("exit code", &exit.code(), &Some(0))?;
     let counted: Value = serde_json::from_slice(&std::fs::read(&report)?)?;
     expect_eq("counts", &counted, &json!({ "/etc": 1 }))
+}
+
+/// The example in Rust as it is, built for `wasm32-wasip2`: refused where nothing is granted, it counts with what
+/// `inspect` prints, on a recording and in a daemon.
+fn counts_for_wasip2() -> Outcome {
+    let project = Project::new(Language::Rust, "reporter")?;
+    project.build_for_wasip2()?;
+    let passport = project.passport("reporter")?;
+    let wants = &passport["wants"];
+    let has = |interface: &str| {
+        let of = |want: &Value| want.as_str().is_some_and(|want| want.starts_with(interface));
+        wants.as_array().is_some_and(|wants| wants.iter().any(of))
+    };
+    expect(format!("it wants of the system: {wants}"), has("wasi:cli/environment@0.2"))?;
+    let table = passport["toml"].as_str().ok_or("the passport has a table")?;
+    let grants = table.lines().find_map(|line| line.strip_prefix("grants = "));
+    let grants = grants.ok_or_else(|| format!("the table has grants: {table}"))?;
+
+    let examples = repository().join("plugins/examples");
+    let (component, recording) = (project.component(), examples.join("example.recording"));
+    let run = [OsStr::new("plugin"), "run".as_ref(), component.as_os_str(), "--last".as_ref()];
+    let run = [&run[..], &["--events".as_ref(), recording.as_os_str()]].concat();
+    let output = whodunit(&project.cache(), &run)?;
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    expect(format!("without a grant: {complaint}"), complaint.contains("wasi:cli/environment"))?;
+    expect("without a grant it does not run", !output.status.success())?;
+    let run = [&run[..], &["--grants".as_ref(), grants.as_ref()]].concat();
+    let counted = said(&project.cache(), &run)?;
+    let expected = std::fs::read(examples.join("top-folders/expected.json"))?;
+    expect_eq("counts", &String::from_utf8_lossy(&counted), &String::from_utf8_lossy(&expected))?;
+
+    project.check_refusal(&Pod::new("languages")?)?;
+    project.check_in_a_daemon(table)
+}
+
+/// What a filter does at its start that reads its rules from a folder, and looks further.
+const READS_RULES: &str = r#"
+        let told = |done: std::io::Result<()>| match done {
+            Ok(()) => "done".to_owned(),
+            Err(error) => format!("{:?}", error.kind()),
+        };
+        let sentence = |error: std::io::Error| error.to_string();
+        let entries = std::fs::read_dir("/rules").map_err(sentence)?;
+        let mut names = Vec::new();
+        for entry in entries {
+            names.push(entry.map_err(sentence)?.file_name().into_string().unwrap_or_default());
+        }
+        names.sort();
+        let variables = std::env::vars().map(|(name, value)| format!("{name}={value}"));
+        whodunit_sdk::info!(
+            "variables {}; names {}; up {}; link {}; write {}",
+            variables.collect::<Vec<_>>().join(" "),
+            names.join(" "),
+            told(std::fs::read("/rules/../secret").map(drop)),
+            told(std::fs::read("/rules/out").map(drop)),
+            told(std::fs::write("/rules/endings", "")),
+        );
+        let endings = std::fs::read_to_string("/rules/endings").map_err(sentence)?;
+        let config = Config { endings: endings.lines().map(str::to_owned).collect() };
+        if config.endings"#;
+
+/// A filter that reads its rules with `std::fs`, and a variable with `std::env`: it gets the folder and the variable that
+/// are granted, and nothing else of the machine.
+fn reads_for_wasip2() -> Outcome {
+    let project = Project::new(Language::Rust, "filter")?;
+    project.edit("src/lib.rs", "\n        if config.endings", READS_RULES)?;
+    project.build_for_wasip2()?;
+    project.passport("filter")?;
+    let given = project.place.path().join("given");
+    std::fs::create_dir(&given)?;
+    // Not what it drops by itself.
+    std::fs::write(given.join("endings"), ".py\n")?;
+    std::fs::write(project.place.path().join("secret"), "")?;
+    symlink("../secret", given.join("out"))?;
+
+    let pod = Pod::new("new-filter")?;
+    let grants =
+        format!("{{ environment = [\"TRIAL_SEEN\"], folders = {{ \"/rules\" = {given:?} }} }}");
+    let toml = format!("{}wasi = \"p2\"\ngrants = {grants}\n", project.table());
+    let config = project.daemon(&pod)?.more_toml(&toml);
+    let config = config.environment("TRIAL_SEEN", "yes").environment("TRIAL_UNSEEN", "no");
+    let says = "variables TRIAL_SEEN=yes; names endings out; up PermissionDenied; link PermissionDenied; \
+                write ReadOnlyFilesystem";
+    Project::check_filters(&config, &pod, "/srv/a.pyc", Some(says))?;
+    expect_eq("rules", &std::fs::read_to_string(given.join("endings"))?, &".py\n".to_owned())
 }

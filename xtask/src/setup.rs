@@ -20,6 +20,9 @@ use crate::vm::EMULATOR;
 const BPF_LINKER_VERSION: &str = "0.13.0";
 const CARGO_DENY_VERSION: &str = "0.20.2";
 
+/// How long rustup may take for a target that can be gone without.
+const WASIP2_SECONDS: &str = "180";
+
 /// The LLVM versions that this bpf-linker can be built with.
 const BPF_LINKER_LLVM: std::ops::RangeInclusive<u32> = 21..=23;
 
@@ -36,7 +39,7 @@ pub(crate) enum Purpose {
     Programs,
     /// Running other kernels in virtual machines
     Vm,
-    /// Building plugins in other languages than Rust
+    /// Building plugins in other languages than Rust, and against WASI
     Languages,
     /// Measuring line coverage
     Coverage,
@@ -153,6 +156,8 @@ struct Need {
     probe: &'static str,
     is_met: fn() -> bool,
     install: fn(&mut Installer) -> Result<(), SetupError>,
+    /// What is left out where it cannot be had. None where nothing goes without it.
+    dispensable: Option<&'static str>,
 }
 
 /// Everything, in the order in which it can be installed.
@@ -163,6 +168,7 @@ const NEEDS: &[Need] = &[
         probe: "no rustc has the library `core` for it, nor its source",
         is_met: || toolchain::find(&kernel_goal()).is_ok(),
         install: install_kernel_toolchain,
+        dispensable: None,
     },
     Need {
         what: "bpf-linker",
@@ -170,6 +176,7 @@ const NEEDS: &[Need] = &[
         probe: "`bpf-linker --version` does not run",
         is_met: || toolchain::find_bpf_linker().is_ok_and(|path| runs(&path)),
         install: install_bpf_linker,
+        dispensable: None,
     },
     Need {
         what: "a toolchain for WebAssembly",
@@ -177,6 +184,7 @@ const NEEDS: &[Need] = &[
         probe: "no rustc has the library `std` for it, nor its source",
         is_met: || toolchain::find(&Goal::plugin()).is_ok(),
         install: install_plugin_toolchain,
+        dispensable: None,
     },
     Need {
         what: "a linker for WebAssembly",
@@ -188,6 +196,7 @@ const NEEDS: &[Need] = &[
                 .is_ok()
         },
         install: install_wasm_linker,
+        dispensable: None,
     },
     Need {
         what: "runc",
@@ -195,6 +204,7 @@ const NEEDS: &[Need] = &[
         probe: "`runc --version` does not run",
         is_met: || program("runc").is_some_and(|path| runs(&path)),
         install: |installer| installer.apt(&["runc"]),
+        dispensable: None,
     },
     Need {
         what: "a static busybox",
@@ -206,6 +216,7 @@ const NEEDS: &[Need] = &[
             })
         },
         install: |installer| installer.apt(&["busybox-static"]),
+        dispensable: None,
     },
     Need {
         what: "Podman",
@@ -216,6 +227,7 @@ const NEEDS: &[Need] = &[
                 && ["conmon", "catatonit"].iter().all(|name| program(name).is_some())
         },
         install: |installer| installer.apt(&["podman", "conmon", "catatonit"]),
+        dispensable: None,
     },
     Need {
         what: "containerd",
@@ -225,6 +237,7 @@ const NEEDS: &[Need] = &[
             ["containerd", "ctr"].iter().all(|name| program(name).is_some_and(|path| runs(&path)))
         },
         install: |installer| installer.apt(&["containerd"]),
+        dispensable: None,
     },
     Need {
         what: "a compiler for musl",
@@ -232,6 +245,7 @@ const NEEDS: &[Need] = &[
         probe: "there is no musl-gcc",
         is_met: || program("musl-gcc").is_some(),
         install: |installer| installer.apt(&["musl-tools"]),
+        dispensable: None,
     },
     Need {
         what: "a C library for 32-bit programs",
@@ -239,6 +253,7 @@ const NEEDS: &[Need] = &[
         probe: "there is no /usr/lib32/libc.a",
         is_met: || cfg!(not(target_arch = "x86_64")) || Path::new("/usr/lib32/libc.a").exists(),
         install: |installer| installer.apt(&["gcc-multilib"]),
+        dispensable: None,
     },
     Need {
         what: "rustfmt and clippy",
@@ -246,6 +261,7 @@ const NEEDS: &[Need] = &[
         probe: "`cargo fmt --version` or `cargo clippy --version` does not run",
         is_met: || ["fmt", "clippy"].into_iter().all(cargo_has),
         install: |installer| installer.rustup(&["component", "add", "rustfmt", "clippy"]),
+        dispensable: None,
     },
     Need {
         what: "cargo-deny",
@@ -253,6 +269,7 @@ const NEEDS: &[Need] = &[
         probe: "`cargo-deny --version` does not run",
         is_met: || installed("cargo-deny").is_some_and(|path| runs(&path)),
         install: install_cargo_deny,
+        dispensable: None,
     },
     Need {
         what: "an emulator of x86_64 machines",
@@ -260,6 +277,7 @@ const NEEDS: &[Need] = &[
         probe: "`qemu-system-x86_64 --version` does not run",
         is_met: || program(EMULATOR).is_some_and(|path| runs(&path)),
         install: |installer| installer.apt(&["qemu-system-x86"]),
+        dispensable: None,
     },
     Need {
         what: "Debian's nginx, redis and PostgreSQL, as packages",
@@ -270,6 +288,7 @@ const NEEDS: &[Need] = &[
             let missing = SERVERS.iter().filter(|(name, _)| !packages_of(name).is_dir());
             missing.into_iter().try_for_each(|(name, packages)| installer.download(name, packages))
         },
+        dispensable: None,
     },
     Need {
         what: "Prometheus with promtool",
@@ -281,6 +300,7 @@ const NEEDS: &[Need] = &[
                 .all(|name| program(name).is_some_and(|path| runs(&path)))
         },
         install: |installer| installer.apt(&["prometheus"]),
+        dispensable: None,
     },
     Need {
         what: "a container registry",
@@ -288,6 +308,7 @@ const NEEDS: &[Need] = &[
         probe: "`docker-registry --version` does not run",
         is_met: || program("docker-registry").is_some_and(|path| runs(&path)),
         install: |installer| installer.apt(&["docker-registry"]),
+        dispensable: None,
     },
     Need {
         what: "Chromium with its driver",
@@ -299,6 +320,7 @@ const NEEDS: &[Need] = &[
                 .all(|name| program(name).is_some_and(|path| runs(&path)))
         },
         install: |installer| installer.apt(&["chromium", "chromium-driver"]),
+        dispensable: None,
     },
     Need {
         what: "openssl and curl",
@@ -310,6 +332,7 @@ const NEEDS: &[Need] = &[
                 && program("curl").is_some_and(|path| runs(&path))
         },
         install: |installer| installer.apt(&["openssl", "curl"]),
+        dispensable: None,
     },
     Need {
         what: "receivers of OTLP",
@@ -325,6 +348,15 @@ const NEEDS: &[Need] = &[
             let requirements = workspace_root().join("tests/receivers/requirements.txt");
             install_from_pypi(installer, &receivers(), &requirements)
         },
+        dispensable: None,
+    },
+    Need {
+        what: "the target wasm32-wasip2 of Rust",
+        purpose: Purpose::Languages,
+        probe: "no rustc has the library `std` for it",
+        is_met: || toolchain::find(&Goal::system_plugin()).is_ok(),
+        install: install_wasip2,
+        dispensable: Some("the trials of plugins for it will be skipped"),
     },
     Need {
         what: "zig, which compiles plugins in C",
@@ -335,6 +367,7 @@ const NEEDS: &[Need] = &[
             output_of(python.args(["-m", "ziglang", "version"])).is_some()
         },
         install: |installer| install_for_language(installer, "c"),
+        dispensable: None,
     },
     Need {
         what: "componentize-py",
@@ -342,6 +375,7 @@ const NEEDS: &[Need] = &[
         probe: "`componentize-py --version` does not run",
         is_met: || runs(&languages().join("venv/bin/componentize-py")),
         install: |installer| install_for_language(installer, "python"),
+        dispensable: None,
     },
     Need {
         what: "kubernetes-validate",
@@ -352,6 +386,7 @@ const NEEDS: &[Need] = &[
             let requirements = workspace_root().join("tests/python/requirements.txt");
             install_from_pypi(installer, &languages().join("venv"), &requirements)
         },
+        dispensable: None,
     },
     Need {
         what: "componentize-qjs",
@@ -362,6 +397,7 @@ const NEEDS: &[Need] = &[
             output_of(program.arg("--help")).is_some()
         },
         install: install_componentize_qjs,
+        dispensable: None,
     },
     Need {
         what: "llvm-profdata and llvm-cov of the compiler's LLVM",
@@ -369,6 +405,7 @@ const NEEDS: &[Need] = &[
         probe: "there are none, or of another version only",
         is_met: || ["llvm-profdata", "llvm-cov"].iter().all(|name| llvm_tool(name).is_some()),
         install: install_llvm_tools,
+        dispensable: None,
     },
     Need {
         what: "bpftrace",
@@ -376,6 +413,7 @@ const NEEDS: &[Need] = &[
         probe: "`bpftrace --version` does not run",
         is_met: || program("bpftrace").is_some_and(|path| runs(&path)),
         install: |installer| installer.apt(&["bpftrace"]),
+        dispensable: None,
     },
     Need {
         what: "Debian's wrk, as a package",
@@ -383,6 +421,7 @@ const NEEDS: &[Need] = &[
         probe: "it is not below target/debian",
         is_met: || packages_of("wrk").is_dir(),
         install: |installer| installer.download("wrk", &["wrk"]),
+        dispensable: None,
     },
     Need {
         what: "opensnoop of libbpf-tools",
@@ -390,6 +429,7 @@ const NEEDS: &[Need] = &[
         probe: "there is none",
         is_met: || program("opensnoop").is_some(),
         install: |installer| installer.apt(&["libbpf-tools"]),
+        dispensable: None,
     },
 ];
 
@@ -417,17 +457,27 @@ pub(crate) fn run(purposes: &[Purpose]) -> Result<(), SetupError> {
     }
     let mut installer = Installer { what: "", lists_are_fresh: false };
     for need in missing {
-        // An earlier installation may have brought it.
-        if (need.is_met)() {
-            continue;
-        }
-        installer.what = need.what;
-        (need.install)(&mut installer)?;
-        if !(need.is_met)() {
-            return Err(SetupError::StillMissing { what: need.what, probe: need.probe });
+        match (need.get(&mut installer), need.dispensable) {
+            (Err(error), Some(left_out)) => println!("setup: {error}; {left_out}"),
+            (done, _) => done?,
         }
     }
     Ok(())
+}
+
+impl Need {
+    fn get(&self, installer: &mut Installer) -> Result<(), SetupError> {
+        // An earlier installation may have brought it.
+        if (self.is_met)() {
+            return Ok(());
+        }
+        installer.what = self.what;
+        (self.install)(installer)?;
+        match (self.is_met)() {
+            true => Ok(()),
+            false => Err(SetupError::StillMissing { what: self.what, probe: self.probe }),
+        }
+    }
 }
 
 /// A program that `cargo install` puts somewhere, in PATH or not.
@@ -576,6 +626,13 @@ fn install_plugin_toolchain(installer: &mut Installer) -> Result<(), SetupError>
         return Ok(());
     }
     installer.apt(&["rustc-web", "cargo-web", "rust-web-src"])
+}
+
+/// Only rustup has it, and it may reach no network: it gets a while.
+fn install_wasip2(installer: &mut Installer) -> Result<(), SetupError> {
+    let mut rustup = Command::new("timeout");
+    rustup.args(["--kill-after=5", WASIP2_SECONDS, "rustup", "target", "add", "wasm32-wasip2"]);
+    installer.run(&mut rustup)
 }
 
 /// The linker reads the compiler's bitcode: it must be built with an LLVM that is not older.

@@ -19,8 +19,8 @@ pub struct Goal {
     library: &'static str,
     /// What it builds, for messages.
     what: &'static str,
-    /// Whether cargo can take the library's source from this toolchain for `-Zbuild-std`.
-    build_std: &'static str,
+    /// The flag by which cargo builds the library from its source. None where the source alone does not do.
+    build_std: Option<&'static str>,
     /// Whether the code itself uses what only nightly compilers take.
     unstable: bool,
 }
@@ -32,7 +32,7 @@ impl Goal {
             target: if big_endian { "bpfeb-unknown-none" } else { "bpfel-unknown-none" },
             library: "core",
             what: "the kernel programs",
-            build_std: "-Zbuild-std=core",
+            build_std: Some("-Zbuild-std=core"),
             unstable: true,
         }
     }
@@ -43,7 +43,19 @@ impl Goal {
             target: "wasm32-unknown-unknown",
             library: "std",
             what: "the plugins",
-            build_std: "-Zbuild-std=std,panic_abort",
+            build_std: Some("-Zbuild-std=std,panic_abort"),
+            unstable: false,
+        }
+    }
+
+    /// Plugins against the WebAssembly System Interface, which come out of cargo as components. Their C library is shipped
+    /// with the target and in no source of Rust.
+    pub fn system_plugin() -> Goal {
+        Goal {
+            target: "wasm32-wasip2",
+            library: "std",
+            what: "plugins against WASI",
+            build_std: None,
             unstable: false,
         }
     }
@@ -137,14 +149,15 @@ pub fn find(goal: &Goal) -> Result<Found, Missing> {
     let candidates: Vec<Toolchain> =
         candidates().into_iter().filter(|toolchain| toolchain.answers()).collect();
     let ready_made = candidates.iter().find(|toolchain| toolchain.has_ready_made(goal));
-    let from_source = || candidates.iter().find(|toolchain| toolchain.has_source(goal));
-    let (toolchain, build_std) = match ready_made {
-        Some(toolchain) => (toolchain, None),
-        None => match from_source() {
-            Some(toolchain) => (toolchain, Some(goal.build_std)),
-            None => return Err(missing(goal, &candidates)),
-        },
+    let from_source = |flag| {
+        let toolchain = candidates.iter().find(|toolchain| toolchain.has_source(goal))?;
+        Some((toolchain, Some(flag)))
     };
+    let found = match ready_made {
+        Some(toolchain) => Some((toolchain, None)),
+        None => goal.build_std.and_then(from_source),
+    };
+    let (toolchain, build_std) = found.ok_or_else(|| missing(goal, &candidates))?;
     Ok(Found {
         toolchain: toolchain.clone(),
         build_std,

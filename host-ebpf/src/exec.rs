@@ -7,6 +7,7 @@ use whodunit_ebpf::{CgroupCounters, counter, operation};
 
 use crate::interpreter;
 use crate::maps::{Scratch, keep, occupy, offset, recall, vacate};
+use crate::preemption::undisturbed;
 use crate::read::{Address, Place, current_task, mount_namespace, read_or_zero};
 use crate::record::{Access, Requested, count, in_setup, record, traced_counters};
 use crate::setup;
@@ -16,13 +17,13 @@ use crate::walk::{self, Helper, Looping, Unrolled};
 /// `sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`, Linux 3.4.
 #[raw_tracepoint]
 pub fn executed(ctx: RawTracePointContext) -> i32 {
-    execution::<Helper>(&ctx)
+    undisturbed(|| execution::<Helper>(&ctx))
 }
 
 /// The same before Linux 5.17.
 #[raw_tracepoint]
 pub fn executed_unrolled(ctx: RawTracePointContext) -> i32 {
-    execution::<Unrolled>(&ctx)
+    undisturbed(|| execution::<Unrolled>(&ctx))
 }
 
 #[inline(always)]

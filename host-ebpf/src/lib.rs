@@ -171,6 +171,15 @@ pub struct RawFile {
 /// `FMODE_WRITE` of `include/linux/fs.h`; the same since Linux 2.
 pub const FMODE_WRITE: u32 = 2;
 
+/// Numbers that are called in the programs where the loader puts a function of the kernel (`host/src/kernel/preemption.rs`). No helper
+/// has one near them.
+pub mod preemption {
+    /// `bpf_preempt_disable`.
+    pub const FORBID: usize = 0x7e57_0001;
+    /// `bpf_preempt_enable`.
+    pub const ALLOW: usize = 0x7e57_0002;
+}
+
 /// The counters of one cgroup, one set for each CPU: an array of `u64` by [`counter`] index.
 pub type CgroupCounters = [u64; counter::COUNT];
 

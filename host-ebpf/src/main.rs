@@ -17,6 +17,7 @@
 //! | `task.rs` | who a task is: its identity and its parents |
 //! | `setup.rs` | which processes are still a container runtime's |
 //! | `whoami.rs` | the daemon's own cgroup |
+//! | `preemption.rs` | keeping the CPU while a program runs |
 //!
 //! `unsafe` here means one of three things, and each block says which: a map's value is reached through
 //! the pointer that a look-up gave (valid for the program's run), kernel memory is read by a helper that
@@ -32,6 +33,7 @@ mod interpreter;
 mod life;
 mod maps;
 mod oom;
+mod preemption;
 mod read;
 mod record;
 mod refused;

@@ -11,6 +11,7 @@ use aya_ebpf::programs::{FEntryContext, FExitContext};
 use whodunit_ebpf::{CgroupCounters, PATH_MAX, counter, file_flag, operation};
 
 use crate::maps::{EXACT_ROOM, RINGS, RingWork, Scratch, keep, occupy_exact, offset, vacate};
+use crate::preemption::undisturbed;
 use crate::read::{Address, read_or_zero};
 use crate::record::{Access, Requested, count, in_setup, record, traced_counters};
 use crate::syscall::{AT_FDCWD, AT_SYMLINK_FOLLOW, AT_SYMLINK_NOFOLLOW};
@@ -33,45 +34,49 @@ const ECANCELED: i32 = 125;
 /// `void io_wq_submit_work(struct io_wq_work *work)`: a worker takes up a request.
 #[fentry]
 pub fn ring_work_begun(ctx: FEntryContext) -> i32 {
-    if traced_counters().is_none() {
-        return 0;
-    }
-    let request = request(ctx.arg(0));
-    if let Some(way) = way(request) {
-        // Where there is no room for it, that is counted when it is done.
-        let _ = keep_names(request, &way);
-    }
-    0
+    undisturbed(|| {
+        if traced_counters().is_none() {
+            return 0;
+        }
+        let request = request(ctx.arg(0));
+        if let Some(way) = way(request) {
+            // Where there is no room for it, that is counted when it is done.
+            let _ = keep_names(request, &way);
+        }
+        0
+    })
 }
 
 /// The same when the worker has done it. The request is there until the worker lets go of it, which is later.
 #[fexit]
 pub fn ring_work_done(ctx: FExitContext) -> i32 {
-    let Some((cgroup, counters)) = traced_counters() else { return 0 };
-    let request = request(ctx.arg(0));
-    if !is_about_paths(opcode_of(request)) {
-        return 0;
-    }
-    let thread = bpf_get_current_pid_tgid();
-    let Some(work) = RINGS.get_ptr_mut(&thread) else {
-        count(counters, counter::BUSY);
-        return 0;
-    };
-    // SAFETY: a map value.
-    let is_this = unsafe { (*work).request == request };
-    match occupy_exact() {
-        Some(scratch) if is_this => {
-            tell(scratch, work, cgroup, counters, request);
-            vacate(scratch);
+    undisturbed(|| {
+        let Some((cgroup, counters)) = traced_counters() else { return 0 };
+        let request = request(ctx.arg(0));
+        if !is_about_paths(opcode_of(request)) {
+            return 0;
         }
-        Some(scratch) => {
+        let thread = bpf_get_current_pid_tgid();
+        let Some(work) = RINGS.get_ptr_mut(&thread) else {
             count(counters, counter::BUSY);
-            vacate(scratch);
+            return 0;
+        };
+        // SAFETY: a map value.
+        let is_this = unsafe { (*work).request == request };
+        match occupy_exact() {
+            Some(scratch) if is_this => {
+                tell(scratch, work, cgroup, counters, request);
+                vacate(scratch);
+            }
+            Some(scratch) => {
+                count(counters, counter::BUSY);
+                vacate(scratch);
+            }
+            None => count(counters, counter::BUSY),
         }
-        None => count(counters, counter::BUSY),
-    }
-    let _ = RINGS.remove(&thread);
-    0
+        let _ = RINGS.remove(&thread);
+        0
+    })
 }
 
 #[inline(always)]

@@ -15,6 +15,7 @@ use crate::cgroup::is_unified;
 use crate::maps::{
     CONTROL, ENTERING, MEMBERS, TRACED, control_word, count_machine, offset, setting,
 };
+use crate::preemption::undisturbed;
 use crate::read::{
     Address, cgroup_id, cgroup_of, current_task, process_of, process_start_ns, read_or_zero,
 };
@@ -23,62 +24,68 @@ use crate::read::{
 /// cgroup already, which `clone3` may have chosen (`CLONE_INTO_CGROUP`, Linux 5.7).
 #[raw_tracepoint]
 pub fn forked(ctx: RawTracePointContext) -> i32 {
-    let child: Address = ctx.arg(1);
-    let parent_process = (bpf_get_current_pid_tgid() >> 32) as u32;
-    let child_process = process_of(child);
-    if child_process == parent_process {
-        return 0;
-    }
-    let child_cgroup = cgroup_of(child);
-    if TRACED.get_ptr(child_cgroup).is_none() {
-        return 0;
-    }
-    let parent_inside = TRACED.get_ptr(cgroup_of(current_task())).is_some();
-    if parent_inside && !is_entering(parent_process) {
-        let _ = MEMBERS.insert(&child_process, &process_start_ns(child), 0);
-    } else {
-        enter(child_process);
-    }
-    0
+    undisturbed(|| {
+        let child: Address = ctx.arg(1);
+        let parent_process = (bpf_get_current_pid_tgid() >> 32) as u32;
+        let child_process = process_of(child);
+        if child_process == parent_process {
+            return 0;
+        }
+        let child_cgroup = cgroup_of(child);
+        if TRACED.get_ptr(child_cgroup).is_none() {
+            return 0;
+        }
+        let parent_inside = TRACED.get_ptr(cgroup_of(current_task())).is_some();
+        if parent_inside && !is_entering(parent_process) {
+            let _ = MEMBERS.insert(&child_process, &process_start_ns(child), 0);
+        } else {
+            enter(child_process);
+        }
+        0
+    })
 }
 
 /// `cgroup_attach_task(struct cgroup *dst_cgrp, const char *path, struct task_struct *task,
 /// bool threadgroup)`.
 #[raw_tracepoint]
 pub fn attached(ctx: RawTracePointContext) -> i32 {
-    let cgroup: Address = ctx.arg(0);
-    let task: Address = ctx.arg(2);
-    if !is_unified(cgroup) {
-        return 0;
-    }
-    let process = process_of(task);
-    if TRACED.get_ptr(cgroup_id(cgroup)).is_none() {
-        leave(process);
-        let _ = MEMBERS.remove(&process);
-        return 0;
-    }
-    let started_ns = process_start_ns(task);
-    // Moved within its container, or here before us: nothing is known against it.
-    if started_ns < setting!(started_ns) || is_member(process, started_ns) {
-        return 0;
-    }
-    enter(process);
-    0
+    undisturbed(|| {
+        let cgroup: Address = ctx.arg(0);
+        let task: Address = ctx.arg(2);
+        if !is_unified(cgroup) {
+            return 0;
+        }
+        let process = process_of(task);
+        if TRACED.get_ptr(cgroup_id(cgroup)).is_none() {
+            leave(process);
+            let _ = MEMBERS.remove(&process);
+            return 0;
+        }
+        let started_ns = process_start_ns(task);
+        // Moved within its container, or here before us: nothing is known against it.
+        if started_ns < setting!(started_ns) || is_member(process, started_ns) {
+            return 0;
+        }
+        enter(process);
+        0
+    })
 }
 
 /// `sched_process_exit(struct task_struct *p)`: each thread; the process is over with its leader.
 #[raw_tracepoint]
 pub fn exited(ctx: RawTracePointContext) -> i32 {
-    let task: Address = ctx.arg(0);
-    let process = process_of(task);
-    let thread: u32 = read_or_zero(task + offset!(task_pid) as u64);
-    if thread == process {
-        leave(process);
-        if MEMBERS.get_ptr(&process).is_some() {
-            let _ = MEMBERS.remove(&process);
+    undisturbed(|| {
+        let task: Address = ctx.arg(0);
+        let process = process_of(task);
+        let thread: u32 = read_or_zero(task + offset!(task_pid) as u64);
+        if thread == process {
+            leave(process);
+            if MEMBERS.get_ptr(&process).is_some() {
+                let _ = MEMBERS.remove(&process);
+            }
         }
-    }
-    0
+        0
+    })
 }
 
 /// Whether a process is entering.

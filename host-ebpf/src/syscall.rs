@@ -10,6 +10,7 @@ use aya_ebpf::programs::BtfTracePointContext;
 use whodunit_ebpf::{CALLS, CgroupCounters, argument, counter, file_flag, follow, reached};
 
 use crate::maps::{Scratch, keep, occupy, recall, roads, setting, vacate};
+use crate::preemption::undisturbed;
 use crate::read::{
     Address, Place, current_task, file_of_descriptor, load, read_or_zero, root, user_word,
     working_directory,
@@ -41,13 +42,13 @@ const MAP_ANONYMOUS: u64 = 0x20;
 
 #[btf_tracepoint(function = "sys_exit")]
 pub fn syscall_exit(ctx: BtfTracePointContext) -> i32 {
-    exit::<Helper>(&ctx)
+    undisturbed(|| exit::<Helper>(&ctx))
 }
 
 /// The same before Linux 5.17.
 #[btf_tracepoint(function = "sys_exit")]
 pub fn syscall_exit_unrolled(ctx: BtfTracePointContext) -> i32 {
-    exit::<Unrolled>(&ctx)
+    undisturbed(|| exit::<Unrolled>(&ctx))
 }
 
 #[inline(always)]

@@ -8,11 +8,14 @@ use aya_ebpf::programs::RawTracePointContext;
 use whodunit_ebpf::control;
 
 use crate::maps::CONTROL;
+use crate::preemption::undisturbed;
 
 #[raw_tracepoint]
 pub fn whoami(_: RawTracePointContext) -> i32 {
-    // SAFETY: takes nothing and gives a number.
-    let own = unsafe { bpf_get_current_cgroup_id() };
-    let _ = CONTROL.set(control::OWN_CGROUP, &own, 0);
-    0
+    undisturbed(|| {
+        // SAFETY: takes nothing and gives a number.
+        let own = unsafe { bpf_get_current_cgroup_id() };
+        let _ = CONTROL.set(control::OWN_CGROUP, &own, 0);
+        0
+    })
 }

@@ -45,6 +45,7 @@ mod kind {
     pub(super) const UNION: u32 = 5;
     pub(super) const ENUM: u32 = 6;
     pub(super) const TYPEDEF: u32 = 8;
+    pub(super) const FUNCTION: u32 = 12;
     pub(super) const PROTOTYPE: u32 = 13;
 
     /// Bytes that follow a type of that kind with that many elements. None for a kind of the future.
@@ -188,6 +189,24 @@ impl Btf {
                 Some(self.head(about)?.kind == kind::POINTER)
             })
             .collect()
+    }
+
+    /// The ids of the functions with these names.
+    pub(crate) fn functions<const COUNT: usize>(
+        &self,
+        names: [&str; COUNT],
+    ) -> [Option<u32>; COUNT] {
+        let mut found = [None; COUNT];
+        for id in 1..self.types.len() as u32 {
+            let Some(head) = self.head(id).filter(|head| head.kind == kind::FUNCTION) else {
+                continue;
+            };
+            let which = names.iter().position(|name| self.is_name(head.name, name));
+            if let Some(which) = which {
+                found[which].get_or_insert(id);
+            }
+        }
+        found
     }
 
     /// Where the elements of a type stand.

@@ -9,6 +9,7 @@ use whodunit_ebpf::{ARGUMENTS, FateSettings, KernelLayout};
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use super::btf::{Btf, BtfError};
+use super::preemption::Holding;
 
 /// Where the kernel describes its types (`CONFIG_DEBUG_INFO_BTF`, Linux 5.4).
 const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
@@ -53,6 +54,8 @@ pub(crate) struct Layout {
     /// Whether a program may be taken off a function in which tasks sleep: the kernel keeps their way back
     /// (`bpf_tramp_image`, "bpf: Fix fexit trampoline" of Linux 5.12, 5.11.11 and 5.10.27).
     pub(crate) keeps_trampolines: bool,
+    /// By what programs keep their CPU.
+    pub(super) holding: Option<Holding>,
     /// Whether maps count against the limit of locked memory (`bpf_map_memory`, until Linux 5.10).
     pub(crate) locks_maps: bool,
     /// What the programs about processes get.
@@ -147,7 +150,8 @@ impl Layout {
         let typed_task = btf.mentions("BPF_FUNC_get_current_task_btf");
         let keeps_trampolines = btf.offset_of("bpf_tramp_image", "pcref").is_some();
         let locks_maps = btf.offset_of("bpf_map", "memory").is_some();
-        Layout { kernel, call, typed_task, keeps_trampolines, locks_maps, fate, absent }
+        let holding = Holding::find(btf);
+        Layout { kernel, call, typed_task, keeps_trampolines, holding, locks_maps, fate, absent }
     }
 
     /// Whether the programs have to be told where a task's saved registers are: no helper gives them.

@@ -7,6 +7,7 @@ pub mod gate;
 
 mod btf;
 mod layout;
+mod preemption;
 mod probes;
 mod rings;
 pub mod roads;
@@ -31,6 +32,7 @@ use crate::privilege;
 
 use gate::{Gate, GateError};
 use layout::{Layout, LayoutError};
+use preemption::Holding;
 pub use probes::{INTERPRETERS, ProbeStatus, Tier};
 pub use rings::DeathRing;
 use rings::Rings;
@@ -218,23 +220,23 @@ impl Kernel {
         };
         let roads = roads::roads();
         let exact = sizes.tier != config::Tier::Base;
-        let mut programs = EbpfLoader::new()
-            // Nothing in them is relocated by types, which are some megabytes to read.
-            .btf(None)
-            .override_global("LAYOUT", layout.kernel.as_bytes(), true)
-            .override_global("SETTINGS", settings.as_bytes(), true)
-            .override_global("FATE", layout.fate.as_bytes(), true)
-            .override_global("ROADS", roads.as_bytes(), true)
-            .map_max_entries("RINGS", if exact { RING_WORKERS } else { 1 })
-            .map_max_entries("FILES", sizes.ring_bytes)
-            .map_max_entries("REPEATS", sizes.kernel_dedup_entries)
-            .map_max_entries("TRACED", sizes.max_cgroups)
-            .map_max_entries("WATCHED", sizes.max_cgroups)
-            .load(PROGRAMS)
-            .map_err(|error| refused(error, layout.locks_maps))?;
-
-        let mut control: Array<MapData, u64> = take(&mut programs, "CONTROL")?;
-        let own_cgroup = ask_own_cgroup(&mut programs, &mut control)?;
+        let load = |object: &[u8]| {
+            EbpfLoader::new()
+                // Nothing in them is relocated by types, which are some megabytes to read.
+                .btf(None)
+                .override_global("LAYOUT", layout.kernel.as_bytes(), true)
+                .override_global("SETTINGS", settings.as_bytes(), true)
+                .override_global("FATE", layout.fate.as_bytes(), true)
+                .override_global("ROADS", roads.as_bytes(), true)
+                .map_max_entries("RINGS", if exact { RING_WORKERS } else { 1 })
+                .map_max_entries("FILES", sizes.ring_bytes)
+                .map_max_entries("REPEATS", sizes.kernel_dedup_entries)
+                .map_max_entries("TRACED", sizes.max_cgroups)
+                .map_max_entries("WATCHED", sizes.max_cgroups)
+                .load(object)
+                .map_err(|error| refused(error, layout.locks_maps))
+        };
+        let (mut programs, control, own_cgroup) = begin(load, layout.holding)?;
         if layout.lacks_registers() {
             match find_registers(&mut programs, &control) {
                 Ok(true) => layout.registers_found(),
@@ -501,6 +503,27 @@ fn second(programs: &Ebpf, name: &'static str) -> Result<PerCpuArray<MapData, u6
     MapData::from_fd(descriptor)
         .and_then(|map| PerCpuArray::try_from(aya::maps::Map::PerCpuArray(map)))
         .map_err(|error| wrong(Some(Box::new(error))))
+}
+
+/// Makes the maps and runs the first program. Where the kernel refuses that with its functions for holding on to a CPU (it has no
+/// compiler for programs), without them.
+fn begin(
+    load: impl Fn(&[u8]) -> Result<Ebpf, StartError>,
+    holding: Option<Holding>,
+) -> Result<(Ebpf, Array<MapData, u64>, CgroupId), StartError> {
+    let begin = |holding| {
+        let mut programs = load(preemption::with_calls(PROGRAMS, holding).as_bytes())?;
+        let mut control: Array<MapData, u64> = take(&mut programs, "CONTROL")?;
+        let own_cgroup = ask_own_cgroup(&mut programs, &mut control)?;
+        Ok((programs, control, own_cgroup))
+    };
+    begin(holding).or_else(|error| {
+        if holding.is_none() {
+            return Err(error);
+        }
+        tracing::debug!(%error, "programs cannot hold on to their CPU");
+        begin(None)
+    })
 }
 
 fn ask_own_cgroup(

@@ -330,12 +330,12 @@ impl Project {
 
     /// The filter, as it runs in this daemon, drops one of two files that a container reads, and not the other. `says` is what
     /// it logs.
-    fn check_filters(config: &DaemonConfig, pod: &Pod, kept: &str, says: Option<&str>) -> Outcome {
+    fn check_filters(config: &DaemonConfig, pod: &Pod, kept: &str, says: &[&str]) -> Outcome {
         let app = pod.container("app").file("/srv/a.pyc", "", 0o644).file("/srv/a.py", "", 0o644);
         let mut app = worker(app, "cat /srv/a.pyc /srv/a.py").start()?;
         let mut daemon = config.start()?;
-        if let Some(says) = says {
-            daemon.await_log(says, |entry| entry.to_string().contains(says))?;
+        for says in says {
+            daemon.await_log(says, |entry| entry.to_string().contains(*says))?;
         }
         let_work(&mut app)?;
         let report = last_report(config, daemon)?;
@@ -449,7 +449,7 @@ fn filter(language: Language) -> Outcome {
     let project = Project::tested(language, "filter")?;
     let pod = Pod::new("new-filter")?;
     let config = project.daemon(&pod)?.more_toml(&project.table());
-    Project::check_filters(&config, &pod, "/srv/a.py", None)
+    Project::check_filters(&config, &pod, "/srv/a.py", &[])
 }
 
 fn explainer(language: Language) -> Outcome {
@@ -582,12 +582,14 @@ const READS_RULES: &str = r#"
             told(std::fs::read("/rules/out").map(drop)),
             told(std::fs::write("/rules/endings", "")),
         );
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        println!("printed at {now:?}");
         let endings = std::fs::read_to_string("/rules/endings").map_err(sentence)?;
         let config = Config { endings: endings.lines().map(str::to_owned).collect() };
         if config.endings"#;
 
-/// A filter that reads its rules with `std::fs`, and a variable with `std::env`: it gets the folder and the variable that
-/// are granted, and nothing else of the machine.
+/// A filter that reads its rules with `std::fs`, and a variable with `std::env`, and prints: it gets the folder, the variable and
+/// the log that are granted, and nothing else of the machine, a clock neither.
 fn reads_for_wasip2() -> Outcome {
     let project = Project::new(Language::Rust, "filter")?;
     project.edit("src/lib.rs", "\n        if config.endings", READS_RULES)?;
@@ -601,13 +603,14 @@ fn reads_for_wasip2() -> Outcome {
     symlink("../secret", given.join("out"))?;
 
     let pod = Pod::new("new-filter")?;
-    let grants =
-        format!("{{ environment = [\"TRIAL_SEEN\"], folders = {{ \"/rules\" = {given:?} }} }}");
+    let grants = format!(
+        "{{ output = true, environment = [\"TRIAL_SEEN\"], folders = {{ \"/rules\" = {given:?} }} }}"
+    );
     let toml = format!("{}wasi = \"p2\"\ngrants = {grants}\n", project.table());
     let config = project.daemon(&pod)?.more_toml(&toml);
     let config = config.environment("TRIAL_SEEN", "yes").environment("TRIAL_UNSEEN", "no");
     let says = "variables TRIAL_SEEN=yes; names endings out; up PermissionDenied; link PermissionDenied; \
                 write ReadOnlyFilesystem";
-    Project::check_filters(&config, &pod, "/srv/a.pyc", Some(says))?;
+    Project::check_filters(&config, &pod, "/srv/a.pyc", &[says, "printed at Ok(0ns)"])?;
     expect_eq("rules", &std::fs::read_to_string(given.join("endings"))?, &".py\n".to_owned())
 }

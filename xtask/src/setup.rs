@@ -456,16 +456,21 @@ pub(crate) fn run(purposes: &[Purpose]) -> Result<(), SetupError> {
         println!("setup: {} is missing (for {purpose})", need.what);
     }
     let mut installer = Installer { what: "", lists_are_fresh: false };
-    for need in missing {
-        match (need.get(&mut installer), need.dispensable) {
-            (Err(error), Some(left_out)) => println!("setup: {error}; {left_out}"),
-            (done, _) => done?,
-        }
-    }
-    Ok(())
+    missing.into_iter().try_for_each(|need| need.meet(&mut installer))
 }
 
 impl Need {
+    /// Gets it, or says what is left out without it.
+    fn meet(&self, installer: &mut Installer) -> Result<(), SetupError> {
+        match (self.get(installer), self.dispensable) {
+            (Err(error), Some(left_out)) => {
+                println!("setup: {error}; {left_out}");
+                Ok(())
+            }
+            (done, _) => done,
+        }
+    }
+
     fn get(&self, installer: &mut Installer) -> Result<(), SetupError> {
         // An earlier installation may have brought it.
         if (self.is_met)() {
@@ -787,6 +792,26 @@ mod tests {
         );
         let absent = installer.run(&mut Command::new("/nowhere/program")).unwrap_err();
         assert!(absent.to_string().starts_with("/nowhere/program cannot be started"), "{absent}");
+    }
+
+    #[test]
+    fn what_can_be_gone_without_stops_nothing_and_the_rest_does() {
+        let need = |install, dispensable| Need {
+            what: "a thing",
+            purpose: Purpose::Build,
+            probe: "it is not there",
+            is_met: || false,
+            install,
+            dispensable,
+        };
+        let fails = |installer: &mut Installer| installer.run(&mut Command::new("/bin/false"));
+        let does_nothing = |_: &mut Installer| Ok(());
+        let mut installer = Installer { what: "", lists_are_fresh: true };
+        let mut meets = |need: Need| need.meet(&mut installer).is_ok();
+        assert!(meets(need(fails, Some("nothing runs"))));
+        assert!(meets(need(does_nothing, Some("nothing runs"))));
+        assert!(!meets(need(fails, None)));
+        assert!(!meets(need(does_nothing, None)));
     }
 
     #[test]

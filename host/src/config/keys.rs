@@ -581,6 +581,11 @@ static LIMITS: &[Key] = &[
         Shape::Count { least: 0, most: 100_000 },
         "Messages that the plugin may log in a second. More are dropped and counted",
     ),
+    optional(
+        "instances",
+        Shape::Count { least: 1, most: 1_000 },
+        "Instances that the plugin may lose in a row, each of them within a minute. Then it is quarantined until it is reloaded",
+    ),
 ];
 
 static OUTPUT: &[Key] = &[

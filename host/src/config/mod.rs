@@ -658,6 +658,8 @@ pub struct Limits {
     pub output_bytes: usize,
     /// Log messages a second.
     pub log_per_second: u32,
+    /// Instances that it may lose in a row.
+    pub instances: u32,
 }
 
 impl Default for Limits {
@@ -668,6 +670,7 @@ impl Default for Limits {
             queue_events: 65_536,
             output_bytes: 64 << 20,
             log_per_second: 20,
+            instances: 10,
         }
     }
 }

@@ -669,6 +669,7 @@ memory = "1536MiB"
 queue = 1024
 output = "1KiB"
 log_per_second = 0
+instances = 3
 [plugin.outputs]
 report = { stdout = true }
 [plugin.config]
@@ -764,6 +765,7 @@ fn every_key_arrives_and_relative_paths_start_at_the_file() {
                     queue_events: 1_024,
                     output_bytes: 1_024,
                     log_per_second: 0,
+                    instances: 3,
                 },
                 outputs: BTreeMap::from([(String::from("report"), Output::Stdout)]),
                 config: serde_json::json!({

@@ -10,7 +10,7 @@ use super::instance::{Instance, Loss, Parts, StartCause};
 use super::load::LoadError;
 use super::status::PluginState;
 
-/// How lost instances are replaced.
+/// How lost instances are replaced, until the plugin has lost as many in a row as its limits allow.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RestartPolicy {
     /// The pause after the first loss. It doubles with every further one.
@@ -19,8 +19,6 @@ pub(super) struct RestartPolicy {
     pub(super) longest_pause: Duration,
     /// An instance that lived this long ends a row of losses.
     pub(super) good_life: Duration,
-    /// So many losses in a row are the end.
-    pub(super) budget: u32,
 }
 
 impl Default for RestartPolicy {
@@ -29,7 +27,6 @@ impl Default for RestartPolicy {
             first_pause: Duration::from_millis(100),
             longest_pause: Duration::from_secs(30),
             good_life: Duration::from_secs(60),
-            budget: 10,
         }
     }
 }
@@ -211,7 +208,7 @@ impl Supervisor {
         board.memory_is(0);
         self.cause = StartCause::Replaced(sentence.clone());
         let plugin = board.name();
-        if self.losses_in_a_row >= self.policy.budget {
+        if self.losses_in_a_row >= self.parts.limits.instances {
             let reason = format!(
                 "it lost {} instances in a row, the last one because {sentence}",
                 self.losses_in_a_row

@@ -136,6 +136,7 @@ impl Reader<'_> {
             queue_events: self.count(section, "queue").unwrap_or(default.queue_events),
             output_bytes: self.size(section, "output").unwrap_or(default.output_bytes),
             log_per_second: self.count(section, "log_per_second").unwrap_or(default.log_per_second),
+            instances: self.count(section, "instances").unwrap_or(default.instances),
         }
     }
 

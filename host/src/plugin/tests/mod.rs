@@ -77,7 +77,6 @@ impl Bench {
             first_pause: Duration::from_millis(1),
             longest_pause: Duration::from_millis(4),
             good_life: Duration::from_secs(3600),
-            budget: 4,
         };
         Bench { folder: tempfile::tempdir().unwrap(), directory, plugins: Vec::new(), policy }
     }
@@ -93,6 +92,7 @@ impl Bench {
                 call: Duration::from_millis(200),
                 memory_bytes: 64 << 20,
                 output_bytes: 1 << 20,
+                instances: 4,
                 ..Limits::default()
             },
             outputs: BTreeMap::from([("report".to_owned(), output)]),

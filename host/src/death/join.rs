@@ -72,6 +72,8 @@ pub(crate) struct Moment {
 pub(crate) struct House {
     /// Its first process.
     pub(crate) init: Option<ProcessKey>,
+    /// It was listened to.
+    is_known: bool,
     /// What its cgroup said last.
     pub(crate) words: Option<Words>,
     /// When every container was listened to last, and what this one said of CPU then.
@@ -215,10 +217,11 @@ impl Joiner {
             if container.ended.is_some() {
                 continue;
             }
-            let is_new = !self.houses.contains_key(&container.id);
             let house = self.houses.entry(container.id).or_default();
+            // A signal or a kill may have been heard of before.
+            let is_new = !std::mem::replace(&mut house.is_known, true);
             let is_as_before = |words| self.controllers.is_as_before(&container.cgroup_path, words);
-            if house.words.as_ref().is_some_and(is_as_before) {
+            if !is_new && house.words.as_ref().is_some_and(is_as_before) {
                 // It was not throttled either.
                 house.cpu.iter_mut().for_each(|(time_ns, _)| *time_ns = now.boot_ns);
                 continue;

@@ -453,8 +453,8 @@ mod tests {
         _: FindingsFormat,
         out: &mut dyn Write,
     ) -> Result<Exit, Failure> {
-        let Trial { plugin, file, time, promote } = trial;
-        written(write!(out, "{plugin} {} {time:?} {promote}", file.display()))?;
+        let Trial { plugin, file, time, promotion } = trial;
+        written(write!(out, "{plugin} {} {time:?} {promotion:?}", file.display()))?;
         Ok(Exit::Success)
     }
 
@@ -463,8 +463,11 @@ mod tests {
         let shadow = |more: &[&str]| {
             told(&[&["plugin", "shadow", "report", "/new.wasm"], more].concat(), &[])
         };
-        assert_eq!(shadow(&[]).out, "report /new.wasm 30s false");
-        assert_eq!(shadow(&["--for", "5m", "--promote"]).out, "report /new.wasm 300s true");
+        assert_eq!(shadow(&[]).out, "report /new.wasm 30s Never");
+        assert_eq!(shadow(&["--for", "5m", "--promote"]).out, "report /new.wasm 300s IfSame");
+        let whatever = shadow(&["--promote", "--accept-differences"]);
+        assert_eq!(whatever.out, "report /new.wasm 30s IfSound");
+        assert_eq!(shadow(&["--accept-differences"]).exit, Exit::Usage);
         for (wrong, words) in [("soon", "--for is \"soon\""), ("2h", "1h at most")] {
             let refused = shadow(&["--for", wrong]);
             assert_eq!(refused.exit, Exit::Usage);

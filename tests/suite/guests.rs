@@ -152,8 +152,9 @@ pub(crate) fn counting_component(version: u32, odd: &[(&str, &str)]) -> Result<V
     componentize(wat::parse_str(text)?, CONTRACT, "stateful-reporter-plugin")
 }
 
-/// A filter that drops the events whose path is 9 bytes long.
-pub(crate) fn filter_component() -> Result<Vec<u8>, Failed> {
+/// A filter that drops the events whose path is so many bytes long, and traps where one is as long as `traps` says.
+pub(crate) fn filter_component(length: u32, traps: Option<u32>) -> Result<Vec<u8>, Failed> {
+    let traps = traps.unwrap_or(u32::MAX);
     // As above; verdicts, of 8 bytes each, stand at 262,144.
     let text = format!(
         r#"(module
@@ -175,15 +176,17 @@ pub(crate) fn filter_component() -> Result<Vec<u8>, Failed> {
             {OK})
           (func (export "whodunit:plugin/filter@{CONTRACT}#on-batch")
             (param i32 i32 i32 i32 i32 i32 i64) (result i32)
-            (local $index i32)
+            (local $index i32) (local $length i32)
             (global.set $free (i32.const 65536))
             (block $done
               (loop $next
                 (br_if $done (i32.ge_u (local.get $index) (local.get 1)))
+                (local.set $length (i32.load offset=36
+                  (i32.add (local.get 0) (i32.mul (local.get $index) (i32.const 56)))))
+                (if (i32.eq (local.get $length) (i32.const {traps})) (then (unreachable)))
                 (i32.store
                   (i32.add (i32.const 262144) (i32.mul (local.get $index) (i32.const 8)))
-                  (i32.eq (i32.const 9) (i32.load offset=36
-                    (i32.add (local.get 0) (i32.mul (local.get $index) (i32.const 56))))))
+                  (i32.eq (local.get $length) (i32.const {length})))
                 (local.set $index (i32.add (local.get $index) (i32.const 1)))
                 (br $next)))
             (i32.store (i32.const 4100) (i32.const 262144))
@@ -191,6 +194,45 @@ pub(crate) fn filter_component() -> Result<Vec<u8>, Failed> {
             (i32.const 4096)))"#
     );
     componentize(wat::parse_str(text)?, CONTRACT, "filter-plugin")
+}
+
+/// An explainer that runs this code, and then has this verdict for every death, a headline of its own, and is sure
+/// by half.
+pub(crate) fn explainer_component(verdict: &str, code: &str) -> Result<Vec<u8>, Failed> {
+    let headline = "a trial of another explainer";
+    let (verdict_bytes, headline_bytes) = (verdict.len(), headline.len());
+    // As above; its answer stands at 2,048.
+    let text = format!(
+        r#"(module
+          (memory (export "memory") 64)
+          (global $free (mut i32) (i32.const 65536))
+          (data (i32.const 0) "explainer")
+          (data (i32.const 16) "1.0.0")
+          (data (i32.const 64) "\00\00\00\00\09\00\00\00\10\00\00\00\05\00\00\00")
+          (data (i32.const 3000) "{verdict}")
+          (data (i32.const 4000) "{headline}")
+          (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+            (local $place i32)
+            (local.set $place (i32.and (i32.add (global.get $free) (i32.const 15)) (i32.const -16)))
+            (global.set $free (i32.add (local.get $place) (local.get 3)))
+            (if (i32.gt_u (global.get $free) (i32.const 4194304)) (then (unreachable)))
+            (local.get $place))
+          (func (export "whodunit:plugin/lifecycle@{CONTRACT}#describe") (result i32)
+            (i32.const 64))
+          (func (export "whodunit:plugin/lifecycle@{CONTRACT}#start")
+            (param i32 i32 i32 i32 i32 i32) (result i32)
+            {OK})
+          (func (export "whodunit:plugin/explainer@{CONTRACT}#explain") (param i32) (result i32)
+            (global.set $free (i32.const 65536))
+            {code}
+            (i32.store offset=4 (i32.const 2048) (i32.const 3000))
+            (i32.store offset=8 (i32.const 2048) (i32.const {verdict_bytes}))
+            (i32.store offset=12 (i32.const 2048) (i32.const 4000))
+            (i32.store offset=16 (i32.const 2048) (i32.const {headline_bytes}))
+            (i32.store8 offset=28 (i32.const 2048) (i32.const 50))
+            (i32.const 2048)))"#
+    );
+    componentize(wat::parse_str(text)?, CONTRACT, "explainer-plugin")
 }
 
 /// A component of a core module, for a world of the contract.

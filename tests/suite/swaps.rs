@@ -15,9 +15,9 @@ use whodunit_containers::condition::{PATIENCE, slowness, wait_for};
 use whodunit_containers::daemon::{binary, call_limit};
 use whodunit_containers::{Container, Daemon, DaemonConfig, Pod, program};
 
-use crate::deaths::hear_numbers;
+use crate::deaths::{await_death, hear_numbers};
 use crate::discovery::{let_work, worker};
-use crate::guests::{Guest, OK, counting_component, filter_component};
+use crate::guests::{Guest, OK, counting_component, explainer_component, filter_component};
 use crate::report::{Report, execs, expect, expect_eq, last_report};
 use crate::roads::LoggedDaemon;
 use crate::status::whodunit_status;
@@ -39,6 +39,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         about_capture("swaps::lines_of_a_swapped_plugin_are_each_event_once", swapped_lines),
         about_capture("swaps::a_version_that_does_not_do_is_told_in_the_status", bad_versions),
         about_capture("swaps::a_version_beside_the_one_that_runs_is_compared_and_promoted", beside),
+        about_capture("swaps::a_filter_beside_another_is_compared_and_promoted", beside_a_filter),
+        about_capture(
+            "swaps::an_explainer_beside_another_is_compared_and_promoted",
+            beside_an_explainer,
+        ),
         about_capture("swaps::a_filter_drops_what_is_then_in_no_report", filtered),
         about_capture("swaps::rules_about_paths_keep_drop_and_tag", by_rules),
     ]
@@ -229,6 +234,19 @@ pub(crate) fn reload(config: &DaemonConfig, plugin: &str) -> Result<(Option<i32>
     Ok((output.status.code(), said + &String::from_utf8_lossy(&output.stderr)))
 }
 
+fn status_of(config: &DaemonConfig) -> Result<Value, Failed> {
+    let status = whodunit_status(&config.state_dir(), "json")?;
+    Ok(serde_json::from_slice(&status.stdout)?)
+}
+
+/// What the status says of a plugin.
+fn plugin_of(config: &DaemonConfig, name: &str) -> Result<Value, Failed> {
+    let status = status_of(config)?;
+    let plugins = status["plugins"].as_array().cloned().unwrap_or_default();
+    let found = plugins.into_iter().find(|plugin| plugin["name"] == name);
+    found.ok_or_else(|| format!("the status has no plugin `{name}`").into())
+}
+
 /// A daemon with a plugin that counts, swapped by command as often as one likes.
 struct Swapped {
     config: DaemonConfig,
@@ -271,16 +289,12 @@ impl Swapped {
     }
 
     fn status(&self) -> Result<Value, Failed> {
-        let status = whodunit_status(&self.config.state_dir(), "json")?;
-        Ok(serde_json::from_slice(&status.stdout)?)
+        status_of(&self.config)
     }
 
     /// What the status says of the plugin.
     fn plugin(&self) -> Result<Value, Failed> {
-        let status = self.status()?;
-        let plugins = status["plugins"].as_array().cloned().unwrap_or_default();
-        let found = plugins.into_iter().find(|plugin| plugin["name"] == "counts");
-        found.ok_or_else(|| Failed::from("the status has no plugin `counts`"))
+        plugin_of(&self.config, "counts")
     }
 
     fn longest_standstill(&self) -> Result<f64, Failed> {
@@ -471,7 +485,7 @@ fn bad_versions() -> Outcome {
         (whole[..whole.len() / 2].to_vec(), "damaged"),
         (Vec::new(), "is not WebAssembly"),
         (counting_component(2, &[("start", for_ever)])?, "took longer than its limit"),
-        (filter_component()?, "is a filter, and the plugin that runs is a reporter"),
+        (filter_component(9, None)?, "is a filter, and the plugin that runs is a reporter"),
         (
             Guest { on_batch: OK, ..FIRST }.component_for("0.9.0")?,
             "built for whodunit:plugin@0.9.0",
@@ -495,33 +509,51 @@ fn bad_versions() -> Outcome {
     let_end(&swapped, daemon, &app).map(drop)
 }
 
+/// What `plugin shadow` said: its exit code, and its whole output.
+type Said = (Option<i32>, String);
+
+/// Runs a component beside a plugin with these arguments, and has something done as soon as the status shows it.
+fn run_beside(
+    config: &DaemonConfig,
+    (plugin, component): (&str, &[u8]),
+    arguments: &[&str],
+    meanwhile: impl FnOnce() -> Outcome,
+) -> Result<Said, Failed> {
+    let other = config.folder().join("other.wasm");
+    fs::write(&other, component)?;
+    let mut command = Command::new(binary()?);
+    command.args(["plugin", "shadow", plugin]).arg(&other).args(arguments);
+    command.arg("--state-dir").arg(config.state_dir());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let runs = wait_for(PATIENCE, || {
+        plugin_of(config, plugin).ok().filter(|plugin| plugin["beside_sha256"].is_string())
+    });
+    let done = runs.is_some().then(meanwhile);
+    let output = child.wait_with_output()?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let said = text(&output.stdout) + &text(&output.stderr);
+    done.ok_or_else(|| Failed::from(format!("it is not in the status: {said}")))??;
+    Ok((output.status.code(), said))
+}
+
 impl Swapped {
-    /// Runs a component beside the plugin while a worker does a part of its work. Gives the exit code and what
-    /// was said.
+    /// Runs a component beside the plugin while a worker does a part of its work.
     fn beside(
         &self,
         component: &[u8],
         more: &[&str],
         app: &mut Container,
         heard: &str,
-    ) -> Result<(Option<i32>, String), Failed> {
-        let other = self.config.folder().join("other.wasm");
-        fs::write(&other, component)?;
-        let mut command = Command::new(binary()?);
-        command.args(["plugin", "shadow", "counts"]).arg(&other).args(["--for", "3s"]).args(more);
-        command.arg("--state-dir").arg(self.config.state_dir());
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        let runs = wait_for(PATIENCE, || {
-            self.plugin().ok().filter(|plugin| plugin["beside_sha256"].is_string())
-        });
-        app.tell("go")?;
-        app.hear(heard)?;
-        let output = child.wait_with_output()?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let said = text(&output.stdout) + &text(&output.stderr);
-        expect(format!("it is in the status: {said}"), runs.is_some())?;
-        Ok((output.status.code(), said))
+    ) -> Result<Said, Failed> {
+        let arguments = [&["--for", "3s"], more].concat();
+        run_beside(&self.config, ("counts", component), &arguments, || let_do(app, heard))
     }
+}
+
+/// Lets a worker do a part of its work.
+fn let_do(app: &mut Container, heard: &str) -> Outcome {
+    app.tell("go")?;
+    Ok(app.hear(heard)?)
 }
 
 /// Versions that run beside the one that runs: one that differs, one that traps, and one that is as good, which
@@ -565,13 +597,162 @@ fn beside() -> Outcome {
     let_end(&swapped, daemon, &app).map(drop)
 }
 
+/// What both versions said, with the exit code of that.
+fn expect_said((code, said): Said, expected: i32) -> Result<Value, Failed> {
+    expect_eq(&format!("exit code where it said {said}"), &code, &Some(expected))?;
+    Ok(serde_json::from_str(&said)?)
+}
+
+/// A filter beside another: one that traps is ended, one that drops other paths is shown, and takes over where that
+/// is accepted. Until then the one that runs judges alone, and nothing is lost.
+fn beside_a_filter() -> Outcome {
+    let pod = Pod::new("beside-filter")?;
+    let files = [
+        "/etc/trap-1",
+        "/etc/drop",
+        "/etc/other",
+        "/etc/keep-it",
+        "/etc/dro3",
+        "/etc/othe3",
+        "/etc/dro4",
+        "/etc/othe4",
+    ];
+    let app = files.iter().fold(pod.container("app"), |app, file| app.file(file, "", 0o644));
+    let script = "cat /etc/trap-1; echo first; read go; cat /etc/drop /etc/other /etc/keep-it; echo second; \
+        read go; cat /etc/dro3 /etc/othe3; echo third; read go; cat /etc/dro4 /etc/othe4";
+    let mut app = worker(app, script).start()?;
+    let config = DaemonConfig::for_pod(&pod)?;
+    let component = config.folder().join("filter.wasm");
+    fs::write(&component, filter_component(9, None)?)?;
+    let config = config.more_toml(&format!(
+        "[[plugin]]\nname = \"filter\"\nsource = '{}'\n[plugin.limits]\ncall = \"{}\"\n",
+        component.display(),
+        call_limit()
+    ));
+    let daemon = config.start()?;
+    let traps = filter_component(9, Some(11))?;
+    let other = filter_component(10, None)?;
+
+    // It is ended long before its time.
+    let arguments = ["--for", "1h", "--output", "json"];
+    let said = run_beside(&config, ("filter", &traps), &arguments, || let_do(&mut app, "first"))?;
+    let trapped = expect_said(said, 1)?;
+    expect_eq("faults", &trapped["faults"], &json!({ "trap": 1 }))?;
+    let reason = trapped["last_error"].as_str().unwrap_or_default();
+    expect(reason.to_owned(), reason.contains("it trapped"))?;
+
+    let arguments = ["--for", "3s", "--output", "json", "--promote"];
+    let said = run_beside(&config, ("filter", &other), &arguments, || let_do(&mut app, "second"))?;
+    let differs = expect_said(said, 1)?;
+    let sample = |path: &str, running: &str, shadow: &str| {
+        let same = |sample: &Value| {
+            sample["kind"] == "open" && sample["path"] == path && sample["container"].is_string()
+        };
+        let judgements = differs["judgements"]["different"].as_array();
+        let fits = |it: &&Value| it["running"] == running && it["shadow"] == shadow;
+        let found = judgements.into_iter().flatten().find(fits);
+        let one = found.is_some_and(|it| it["events"] == 1 && same(&it["samples"][0]));
+        expect(format!("{running} -> {shadow} once, of {path}: {differs:#}"), one)
+    };
+    sample("/etc/drop", "drop", "keep")?;
+    sample("/etc/other", "keep", "drop")?;
+    // The program was seen before: the kernel absorbs it.
+    expect_eq("compared", &differs["judgements"]["compared"], &json!(3))?;
+    expect_eq("alike", &differs["judgements"]["alike"], &json!(1))?;
+    expect_eq("missed", &differs["missed"], &json!(0))?;
+    expect_eq("why not", &differs["refusal"], &json!("it judges 2 of 3 events otherwise"))?;
+
+    let arguments = ["--for", "3s", "--promote", "--accept-differences"];
+    let (code, said) =
+        run_beside(&config, ("filter", &other), &arguments, || let_do(&mut app, "third"))?;
+    expect_eq(&format!("exit code where it said {said}"), &code, &Some(0))?;
+    for words in ["2 events judged by both: 0 alike, 2 otherwise", "promoted: ", "0 missed"] {
+        expect(format!("it says {words:?}: {said}"), said.contains(words))?;
+    }
+    let_work(&mut app)?;
+    let plugin = plugin_of(&config, "filter")?;
+    expect_eq("faults", &plugin["faults"], &json!({}))?;
+    expect_eq("swaps", &plugin["swaps"], &json!(1))?;
+    expect_eq("beside", &plugin["beside_sha256"], &Value::Null)?;
+    let report = last_report(&config, daemon)?;
+    let entry = report.container(&app)?;
+    entry.expect_files(&[
+        "/bin/busybox",
+        "/etc/dro4",
+        "/etc/keep-it",
+        "/etc/othe3",
+        "/etc/other",
+        "/etc/trap-1",
+    ])?;
+    entry.expect_nothing_lost()?;
+    expect_eq("filtered", &entry.counter("filtered"), &3)
+}
+
+/// An explainer beside another: another verdict is shown, and goes out once it took over. One that traps is ended, and
+/// every death has its explanation.
+fn beside_an_explainer() -> Outcome {
+    let pod = Pod::new("beside-explainer")?;
+    let script =
+        "sh -c 'exit 3'; echo first; read go; sh -c 'exit 4'; echo second; read go; sh -c 'exit 5'";
+    let mut app = worker(pod.container("app"), script).start()?;
+    let config = DaemonConfig::for_pod(&pod)?;
+    let daemon = config.start()?;
+    let explained = |code: u8| {
+        let what = format!("the death with the code {code}");
+        let death = await_death(&config, &what, |death| death["status"]["code"] == code)?;
+        Ok::<Value, Failed>(death.explanation["verdict"].clone())
+    };
+    let other = explainer_component("trial-verdict", "")?;
+    let traps = explainer_component("trial-verdict", "(unreachable)")?;
+
+    let arguments = ["--for", "1h", "--output", "json"];
+    let said =
+        run_beside(&config, ("death-explainer", &traps), &arguments, || let_do(&mut app, "first"))?;
+    let trapped = expect_said(said, 1)?;
+    expect_eq("faults", &trapped["faults"], &json!({ "trap": 1 }))?;
+    expect_eq("missed", &trapped["missed"], &json!(1))?;
+    expect_eq("verdict of the first", &explained(3)?, &json!("application-error"))?;
+
+    let arguments = ["--for", "10s", "--output", "json", "--promote", "--accept-differences"];
+    let mut verdict = Value::Null;
+    let said = run_beside(&config, ("death-explainer", &other), &arguments, || {
+        let_do(&mut app, "second")?;
+        verdict = explained(4)?;
+        Ok(())
+    })?;
+    let promoted = expect_said(said, 0)?;
+    expect_eq("verdict of the second", &verdict, &json!("application-error"))?;
+    let compared = &promoted["explanations"];
+    expect_eq("deaths compared", &compared["compared"], &json!(1))?;
+    expect_eq("with another verdict", &compared["different"]["verdict"], &json!(1))?;
+    let differences = compared["different"]["samples"][0]["differences"].as_array();
+    let differences = differences.ok_or_else(|| format!("a difference: {promoted:#}"))?;
+    let at = |place: &str| differences.iter().find(|it| it["place"] == place);
+    for place in ["verdict", "headline", "confidence", "explanation"] {
+        expect(format!("the {place} differs: {promoted:#}"), at(place).is_some())?;
+    }
+    let sides = at("verdict").map(|it| [it["running"].clone(), it["shadow"].clone()]);
+    let expected = [json!("\"application-error\""), json!("\"trial-verdict\"")];
+    expect_eq("verdicts", &sides, &Some(expected))?;
+    expect_eq("promoted", &promoted["promoted"], &json!(true))?;
+
+    let_work(&mut app)?;
+    expect_eq("verdict of the third", &explained(5)?, &json!("trial-verdict"))?;
+    let plugin = plugin_of(&config, "death-explainer")?;
+    expect_eq("faults", &plugin["faults"], &json!({}))?;
+    expect_eq("swaps", &plugin["swaps"], &json!(1))?;
+    expect_eq("beside", &plugin["beside_sha256"], &Value::Null)?;
+    let exit = daemon.stop()?;
+    expect_eq("exit code", &exit.code(), &Some(0))
+}
+
 fn filtered() -> Outcome {
     let pod = Pod::new("filtered")?;
     let app = pod.container("app").file("/etc/drop", "", 0o644).file("/etc/keep-it", "", 0o644);
     let mut app = worker(app, "cat /etc/drop /etc/keep-it /etc/drop /etc/keep-it").start()?;
     let config = DaemonConfig::for_pod(&pod)?;
     let component = config.folder().join("filter.wasm");
-    fs::write(&component, filter_component()?)?;
+    fs::write(&component, filter_component(9, None)?)?;
     let config = config.more_toml(&format!(
         "[[plugin]]\nname = \"filter\"\nsource = '{}'\nevents = [\"files\"]\n",
         component.display()

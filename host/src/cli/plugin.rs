@@ -18,7 +18,7 @@ use crate::death::explanation::{ExplainedDeath, Explanation};
 use crate::directory::Directory;
 use crate::exit::{Exit, Failure};
 use crate::logging;
-use crate::plugin::{Passport, PluginHost, PluginStatus, Role, passport, plugin_role};
+use crate::plugin::{Passport, PluginHost, PluginStatus, Promotion, Role, passport, plugin_role};
 use crate::recording::{Replay, ReplayError, Replayed};
 use crate::registry::Reference;
 use crate::sink::{Outlet, SinkId};
@@ -36,7 +36,7 @@ pub(super) enum PluginCommand {
     Run(RunFlags),
     /// Have the running daemon read a plugin again, or every plugin
     Reload(ReloadFlags),
-    /// Have the running daemon run another version beside a reporter, and show how they differ
+    /// Have the running daemon run another version beside a plugin, and show how they differ
     Shadow(ShadowFlags),
     /// Make a project for a new plugin
     New(NewFlags),
@@ -205,18 +205,21 @@ pub(super) struct ReloadFlags {
 /// What `plugin shadow` is asked.
 #[derive(Debug, Args)]
 pub(super) struct ShadowFlags {
-    /// Name of the reporter in the TOML
+    /// Its name in the TOML
     #[arg(value_name = "NAME")]
     plugin: String,
     /// The component of the other version, as the daemon finds it
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// How long it runs beside the reporter, such as 5m; 1h at most
+    /// How long it runs beside the plugin, such as 5m; 1h at most
     #[arg(long = "for", default_value = "30s", value_name = "DURATION")]
     time: OsString,
-    /// Put it in the place of the reporter if it fails in nothing and makes the same
+    /// Put it in the place of the plugin if it fails in nothing and makes the same
     #[arg(long)]
     promote: bool,
+    /// With --promote: also where it makes something else
+    #[arg(long, requires = "promote")]
+    accept_differences: bool,
     #[command(flatten)]
     flags: ConfigurationFlags,
     /// How the differences are printed
@@ -234,8 +237,12 @@ impl ShadowFlags {
             UsageError(format!("{} is no path of a file: {cause}", self.file.display()))
         })?;
         let loaded = self.flags.load(console)?;
-        let (plugin, promote) = (self.plugin.clone(), self.promote);
-        let trial = Trial { plugin, file, time, promote };
+        let promotion = match (self.promote, self.accept_differences) {
+            (false, _) => Promotion::Never,
+            (true, false) => Promotion::IfSame,
+            (true, true) => Promotion::IfSound,
+        };
+        let trial = Trial { plugin: self.plugin.clone(), file, time, promotion };
         (commands.shadow)(&loaded.config, &trial, self.output, console.out)
     }
 }

@@ -20,6 +20,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::plugin::Promotion;
 use crate::status::Observer;
 
 pub use client::{AskError, ask};
@@ -43,7 +44,7 @@ pub enum Request {
         /// Its name in the TOML. None is every plugin.
         plugin: Option<String>,
     },
-    /// Runs another version of a reporter beside it and compares what both make:
+    /// Runs another version of a plugin beside it and compares what both make:
     /// [`crate::plugin::Shadowed`].
     Shadow {
         /// Its name in the TOML.
@@ -52,8 +53,8 @@ pub enum Request {
         file: PathBuf,
         /// For how long, in nanoseconds.
         time_ns: u64,
-        /// Whether the other version takes over if it does as well.
-        promote: bool,
+        /// When the other version takes over.
+        promotion: Promotion,
     },
 }
 
@@ -95,10 +96,10 @@ impl Room {
                     Err(sentence) => Reply::Error(sentence),
                 }
             }
-            Request::Shadow { plugin, file, time_ns, promote } => {
+            Request::Shadow { plugin, file, time_ns, promotion } => {
                 let plugins = Arc::clone(&self.observer.plugins);
                 let time = Duration::from_nanos(time_ns);
-                let trial = shadow::Trial { plugin, file, time, promote };
+                let trial = shadow::Trial { plugin, file, time, promotion };
                 match shadow::shadow_aside(plugins, trial).await {
                     Ok(shadowed) => ok(&shadowed),
                     Err(sentence) => Reply::Error(sentence),

@@ -10,7 +10,10 @@ use super::{Request, ask};
 use crate::cli::{FindingsFormat, written};
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
-use crate::plugin::{ComparedOutput, Difference, PluginHost, Shadowed};
+use crate::plugin::{
+    Asked, Compared, ComparedOutput, Difference, ExplainedOtherwise, JudgedEvent,
+    OtherExplanations, OtherJudgement, PluginHost, Promotion, Shadowed,
+};
 use crate::status::plain;
 
 /// What is to run beside a plugin.
@@ -22,8 +25,8 @@ pub struct Trial {
     pub file: PathBuf,
     /// For how long.
     pub time: Duration,
-    /// Whether it takes over if it does as well.
-    pub promote: bool,
+    /// When it takes over.
+    pub promotion: Promotion,
 }
 
 /// The longest that a version runs beside another one.
@@ -35,7 +38,7 @@ pub(super) async fn shadow_aside(host: Arc<PluginHost>, trial: Trial) -> Result<
         return Err(format!("a version runs beside another one for {LONGEST:?} at most"));
     }
     let work = tokio::task::spawn_blocking(move || {
-        host.shadow(&trial.plugin, &trial.file, trial.time, trial.promote)
+        host.shadow(&trial.plugin, &trial.file, trial.time, trial.promotion)
     });
     match work.await {
         Ok(shadowed) => shadowed.map_err(|error| error.to_string()),
@@ -44,7 +47,8 @@ pub(super) async fn shadow_aside(host: Arc<PluginHost>, trial: Trial) -> Result<
 }
 
 /// The command: has the running daemon run a version beside a plugin, and writes how they differ. Ends with a
-/// failure where they do, where the version failed, and where it should have taken over and did not.
+/// failure where they do and it did not take over all the same, where the version failed, and where it should have
+/// taken over and did not.
 ///
 /// # Errors
 ///
@@ -55,30 +59,31 @@ pub fn run(
     format: FindingsFormat,
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
-    let Trial { plugin, file, time, promote } = trial.clone();
+    let Trial { plugin, file, time, promotion } = trial.clone();
     let time_ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-    let request = Request::Shadow { plugin, file, time_ns, promote };
+    let request = Request::Shadow { plugin, file, time_ns, promotion };
     let shadowed: Shadowed = ask(&config.daemon.state_dir, &request)?;
     let text = match format {
-        FindingsFormat::Table => table(&shadowed, promote),
+        FindingsFormat::Table => table(&shadowed),
         FindingsFormat::Json => {
             let json = serde_json::to_string_pretty(&shadowed);
             json.expect("what came of it is only texts and numbers") + "\n"
         }
     };
     written(out.write_all(text.as_bytes()))?;
-    let same = shadowed.outputs.iter().all(|output| output.same);
+    let same = shadowed.compared.is_same();
     let well = same && shadowed.last_error.is_none() && shadowed.refusal.is_none();
+    let well = well || shadowed.promoted;
     Ok(if well { Exit::Success } else { Exit::Failure })
 }
 
-/// For people.
-fn table(shadowed: &Shadowed, promote: bool) -> String {
-    let Shadowed { plugin, events, missed, .. } = shadowed;
+/// For people. What guests said is written so that no terminal obeys it.
+fn table(shadowed: &Shadowed) -> String {
+    let Shadowed { plugin, events, missed, compared, .. } = shadowed;
     let (shadow, running) = (short(&shadowed.sha256_shadow), short(&shadowed.sha256_running));
-    let took = Duration::from_nanos(shadowed.took_ns);
+    let (took, unit) = (Duration::from_nanos(shadowed.took_ns), compared.unit());
     let mut text = format!(
-        "{plugin}: {shadow} ran beside {running} for {took:.1?}; {events} events, {missed} missed\n"
+        "{plugin}: {shadow} ran beside {running} for {took:.1?}; {events} {unit}s, {missed} missed\n"
     );
     for (kind, number) in &shadowed.faults {
         text += &format!("  {kind}: {number}\n");
@@ -86,7 +91,17 @@ fn table(shadowed: &Shadowed, promote: bool) -> String {
     if let Some(error) = &shadowed.last_error {
         text += &format!("  it failed: {}\n", plain(error));
     }
-    shadowed.outputs.iter().for_each(|output| text += &lines_of(output));
+    match compared {
+        Compared::Outputs(outputs) => outputs.iter().for_each(|output| text += &lines_of(output)),
+        Compared::Judgements(asked) => {
+            text += &lines_of_asked(asked, unit, "judged");
+            asked.different.iter().for_each(|other| text += &lines_of_judgement(other));
+        }
+        Compared::Explanations(asked) => {
+            text += &lines_of_asked(asked, unit, "explained");
+            text += &lines_of_explanations(&asked.different, asked.otherwise());
+        }
+    }
     text += &match (&shadowed.refusal, shadowed.promoted) {
         (Some(reason), _) => {
             format!("not promoted, {running} goes on: {}\n", plain(reason))
@@ -94,7 +109,6 @@ fn table(shadowed: &Shadowed, promote: bool) -> String {
         (None, true) => {
             format!("promoted: {shadow} runs now, until its file or the TOML changes\n")
         }
-        (None, false) if promote => String::new(),
         (None, false) => format!("{running} goes on\n"),
     };
     text
@@ -108,13 +122,64 @@ fn lines_of(output: &ComparedOutput) -> String {
         (false, _, 0) => "made by the running one only",
         (false, ..) => "different",
     };
+    let name = plain(name);
     let mut text = format!("  output {name}: {verdict} ({running} and {shadow} documents)\n");
-    for Difference { place, running, shadow } in &output.differences {
-        let side = |side: &Option<String>| side.clone().unwrap_or_else(|| "nothing".to_owned());
-        text += &format!("    {place}: {} -> {}\n", side(running), side(shadow));
-    }
-    if *more > 0 {
+    text += &lines_of_differences(&output.differences, *more);
+    text
+}
+
+fn lines_of_differences(differences: &[Difference], more: u64) -> String {
+    let side = |side: &Option<String>| side.as_deref().map_or("nothing".to_owned(), plain);
+    let line = |Difference { place, running, shadow }: &Difference| {
+        format!("    {}: {} -> {}\n", plain(place), side(running), side(shadow))
+    };
+    let mut text: String = differences.iter().map(line).collect();
+    if more > 0 {
         text += &format!("    and {more} more\n");
+    }
+    text
+}
+
+/// How many of what both were asked was answered how, and in what time.
+fn lines_of_asked<T>(asked: &Asked<T>, unit: &str, done: &str) -> String {
+    let Asked { compared, alike, running_silent, shadow_silent, .. } = asked;
+    let otherwise = asked.otherwise();
+    let time = Duration::from_nanos;
+    let (running, shadow) = (time(asked.running_ns), time(asked.shadow_ns));
+    let mut text = format!(
+        "  {compared} {unit}s {done} by both: {alike} alike, {otherwise} otherwise; {running:.1?} -> {shadow:.1?} each\n"
+    );
+    for (number, whose) in [(running_silent, "running"), (shadow_silent, "new")] {
+        if *number > 0 {
+            text += &format!("  not {done} by the {whose} one: {number}\n");
+        }
+    }
+    text
+}
+
+fn lines_of_judgement(other: &OtherJudgement) -> String {
+    let OtherJudgement { running, shadow, events, samples } = other;
+    let mut text = format!("  {running} -> {shadow}: {events}, such as\n");
+    for JudgedEvent { container, kind, path, running, shadow } in samples {
+        let (container, path) = (plain(container), plain(path));
+        text += &format!("    {container} {kind} {path}: {running} -> {shadow}\n");
+    }
+    text
+}
+
+fn lines_of_explanations(different: &OtherExplanations, otherwise: u64) -> String {
+    let OtherExplanations { verdict, samples } = different;
+    let mut text = String::new();
+    if otherwise > 0 {
+        text += &format!("  with another verdict: {verdict}\n");
+    }
+    for ExplainedOtherwise { container, pid, comm, differences, more, .. } in samples {
+        text += &format!("  {}: {} ({pid})\n", plain(container), plain(comm));
+        text += &lines_of_differences(differences, *more);
+    }
+    let unseen = otherwise.saturating_sub(samples.len() as u64);
+    if unseen > 0 {
+        text += &format!("  and {unseen} more\n");
     }
     text
 }
@@ -148,7 +213,7 @@ mod tests {
             missed: 0,
             faults: BTreeMap::from([("trap".to_owned(), 1)]),
             last_error: Some("it trapped".to_owned()),
-            outputs: vec![output],
+            compared: Compared::Outputs(vec![output]),
             promoted: false,
             refusal: None,
         }
@@ -157,7 +222,7 @@ mod tests {
     #[test]
     fn differences_and_faults_are_told_by_output() {
         assert_eq!(
-            table(&shadowed(), false),
+            table(&shadowed()),
             "counts: cdcdcdcdcdcd ran beside abababababab for 1.5s; 7 events, 0 missed\n\
             \x20 trap: 1\n\
             \x20 it failed: it trapped\n\
@@ -173,8 +238,78 @@ mod tests {
         let refusal = Some("it missed 3 events".to_owned());
         let refused = Shadowed { refusal, ..shadowed() };
         let sentence = "not promoted, abababababab goes on: it missed 3 events\n";
-        assert!(table(&refused, true).ends_with(sentence));
+        assert!(table(&refused).ends_with(sentence));
         let promoted = Shadowed { promoted: true, ..shadowed() };
-        assert!(table(&promoted, true).contains("promoted: cdcdcdcdcdcd runs now"));
+        assert!(table(&promoted).contains("promoted: cdcdcdcdcdcd runs now"));
+    }
+
+    fn asked<T>(different: T) -> Asked<T> {
+        Asked {
+            compared: 9,
+            alike: 7,
+            running_silent: 0,
+            shadow_silent: 1,
+            running_ns: 1_200,
+            shadow_ns: 2_300_000,
+            different,
+        }
+    }
+
+    /// What is told between the first line and the last, where nothing failed.
+    #[track_caller]
+    fn check(compared: Compared, expected: &str) {
+        let (faults, last_error) = (BTreeMap::new(), None);
+        let shadowed = Shadowed { compared, faults, last_error, ..shadowed() };
+        let json = serde_json::to_string(&shadowed).unwrap();
+        assert_eq!(serde_json::from_str::<Shadowed>(&json).unwrap(), shadowed, "{json}");
+        let text = table(&shadowed);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[1..lines.len() - 1].join("\n"), expected);
+    }
+
+    #[test]
+    fn events_that_a_filter_judges_otherwise_are_told_by_how() {
+        let sample = JudgedEvent {
+            container: "web".to_owned(),
+            kind: "open".to_owned(),
+            path: "/a\x1b[2J".to_owned(),
+            running: "keep".to_owned(),
+            shadow: "tag 7".to_owned(),
+        };
+        let (running, shadow) = ("keep".to_owned(), "tag".to_owned());
+        let other = OtherJudgement { running, shadow, events: 2, samples: vec![sample] };
+        check(
+            Compared::Judgements(asked(vec![other])),
+            "  9 events judged by both: 7 alike, 2 otherwise; 1.2µs -> 2.3ms each\n\
+            \x20 not judged by the new one: 1\n\
+            \x20 keep -> tag: 2, such as\n\
+            \x20   web open /a\\u{1b}[2J: keep -> tag 7",
+        );
+    }
+
+    #[test]
+    fn deaths_that_an_explainer_explains_otherwise_are_told_with_their_differences() {
+        let difference = Difference {
+            place: "verdict".to_owned(),
+            running: Some("\"unknown\"".to_owned()),
+            shadow: Some("\"oom-own-limit\"".to_owned()),
+        };
+        let sample = ExplainedOtherwise {
+            time_ns: 1,
+            container: "web".to_owned(),
+            pid: 4711,
+            comm: "sh".to_owned(),
+            differences: vec![difference],
+            more: 0,
+        };
+        check(
+            Compared::Explanations(asked(OtherExplanations { verdict: 1, samples: vec![sample] })),
+            "  9 deaths explained by both: 7 alike, 2 otherwise; 1.2µs -> 2.3ms each\n\
+            \x20 not explained by the new one: 1\n\
+            \x20 with another verdict: 1\n\
+            \x20 web: sh (4711)\n\
+            \x20   verdict: \"unknown\" -> \"oom-own-limit\"\n\
+            \x20 and 1 more",
+        );
     }
 }

@@ -157,7 +157,7 @@ impl PluginHost {
         };
         let names: Vec<String> = plugins.iter().map(|plugin| plugin.name.clone()).collect();
         desk.order(Box::new(move |explainers| {
-            explainers.extend(new.into_iter().map(Explainer));
+            explainers.extend(new.into_iter().map(Explainer::new));
             let position = |it: &Explainer| names.iter().position(|name| name == it.board().name());
             explainers.retain(|explainer| position(explainer).is_some());
             explainers.sort_by_key(position);

@@ -13,9 +13,11 @@ use std::time::Instant;
 
 use super::bindings::exports::whodunit::plugin::explainer;
 use super::bindings::whodunit::plugin::types;
+use super::explanations::Explaining;
 use super::imports::printable;
-use super::instance::{Answers, Instance, Loss};
+use super::instance::{Answers, Instance, Loss, Parts};
 use super::load::LoadError;
+use super::second::{Beside, Case, Second};
 use super::status::{Board, PluginState};
 use super::supervisor::Supervisor;
 use crate::death::explanation::{Answer, ExplainedDeath, Explanation};
@@ -28,6 +30,8 @@ const CAPACITY: usize = 16_384;
 /// With more than that waiting, deaths go on unexplained until there are fewer: the record counts more
 /// than what is made of it.
 const EXPLAINED: usize = 8_192;
+/// Deaths that wait at most for a version beside an explainer.
+const BESIDE: u64 = 1_024;
 /// Sentences of advice and the like that are taken from an explainer.
 const MAX_SENTENCES: usize = 16;
 /// Length of a verdict at most.
@@ -150,7 +154,7 @@ impl Explainers {
         let waiting = Arc::new(Waiting::default());
         let (first_start_sender, first_start) = mpsc::channel();
         let (alive, running) = mpsc::channel();
-        let explainers = explainers.into_iter().map(Explainer).collect();
+        let explainers = explainers.into_iter().map(Explainer::new).collect();
         let desk = Desk { explainers, waiting: Arc::clone(&waiting), deliver };
         thread::Builder::new()
             .name("explainers".to_owned())
@@ -233,7 +237,7 @@ impl Desk {
     fn run(mut self, first_start: &Sender<Result<(), LoadError>>, _alive: Sender<()>) {
         let _farewell = Farewell(Arc::clone(&self.waiting));
         for explainer in &mut self.explainers {
-            if let Err(error) = explainer.0.start_first() {
+            if let Err(error) = explainer.supervisor.start_first() {
                 let reason = "it does not start".to_owned();
                 explainer.board().is(PluginState::Stopped { reason });
                 // Nobody listens where the daemon gave up already.
@@ -256,7 +260,7 @@ impl Desk {
                 Item::Order(order) => order(&mut self.explainers),
             }
         }
-        for explainer in self.explainers.iter().filter(|it| !it.0.is_quarantined()) {
+        for explainer in self.explainers.iter().filter(|it| !it.supervisor.is_quarantined()) {
             let reason = "it finished what waited for it".to_owned();
             explainer.board().is(PluginState::Stopped { reason });
         }
@@ -264,12 +268,20 @@ impl Desk {
         drop(self);
     }
 
-    fn explain(&mut self, death: &DeathRecord) -> Explanation {
+    fn explain(&mut self, death: &Arc<DeathRecord>) -> Explanation {
         let mut unknown = None;
         let mut reasons = Vec::new();
         let flat = FlatDeath::new(death);
         for explainer in &mut self.explainers {
-            match explainer.ask(death, &flat, &self.waiting) {
+            let began = Instant::now();
+            let answered = explainer.ask(death, &flat, &self.waiting);
+            explainer.beside.put(|| Case {
+                question: Arc::clone(death),
+                answer: answered.as_ref().ok().cloned(),
+                took: began.elapsed(),
+                weight: 1,
+            });
+            match answered {
                 Ok(answer) if answer.verdict != Answer::UNKNOWN => {
                     return Explanation::Explained(answer);
                 }
@@ -290,11 +302,31 @@ fn unexplained(reason: &str) -> Explanation {
 }
 
 /// One explainer.
-pub(super) struct Explainer(pub(super) Supervisor);
+pub(super) struct Explainer {
+    supervisor: Supervisor,
+    /// A version that is asked the same.
+    pub(super) beside: Beside<Explaining>,
+}
 
 impl Explainer {
+    pub(super) fn new(supervisor: Supervisor) -> Explainer {
+        Explainer { supervisor, beside: Beside::empty() }
+    }
+
     pub(super) fn board(&self) -> &Arc<Board> {
-        &self.0.parts.board
+        &self.supervisor.parts.board
+    }
+
+    /// Puts another version in the place of the one that runs. On failure that one goes on.
+    pub(super) fn switch(&mut self, parts: Parts) -> Result<(), String> {
+        self.supervisor.switch(parts).map_err(|loss| loss.sentence())?;
+        self.beside.leave();
+        Ok(())
+    }
+
+    /// Has another version run beside this one, which is asked what this one is asked.
+    pub(super) fn begin_beside(&mut self, parts: Parts) -> Result<Second<Explaining>, String> {
+        self.beside.begin(&self.supervisor, parts, BESIDE, Explaining)
     }
 
     /// Its answer, or why there is none. A death that an instance was lost in is not tried again: it may
@@ -306,37 +338,37 @@ impl Explainer {
         waiting: &Waiting,
     ) -> Result<Answer, String> {
         let board = Arc::clone(self.board());
-        if self.0.is_quarantined() {
+        if self.supervisor.is_quarantined() {
             return Err(format!("it is quarantined ({})", board.last_error()));
         }
-        if self.0.instance().is_none() {
-            let pause = self.0.not_before().saturating_duration_since(Instant::now());
-            if pause > self.0.parts.limits.call {
+        if self.supervisor.instance().is_none() {
+            let pause = self.supervisor.not_before().saturating_duration_since(Instant::now());
+            if pause > self.supervisor.parts.limits.call {
                 return Err(format!("it is started again later ({})", board.last_error()));
             }
-            waiting.wait_until(self.0.not_before());
-            let started = self.0.start();
+            waiting.wait_until(self.supervisor.not_before());
+            let started = self.supervisor.start();
             self.unless_lost(started)?;
         }
-        let Some(instance) = self.0.instance() else {
+        let Some(instance) = self.supervisor.instance() else {
             return Err("it has no instance".to_owned());
         };
         let answered = hand_over(instance, death, flat);
         let answer = self.unless_lost(answered)?;
         board.events.add(1);
-        let answer = answer.inspect_err(|sentence| self.0.guest_error("explain", sentence))?;
+        let answer =
+            answer.inspect_err(|sentence| self.supervisor.guest_error("explain", sentence))?;
         board.calls.add(1);
         checked(board.name(), answer, death.evidence.len()).inspect_err(|reason| {
             tracing::warn!(plugin = board.name(), "{reason}");
-            board.failed(reason);
-            board.guest_error.add(1);
+            board.guest_failed(reason);
         })
     }
 
     /// Gives up the instance where it was lost, and says why.
     fn unless_lost<T>(&mut self, result: Result<T, Loss>) -> Result<T, String> {
         result.map_err(|loss| {
-            let _ = self.0.lose(&loss, 0);
+            let _ = self.supervisor.lose(&loss, 0);
             loss.sentence()
         })
     }
@@ -395,11 +427,13 @@ fn hand_over(
     })
 }
 
-/// Tries an instance with a death: its answer has to be one that may be stored.
-pub(super) fn try_on(instance: &mut Instance, death: &DeathRecord) -> Result<(), Loss> {
+/// What an instance says of a death that is only tried, or compared: an answer that may be stored.
+pub(super) fn explain(
+    instance: &mut Instance,
+    death: &DeathRecord,
+) -> Result<Result<Answer, String>, Loss> {
     let answer = hand_over(instance, death, &FlatDeath::new(death))?;
-    let checked = answer.and_then(|answer| checked("", answer, death.evidence.len()));
-    checked.map(drop).map_err(|sentence| Loss::Failed("explain", sentence))
+    Ok(answer.and_then(|answer| checked("", answer, death.evidence.len())))
 }
 
 /// The answer as it may be stored: one that contradicts the contract is none.

@@ -3,19 +3,94 @@
 //! While it has no instance, its events are judged by its `on_failure`. The stage calls; this decides
 //! what becomes of events that the guest did not judge.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::bindings::exports::whodunit::plugin::filter::Verdict;
-use super::instance::{Answers, Loss, Parts};
+use super::instance::{Answers, Instance, Loss, Parts};
+use super::judgements::Judging;
 use super::load::LoadError;
 use super::lower::Lowered;
+use super::second::{Beside, Case, Second};
 use super::status::{Board, PluginState};
 use super::subscription::Subscription;
 use super::supervisor::{RestartPolicy, Supervisor};
 use crate::admission::Judgement;
 use crate::config::OnFailure;
 use crate::event::Batch;
+
+/// What a filter says of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Judged {
+    Keep,
+    Drop,
+    /// Keep, with this tag.
+    Tag(u32),
+}
+
+impl Judged {
+    /// What it does with the event.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Judged::Keep => "keep",
+            Judged::Drop => "drop",
+            Judged::Tag(_) => "tag",
+        }
+    }
+}
+
+impl From<Verdict> for Judged {
+    fn from(verdict: Verdict) -> Judged {
+        match verdict {
+            Verdict::Keep | Verdict::Other(_) => Judged::Keep,
+            Verdict::Drop => Judged::Drop,
+            Verdict::Tag(tag) => Judged::Tag(tag),
+        }
+    }
+}
+
+impl fmt::Display for Judged {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Judged::Tag(tag) => write!(formatter, "{} {tag}", self.word()),
+            Judged::Keep | Judged::Drop => formatter.write_str(self.word()),
+        }
+    }
+}
+
+/// Asks an instance about a batch, before which so many events were dropped: one judgement an event. The inner
+/// error is the guest's own, or that they are too many or too few.
+pub(super) fn ask(
+    instance: &mut Instance,
+    lowered: &mut Lowered,
+    batch: &Batch,
+    dropped: u64,
+) -> Result<Result<Vec<Judged>, String>, Loss> {
+    let events = batch.events.len();
+    let lowered = lowered.batch(batch, dropped);
+    let answered = instance.call(|store, answers| match answers {
+        Answers::Filter(filter) => filter.call_on_batch(store, lowered),
+        // Only filters are put into the chain.
+        Answers::Reporter(_) | Answers::Explainer(_) => Ok(Ok(Vec::new())),
+    })?;
+    Ok(answered.and_then(|verdicts| match verdicts.len() {
+        number if number == events => Ok(verdicts.into_iter().map(Judged::from).collect()),
+        number => Err(format!("it gave {number} verdicts for {events} events")),
+    }))
+}
+
+/// The batch with these events only.
+fn only(batch: &Arc<Batch>, indices: &[usize]) -> Arc<Batch> {
+    if indices.len() == batch.events.len() {
+        return Arc::clone(batch);
+    }
+    let mut narrow = Batch::default();
+    for index in indices {
+        narrow.push_event_of(batch, &batch.events[*index]);
+    }
+    Arc::new(narrow)
+}
 
 /// A filter in its place of the chain.
 pub(super) struct Filter {
@@ -25,6 +100,8 @@ pub(super) struct Filter {
     /// Events that it did not judge or that never came here, and that it was not told of.
     untold: u64,
     lowered: Lowered,
+    /// A version that is asked the same.
+    pub(super) beside: Beside<Judging>,
 }
 
 impl Filter {
@@ -39,9 +116,14 @@ impl Filter {
         on_failure: OnFailure,
         policy: RestartPolicy,
     ) -> Result<Filter, LoadError> {
-        let (untold, lowered) = (0, Lowered::default());
-        let supervisor = Supervisor::new(parts, policy);
-        let mut filter = Filter { supervisor, subscription, on_failure, untold, lowered };
+        let mut filter = Filter {
+            supervisor: Supervisor::new(parts, policy),
+            subscription,
+            on_failure,
+            untold: 0,
+            lowered: Lowered::default(),
+            beside: Beside::empty(),
+        };
         filter.supervisor.start_first()?;
         Ok(filter)
     }
@@ -53,13 +135,14 @@ impl Filter {
     /// Events were dropped ahead of the filters: it is told at its next call.
     pub(super) fn missed(&mut self, events: u64) {
         self.untold += events;
+        self.beside.missed(events);
     }
 
     /// Judges the events of a batch that the filters before kept. Tags are added with the index of
     /// their event.
     pub(super) fn judge(
         &mut self,
-        batch: &Batch,
+        batch: &Arc<Batch>,
         judgements: &mut [Judgement],
         tags: &mut Vec<(usize, u32)>,
     ) {
@@ -75,14 +158,16 @@ impl Filter {
         if asked.is_empty() {
             return;
         }
-        let narrow = (asked.len() < batch.events.len()).then(|| {
-            let mut narrow = Batch::default();
-            for index in &asked {
-                narrow.push_event_of(batch, &batch.events[*index]);
-            }
-            narrow
+        let about = only(batch, &asked);
+        let began = Instant::now();
+        let judged = self.judged(&about);
+        self.beside.put(|| Case {
+            took: began.elapsed(),
+            weight: asked.len() as u64,
+            answer: judged.clone(),
+            question: about,
         });
-        let Some(verdicts) = self.verdicts(narrow.as_ref().unwrap_or(batch)) else {
+        let Some(judged) = judged else {
             self.untold += asked.len() as u64;
             self.board().unjudged.add(asked.len() as u64);
             if self.on_failure == OnFailure::Closed {
@@ -91,14 +176,14 @@ impl Filter {
             return;
         };
         let mut dropped = 0;
-        for (index, verdict) in asked.into_iter().zip(verdicts) {
-            match verdict {
-                Verdict::Keep | Verdict::Other(_) => {}
-                Verdict::Drop => {
+        for (index, judged) in asked.into_iter().zip(judged) {
+            match judged {
+                Judged::Keep => {}
+                Judged::Drop => {
                     judgements[index] = Judgement::Drop;
                     dropped += 1;
                 }
-                Verdict::Tag(tag) => tags.push((index, tag)),
+                Judged::Tag(tag) => tags.push((index, tag)),
             }
         }
         self.board().filtered.add(dropped);
@@ -113,9 +198,25 @@ impl Filter {
     ) -> Result<(), String> {
         self.keep_state();
         self.supervisor.switch(parts).map_err(|loss| loss.sentence())?;
+        self.beside.leave();
         self.subscription = subscription;
         self.on_failure = on_failure;
         Ok(())
+    }
+
+    /// Has another version run beside this one: it goes on from where this one stands, and is asked what this one
+    /// is asked. So many events may wait for it.
+    pub(super) fn begin_beside(
+        &mut self,
+        parts: Parts,
+        capacity_events: usize,
+        judging: Judging,
+    ) -> Result<Second<Judging>, String> {
+        self.keep_state();
+        let capacity = capacity_events as u64;
+        let second = self.beside.begin(&self.supervisor, parts, capacity, judging)?;
+        self.beside.missed(self.untold);
+        Ok(second)
     }
 
     /// Keeps the state of the instance for the one after it.
@@ -133,36 +234,29 @@ impl Filter {
         }
     }
 
-    /// One verdict an event. None where there are none.
-    fn verdicts(&mut self, batch: &Batch) -> Option<Vec<Verdict>> {
+    /// One judgement an event. None where there are none.
+    fn judged(&mut self, batch: &Batch) -> Option<Vec<Judged>> {
         if !self.has_instance() {
             return None;
         }
         let dropped = std::mem::take(&mut self.untold);
-        let events = batch.events.len();
         let instance = self.supervisor.instance()?;
-        let lowered = self.lowered.batch(batch, dropped);
-        let result = instance.call(|store, answers| match answers {
-            Answers::Filter(filter) => filter.call_on_batch(store, lowered),
-            // Only filters are put into the chain.
-            Answers::Reporter(_) | Answers::Explainer(_) => Ok(Ok(Vec::new())),
-        });
-        let sentence = match result {
+        match ask(instance, &mut self.lowered, batch, dropped) {
             Err(loss) => {
                 self.untold = dropped;
                 self.lose(&loss);
-                return None;
+                None
             }
-            Ok(Ok(verdicts)) if verdicts.len() == events => {
+            Ok(Ok(judged)) => {
                 self.board().calls.add(1);
-                self.board().events.add(events as u64);
-                return Some(verdicts);
+                self.board().events.add(judged.len() as u64);
+                Some(judged)
             }
-            Ok(Ok(verdicts)) => format!("it gave {} verdicts for {events} events", verdicts.len()),
-            Ok(Err(sentence)) => sentence,
-        };
-        self.supervisor.guest_error("on-batch", &sentence);
-        None
+            Ok(Err(sentence)) => {
+                self.supervisor.guest_error("on-batch", &sentence);
+                None
+            }
+        }
     }
 
     /// Whether there is an instance. Starts one if its time has come.

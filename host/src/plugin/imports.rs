@@ -12,7 +12,7 @@ use wasmtime::ResourceLimiter;
 
 use super::allowance::{Allowance, Allowed};
 use super::bindings::whodunit::plugin::{clock, configuration, directory, documents, log, types};
-use super::shadow::Collected;
+use super::collected::Collected;
 use super::status::Board;
 use super::wasi::Handles;
 use super::world::World;
@@ -393,7 +393,7 @@ impl directory::Host for Guest {
 }
 
 /// Bytes as the contract has them in text: what is not UTF-8 as `\xNN`, a backslash as `\\`.
-fn escaped(bytes: &[u8]) -> String {
+pub(super) fn escaped(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         text.push_str(&chunk.valid().replace('\\', "\\\\"));

@@ -103,6 +103,21 @@ impl Loss {
             Loss::Invalid(role, cause) => format!("it is not a valid {} ({cause})", role.name()),
         }
     }
+
+    /// Puts it into the status. The reason first: whoever sees the count finds it.
+    pub(super) fn count_on(&self, board: &Board) {
+        board.failed(&self.sentence());
+        match self {
+            Loss::Trap(_) => board.trap.add(1),
+            Loss::Timeout(_) => board.timeout.add(1),
+            Loss::Memory(_) => board.memory.add(1),
+            Loss::Oversized(_) => board.oversized.add(1),
+            Loss::Refused(_) | Loss::StateRefused(_) | Loss::Failed(..) | Loss::Invalid(..) => {
+                board.guest_error.add(1);
+            }
+        }
+        board.memory_is(0);
+    }
 }
 
 /// An instance, from its start to its loss.

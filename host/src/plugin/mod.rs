@@ -7,21 +7,26 @@
 
 mod allowance;
 mod apply;
+mod between;
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
 mod bindings;
 mod builtin;
+mod collected;
 mod compare;
 mod engine;
 mod explainers;
+mod explanations;
 mod filter;
 mod imports;
 mod inspect;
 mod instance;
+mod judgements;
 mod load;
 mod lower;
 mod passport;
 mod queue;
 mod role;
+mod second;
 mod shadow;
 mod stage;
 mod status;
@@ -59,14 +64,18 @@ use worker::Worker;
 
 pub use apply::{Applied, ApplyError};
 pub use builtin::names as builtin_names;
+pub use collected::ComparedOutput;
 pub use compare::Difference;
 pub use engine::CacheDirError;
 pub use explainers::{Deaths, Deliver};
+pub use explanations::{ExplainedOtherwise, OtherExplanations};
+pub use judgements::{JudgedEvent, OtherJudgement};
 pub use load::LoadError;
 pub use passport::{Passport, passport, plugin_role};
 pub(crate) use queue::Queue;
 pub use role::Role;
-pub use shadow::{ComparedOutput, ShadowError, Shadowed};
+pub use second::Asked;
+pub use shadow::{Compared, Promotion, ShadowError, Shadowed};
 pub(crate) use stage::StageQueue;
 pub use status::{CALL_TIME_BOUNDS_NS, CallTime, Faults, PluginState, PluginStatus, Swap};
 pub use swap::{SwapError, SwapReport};

@@ -1,35 +1,34 @@
-//! Another version of a reporter beside the one that runs, on the same live events, to see what it would make
-//! of them before it takes over.
+//! Another version of a plugin beside the one that runs, on the same live events, to see what it would make of
+//! them before it takes over.
 //!
-//! What the plugin takes from its queue goes to the other version too, from a moment between two batches on:
-//! the same batches and totals in the same order, with the state that the plugin has then. The other version
-//! is a plugin of its own, with a thread, a queue, limits and faults of its own; its documents go nowhere but
-//! into the comparison. At the end both are handed the same totals once more, and what they made last is
-//! compared, by output.
+//! A reporter's is handed what the reporter takes from its queue (`collected`); a filter's and an explainer's is
+//! asked what the plugin was asked (`second`). It has a thread, a bounded queue, limits and faults of its own, and
+//! what it gives goes nowhere but into the comparison.
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::compare::{Difference, Differences};
-use super::queue::{Queue, Terms};
-use super::status::{PluginState, PluginStatus};
+use super::between::Standing;
+use super::collected::{Collected, ComparedOutput, Making};
+use super::explanations::OtherExplanations;
+use super::judgements::{Judging, OtherJudgement};
+use super::queue::Terms;
+use super::second::Asked;
+use super::status::PluginStatus;
 use super::subscription::Subscription;
 use super::swap::Candidate;
-use super::worker::{Runner, Worker};
 use super::{Place, PluginHost, Role, SwapError, SwapReport};
-use crate::config::{self, Output, PluginSource};
+use crate::config::{self, PluginSource};
 
 /// How long the other version may take, at the end, for what still waits for it.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 /// How often it is looked at whether it still runs.
 const LOOK: Duration = Duration::from_millis(50);
-/// Of an output that grows, so much is kept for the comparison.
-const KEPT_BYTES: usize = 4 << 20;
 
 /// Why a version does not run beside the one that there is, or was not compared with it.
 #[derive(Debug, thiserror::Error)]
@@ -38,12 +37,6 @@ pub enum ShadowError {
     /// It could not take its place either.
     #[error(transparent)]
     Swap(#[from] SwapError),
-    /// Only reporters make documents.
-    #[error(
-        "plugin `{plugin}` is {}: only what a reporter makes can be compared",
-        role.with_article()
-    )]
-    OtherRole { plugin: String, role: Role },
     /// It cannot be started now.
     #[error("plugin `{plugin}`: {sentence}")]
     Busy { plugin: String, sentence: String },
@@ -52,6 +45,19 @@ pub enum ShadowError {
         "plugin `{plugin}`: another version took the place of the one that ran, so there is nothing to compare with: start again"
     )]
     Overtaken { plugin: String },
+}
+
+/// When a version that ran beside another one takes over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Promotion {
+    /// Not at all.
+    #[default]
+    Never,
+    /// If it failed in nothing, missed nothing and made the same.
+    IfSame,
+    /// If it failed in nothing and missed nothing, whatever it made.
+    IfSound,
 }
 
 /// What came of running a version beside the one that there is.
@@ -65,126 +71,140 @@ pub struct Shadowed {
     pub sha256_shadow: String,
     /// For how long, in nanoseconds.
     pub took_ns: u64,
-    /// Events that were handed to it.
+    /// Events that were handed to it; for an explainer, deaths.
     pub events: u64,
-    /// Events that it missed: it was too slow, or they were lost with an instance.
+    /// Events or deaths that it missed: it was too slow, or they were lost with an instance.
     pub missed: u64,
     /// Its faults by kind, those that are not 0.
     pub faults: BTreeMap<String, u64>,
     /// The newest of them, in one sentence.
     pub last_error: Option<String>,
-    /// What both made, by output.
-    pub outputs: Vec<ComparedOutput>,
+    /// What both made of them.
+    #[serde(flatten)]
+    pub compared: Compared,
     /// Whether it took over.
     pub promoted: bool,
     /// Why it did not, in one sentence, where it should have.
     pub refusal: Option<String>,
 }
 
-/// What two versions made for one output.
+/// What two versions made of the same, by their role.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ComparedOutput {
-    /// Its name.
-    pub output: String,
-    /// Documents of the one that runs, in that time.
-    pub running: u64,
-    /// Documents of the one beside it.
-    pub shadow: u64,
-    /// Whether the newest documents are the same: of an output that grows, all of them.
-    pub same: bool,
-    /// Where they differ: the first places.
-    pub differences: Vec<Difference>,
-    /// How many places there are beside those.
-    pub more: u64,
+#[serde(rename_all = "kebab-case")]
+pub enum Compared {
+    /// Of reporters, by output.
+    Outputs(Vec<ComparedOutput>),
+    /// Of filters, by how they differ.
+    Judgements(Asked<Vec<OtherJudgement>>),
+    /// Of explainers.
+    Explanations(Asked<OtherExplanations>),
+}
+
+impl Compared {
+    /// What is counted in the singular: `event` or `death`.
+    pub fn unit(&self) -> &'static str {
+        match self {
+            Compared::Outputs(_) | Compared::Judgements(_) => "event",
+            Compared::Explanations(_) => "death",
+        }
+    }
+
+    /// Whether nothing differs.
+    pub fn is_same(&self) -> bool {
+        self.difference().is_none()
+    }
+
+    /// Where they differ, in one sentence.
+    fn difference(&self) -> Option<String> {
+        let otherwise = |verb: &str, otherwise: u64, compared: u64| {
+            let sentence =
+                || format!("it {verb} {otherwise} of {compared} {}s otherwise", self.unit());
+            (otherwise > 0).then(sentence)
+        };
+        match self {
+            Compared::Outputs(outputs) => {
+                let differs = outputs.iter().find(|output| !output.same)?;
+                Some(format!("what it makes for the output `{}` is not the same", differs.output))
+            }
+            Compared::Judgements(it) => otherwise("judges", it.otherwise(), it.compared),
+            Compared::Explanations(it) => otherwise("explains", it.otherwise(), it.compared),
+        }
+    }
+
+    /// Why nothing was compared, in one sentence.
+    fn nothing(&self) -> Option<&'static str> {
+        match self {
+            Compared::Outputs(outputs) if outputs.is_empty() => {
+                Some("neither made a document, so nothing was compared")
+            }
+            Compared::Judgements(it) if it.compared == 0 => {
+                Some("no event was judged by both, so nothing was compared")
+            }
+            Compared::Explanations(it) if it.compared == 0 => {
+                Some("no death was explained by both, so nothing was compared")
+            }
+            Compared::Outputs(_) | Compared::Judgements(_) | Compared::Explanations(_) => None,
+        }
+    }
 }
 
 impl Shadowed {
-    /// Why it should not take over by itself: it did worse, or does something else.
-    fn doubt(&self) -> Option<String> {
+    fn of(
+        (status, compared): (PluginStatus, Compared),
+        sha256_running: String,
+        sha256_shadow: String,
+        took: Duration,
+    ) -> Shadowed {
+        let faults = status.faults.by_kind().into_iter().filter(|(_, number)| *number > 0);
+        Shadowed {
+            plugin: status.name,
+            sha256_running,
+            sha256_shadow,
+            took_ns: u64::try_from(took.as_nanos()).unwrap_or(u64::MAX),
+            events: status.events,
+            missed: status.dropped + status.lost_with_instance,
+            faults: faults.map(|(kind, number)| (kind.to_owned(), number)).collect(),
+            last_error: status.last_error,
+            compared,
+            promoted: false,
+            refusal: None,
+        }
+    }
+
+    /// Why it should not take over by itself: it did worse, or does something else where it must not.
+    fn doubt(&self, promotion: Promotion) -> Option<String> {
         if let Some(error) = &self.last_error {
             return Some(format!("it failed: {error}"));
         }
         if self.missed > 0 {
-            return Some(format!("it missed {} events", self.missed));
+            return Some(format!("it missed {} {}s", self.missed, self.compared.unit()));
         }
-        if self.outputs.is_empty() {
-            return Some("neither made a document, so nothing was compared".to_owned());
+        if let Some(nothing) = self.compared.nothing() {
+            return Some(nothing.to_owned());
         }
-        let differs = self.outputs.iter().find(|output| !output.same)?;
-        Some(format!("what it makes for the output `{}` is not the same", differs.output))
+        self.compared.difference().filter(|_| promotion != Promotion::IfSound)
     }
 }
 
-/// What a plugin hands over, kept to be compared.
-#[derive(Default)]
-pub(super) struct Collected(Mutex<BTreeMap<String, Documents>>);
+/// What takes a version from its place beside the one that runs, on the thread of that one. Whether it was there
+/// until then.
+pub(super) type Parting = Box<dyn FnOnce(Standing<'_>) -> bool + Send>;
 
-/// The documents of one output.
-#[derive(Clone, Default)]
-struct Documents {
-    number: u64,
-    last: Vec<u8>,
-    /// One after the other, as far as they are kept.
-    all: Vec<u8>,
-}
+/// A version that runs beside a plugin.
+pub(super) trait Shadow: Send {
+    /// Whether there is nothing to wait for: it runs no more, or has nothing to run beside.
+    fn is_over(&self) -> bool;
 
-impl Collected {
-    pub(super) fn add(&self, output: &str, body: &[u8]) {
-        let mut outputs = self.lock();
-        let documents = outputs.entry(output.to_owned()).or_default();
-        documents.number += 1;
-        documents.last = body.to_vec();
-        let room = KEPT_BYTES.saturating_sub(documents.all.len());
-        documents.all.extend_from_slice(&body[..room.min(body.len())]);
-    }
+    /// What takes it from its place.
+    fn parting(&self) -> Parting;
 
-    /// The newest document of an output.
-    pub(super) fn last(&self, output: &str) -> Option<Vec<u8>> {
-        self.lock().get(output).map(|documents| documents.last.clone())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Documents>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What both made, by the outputs of the TOML.
-    fn compare(&self, other: &Collected, config: &config::Plugin) -> Vec<ComparedOutput> {
-        let (running, shadow) = (self.lock(), other.lock());
-        let mut outputs: Vec<&String> = running.keys().chain(shadow.keys()).collect();
-        outputs.sort();
-        outputs.dedup();
-        let compared = outputs.into_iter().map(|output| {
-            let of = |made: &BTreeMap<String, Documents>| made.get(output).cloned();
-            let (one, two) = (of(&running).unwrap_or_default(), of(&shadow).unwrap_or_default());
-            let grows = matches!(config.outputs.get(output), Some(Output::Lines(_)));
-            let found = match grows {
-                true => Differences::between(&one.all, &two.all),
-                false => Differences::between(&one.last, &two.last),
-            };
-            ComparedOutput {
-                output: output.clone(),
-                running: one.number,
-                shadow: two.number,
-                same: found.shown.is_empty() && (one.number > 0) == (two.number > 0),
-                differences: found.shown,
-                more: found.more,
-            }
-        });
-        compared.collect()
-    }
-}
-
-/// A version that runs beside a plugin, and what both make.
-struct Beside {
-    worker: Worker,
-    queue: Arc<Queue>,
-    running: Arc<Collected>,
-    shadow: Arc<Collected>,
+    /// Lets it finish what waits until that time, and gives what became of it.
+    fn finish(self: Box<Self>, deadline: Instant) -> (PluginStatus, Compared);
 }
 
 impl PluginHost {
-    /// Runs the component in `file` beside a reporter for that long, and compares what they make. With
-    /// `promote` it then takes over, if it failed in nothing, missed nothing and made the same.
+    /// Runs the component in `file` beside a plugin for that long, and compares what they make. Then it takes
+    /// over, where `promotion` says so.
     ///
     /// # Errors
     ///
@@ -194,7 +214,7 @@ impl PluginHost {
         plugin: &str,
         file: &Path,
         time: Duration,
-        promote: bool,
+        promotion: Promotion,
     ) -> Result<Shadowed, ShadowError> {
         let (config, board) = {
             let running = self.lock();
@@ -202,35 +222,30 @@ impl PluginHost {
             found.map(|it| (it.config.clone(), Arc::clone(&it.board)))
         }
         .ok_or_else(|| self.no_plugin(plugin))?;
-        if board.role() != Role::Reporter {
-            return Err(ShadowError::OtherRole { plugin: plugin.to_owned(), role: board.role() });
-        }
         let source = PluginSource::File(file.to_owned());
         // A hash in the TOML is that of the component that may run for good.
         let pinned = config.sha256.clone();
         let config = config::Plugin { source, sha256: None, ..config };
         let loaded = Arc::new(self.read(&config).map_err(SwapError::from)?);
         let candidate = self.try_out(&config, loaded)?;
-        let sha256_running = board.sha256();
+        let (sha256_running, sha256_shadow) = (board.sha256(), candidate.loaded.sha256.clone());
         let beside = self.begin_beside(&candidate)?;
-        tracing::info!(plugin, sha256 = candidate.loaded.sha256, "a version runs beside it");
-        board.runs_beside(Some(candidate.loaded.sha256.clone()));
+        tracing::info!(plugin, sha256 = sha256_shadow, "a version runs beside it");
+        board.runs_beside(Some(sha256_shadow.clone()));
         let began = Instant::now();
-        let ended = self.wait_and_end(&candidate, &beside, time);
+        let ended = self.wait_and_end(plugin, &*beside, time);
         board.runs_beside(None);
         let took = began.elapsed();
-        beside.worker.finish();
-        let status = beside.worker.join(Instant::now() + LAST_WORDS);
+        let became = beside.finish(Instant::now() + LAST_WORDS);
         if !ended? {
             return Err(ShadowError::Overtaken { plugin: plugin.to_owned() });
         }
-        let outputs = beside.running.compare(&beside.shadow, &config);
-        let sha256_shadow = candidate.loaded.sha256.clone();
-        let mut shadowed = shadowed(&status, sha256_running, sha256_shadow, took, outputs);
-        if promote {
+        let mut shadowed = Shadowed::of(became, sha256_running, sha256_shadow, took);
+        if promotion != Promotion::Never {
             let allowed = pinned.is_none_or(|pinned| pinned == candidate.loaded.sha256);
             let pin = "`sha256` in the TOML asks for another component: change it there";
-            shadowed.refusal = if allowed { shadowed.doubt() } else { Some(pin.to_owned()) };
+            let doubt = || shadowed.doubt(promotion);
+            shadowed.refusal = if allowed { doubt() } else { Some(pin.to_owned()) };
             if shadowed.refusal.is_none() {
                 self.promote(candidate)?;
                 shadowed.promoted = true;
@@ -239,68 +254,51 @@ impl PluginHost {
         Ok(shadowed)
     }
 
-    fn begin_beside(&self, candidate: &Candidate) -> Result<Beside, ShadowError> {
+    fn begin_beside(&self, candidate: &Candidate) -> Result<Box<dyn Shadow>, ShadowError> {
         let Candidate { config, loaded, .. } = candidate;
-        let (running, shadow) = (Arc::default(), Arc::<Collected>::default());
-        let parts = self.parts_apart(config, loaded, Some(Arc::clone(&shadow)));
-        let subscription = Subscription::new(config, loaded.role, &self.world.directory);
-        let terms = Terms::of(config, Arc::new(subscription));
-        let (policy, collected) = (self.policy, Arc::clone(&running));
-        let begun = self.between_batches(&config.name, move |runner| {
-            runner.begin_beside(parts, terms, policy, collected)
+        let shadow = (loaded.role == Role::Reporter).then(Arc::<Collected>::default);
+        let parts = self.parts_apart(config, loaded, shadow.clone());
+        let subscription = Arc::new(Subscription::new(config, loaded.role, &self.world.directory));
+        let (new, policy) = (config.clone(), self.policy);
+        let judging = Judging::new(&self.world.directory);
+        let begun = self.between_batches(&config.name, move |standing| {
+            Ok::<Box<dyn Shadow>, String>(match standing {
+                Standing::Reporter(runner) => {
+                    let terms = Terms::of(&new, subscription);
+                    let shadow = shadow.unwrap_or_default();
+                    Box::new(Making::begin(runner, parts, new, terms, policy, shadow)?)
+                }
+                Standing::Filter(filter) => {
+                    Box::new(filter.begin_beside(parts, new.limits.queue_events, judging)?)
+                }
+                Standing::Explainer(explainer) => Box::new(explainer.begin_beside(parts)?),
+            })
         })?;
-        let busy = |sentence| ShadowError::Busy { plugin: config.name.clone(), sentence };
-        let worker = begun.map_err(busy)?;
-        Ok(Beside { queue: worker.queue(), worker, running, shadow })
+        begun.map_err(|sentence| ShadowError::Busy { plugin: config.name.clone(), sentence })
     }
 
     /// Waits, and ends it. Whether it ran beside the same version to the end.
     fn wait_and_end(
         &self,
-        candidate: &Candidate,
-        beside: &Beside,
+        plugin: &str,
+        beside: &dyn Shadow,
         time: Duration,
     ) -> Result<bool, ShadowError> {
         let end = Instant::now() + time;
-        let plugin = &candidate.config.name;
-        let still_runs = || {
-            let state = beside.worker.status().state;
-            !matches!(state, PluginState::Quarantined { .. } | PluginState::Stopped { .. })
-        };
-        while Instant::now() < end && still_runs() && !self.stops(plugin) {
+        while Instant::now() < end && !beside.is_over() && !self.stops(plugin) {
             thread::sleep(LOOK.min(end.saturating_duration_since(Instant::now())));
         }
-        let queue = Arc::clone(&beside.queue);
-        Ok(self.between_batches(plugin, move |runner| runner.end_beside(&queue))?)
+        Ok(self.between_batches(plugin, beside.parting())?)
     }
 
-    /// Whether nothing more comes in for a plugin, or there is none.
+    /// Whether nothing more comes in for a plugin with a queue of its own, or there is no such plugin.
     fn stops(&self, plugin: &str) -> bool {
         let running = self.lock();
-        let queue = running.iter().find(|it| it.config.name == plugin).and_then(|it| it.queue());
-        queue.is_none_or(|queue| queue.is_closed())
-    }
-
-    /// Has the worker of a reporter do something between two batches, and gives what came of it.
-    fn between_batches<T: Send + 'static>(
-        &self,
-        plugin: &str,
-        work: impl FnOnce(&mut Runner) -> T + Send + 'static,
-    ) -> Result<T, SwapError> {
-        let stopping = || SwapError::Stopping { plugin: plugin.to_owned() };
-        let (answer, answers) = mpsc::channel();
-        {
-            let running = self.lock();
-            let found = running.iter().find(|it| it.config.name == plugin);
-            let Some(Place::Queue(worker)) = found.map(|it| &it.place) else {
-                return Err(stopping());
-            };
-            worker.queue().order(Box::new(move |runner| {
-                // Nobody waits any more where the daemon stops.
-                let _ = answer.send(work(runner));
-            }));
-        }
-        answers.recv().map_err(|_| stopping())
+        let found = running.iter().find(|it| it.config.name == plugin);
+        found.is_none_or(|it| match &it.place {
+            Place::Queue(worker) => worker.queue().is_closed(),
+            Place::Chain | Place::Desk => false,
+        })
     }
 
     /// Has a version that was compared take over.
@@ -311,28 +309,5 @@ impl PluginHost {
         let outcome = self.switch_to(candidate);
         self.tell(&name, &outcome);
         outcome
-    }
-}
-
-fn shadowed(
-    status: &PluginStatus,
-    sha256_running: String,
-    sha256_shadow: String,
-    took: Duration,
-    outputs: Vec<ComparedOutput>,
-) -> Shadowed {
-    let faults = status.faults.by_kind().into_iter().filter(|(_, number)| *number > 0);
-    Shadowed {
-        plugin: status.name.clone(),
-        sha256_running,
-        sha256_shadow,
-        took_ns: u64::try_from(took.as_nanos()).unwrap_or(u64::MAX),
-        events: status.events,
-        missed: status.dropped + status.lost_with_instance,
-        faults: faults.map(|(kind, number)| (kind.to_owned(), number)).collect(),
-        last_error: status.last_error.clone(),
-        outputs,
-        promoted: false,
-        refusal: None,
     }
 }

@@ -297,6 +297,12 @@ impl Board {
         self.lock().last_error = Some(sentence.to_owned());
     }
 
+    /// Says and counts that the guest answered with an error, or with what is no answer.
+    pub(super) fn guest_failed(&self, sentence: &str) {
+        self.failed(sentence);
+        self.guest_error.add(1);
+    }
+
     /// Counts a call by the time that it took.
     pub(super) fn call_took(&self, time: Duration) {
         let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);

@@ -181,8 +181,7 @@ impl Supervisor {
         let board = &self.parts.board;
         let sentence = format!("`{call}` failed: {sentence}");
         tracing::warn!(plugin = board.name(), "{sentence}");
-        board.failed(&sentence);
-        board.guest_error.add(1);
+        board.guest_failed(&sentence);
     }
 
     /// Drops the instance, counts what went with it, and decides what comes.
@@ -194,18 +193,7 @@ impl Supervisor {
         }
         self.losses_in_a_row += 1;
         let sentence = loss.sentence();
-        // The reason first: whoever sees the count finds it.
-        board.failed(&sentence);
-        match loss {
-            Loss::Trap(_) => board.trap.add(1),
-            Loss::Timeout(_) => board.timeout.add(1),
-            Loss::Memory(_) => board.memory.add(1),
-            Loss::Oversized(_) => board.oversized.add(1),
-            Loss::Refused(_) | Loss::StateRefused(_) | Loss::Failed(..) | Loss::Invalid(..) => {
-                board.guest_error.add(1);
-            }
-        }
-        board.memory_is(0);
+        loss.count_on(board);
         self.cause = StartCause::Replaced(sentence.clone());
         let plugin = board.name();
         if self.losses_in_a_row >= self.parts.limits.instances {

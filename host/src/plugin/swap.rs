@@ -6,16 +6,16 @@
 //! runs goes on, and the reason is in the log and in the status.
 
 use std::sync::Arc;
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use super::between::Standing;
+use super::collected::Collected;
 use super::explainers::{self, Explainers};
 use super::imports::{Delivery, Grants};
 use super::instance::{Answers, Instance, Loss, Parts, StartCause};
 use super::load::{self, LoadError, Loaded};
 use super::lower::{Lowered, with_tick};
 use super::queue::{Recent, Terms};
-use super::shadow::Collected;
 use super::status::Board;
 use super::subscription::Subscription;
 use super::worker::Next;
@@ -56,6 +56,9 @@ pub enum SwapError {
     /// It did not do well when it was tried, or in the switch itself.
     #[error("plugin `{plugin}`: {source_name} was tried and not taken: {sentence}")]
     Unfit { plugin: String, source_name: String, sentence: String },
+    /// It is being added or removed.
+    #[error("plugin `{plugin}` is not in its place: try again when the list of plugins is taken")]
+    Unplaced { plugin: String },
     /// The daemon stops.
     #[error("plugin `{plugin}`: the daemon stops")]
     Stopping { plugin: String },
@@ -177,62 +180,24 @@ impl PluginHost {
     pub(super) fn switch_to(&self, candidate: Candidate) -> Result<SwapReport, SwapError> {
         let Candidate { config, loaded, began } = candidate;
         let plugin = config.name.clone();
-        let (answer, answers) = mpsc::channel();
-        let sha256_before = {
-            let running = self.lock();
-            let stopping = || SwapError::Stopping { plugin: plugin.clone() };
-            let running =
-                running.iter().find(|it| it.config.name == plugin).ok_or_else(stopping)?;
-            let parts = self.parts(&config, &loaded, &running.board);
-            let subscription = Subscription::new(&config, loaded.role, &self.world.directory);
-            // Before the order is given, which may be carried out at once.
-            let before = running.board.sha256();
-            match &running.place {
-                Place::Queue(worker) => {
-                    let terms = Terms::of(&config, Arc::new(subscription));
-                    let next = Next { parts, terms };
-                    worker.queue().order(Box::new(move |runner| {
-                        let began = Instant::now();
-                        let switched = runner.switch(next);
-                        // Nobody waits any more where the daemon stops.
-                        let _ = answer.send((switched, began.elapsed()));
-                    }));
+        let board = self.board_of(&plugin).ok_or_else(|| self.no_plugin(&plugin))?;
+        let parts = self.parts(&config, &loaded, &board);
+        let subscription = Subscription::new(&config, loaded.role, &self.world.directory);
+        // Before the order is given, which may be carried out at once.
+        let sha256_before = board.sha256();
+        let new = config.clone();
+        let (switched, switch) = self.between_batches(&plugin, move |standing| {
+            let began = Instant::now();
+            let switched = match standing {
+                Standing::Reporter(runner) => {
+                    let terms = Terms::of(&new, Arc::new(subscription));
+                    runner.switch(Next { parts, terms })
                 }
-                Place::Chain => {
-                    let on_failure = config.on_failure;
-                    let name = plugin.clone();
-                    let stage = self.stage().ok_or_else(stopping)?;
-                    stage.queue().order(Box::new(move |filters| {
-                        let began = Instant::now();
-                        let filter = filters.iter_mut().find(|it| it.board().name() == name);
-                        let switched = match filter {
-                            Some(filter) => filter.switch(parts, subscription, on_failure),
-                            None => Err("it is not in the chain of filters".to_owned()),
-                        };
-                        let _ = answer.send((switched, began.elapsed()));
-                    }));
-                }
-                Place::Desk => {
-                    let name = plugin.clone();
-                    let desk = self.explainers().ok_or_else(stopping)?;
-                    desk.order(Box::new(move |explainers| {
-                        let began = Instant::now();
-                        let explainer = explainers.iter_mut().find(|it| it.board().name() == name);
-                        let switched = match explainer {
-                            Some(explainer) => {
-                                explainer.0.switch(parts).map_err(|loss| loss.sentence())
-                            }
-                            None => Err("it is not among the explainers".to_owned()),
-                        };
-                        let _ = answer.send((switched, began.elapsed()));
-                    }));
-                }
-            }
-            before
-        };
-        let Ok((switched, switch)) = answers.recv() else {
-            return Err(SwapError::Stopping { plugin });
-        };
+                Standing::Filter(filter) => filter.switch(parts, subscription, new.on_failure),
+                Standing::Explainer(explainer) => explainer.switch(parts),
+            };
+            (switched, began.elapsed())
+        })?;
         let source_name = loaded.source_name.clone();
         switched.map_err(|sentence| SwapError::Unfit {
             plugin: plugin.clone(),
@@ -327,7 +292,8 @@ impl Trial {
             answer.map_err(|sentence| Loss::Failed("on-tick", sentence))?;
         }
         if let Some(death) = &recent.death {
-            explainers::try_on(&mut self.instance, death)?;
+            let answer = explainers::explain(&mut self.instance, death)?;
+            answer.map_err(|sentence| Loss::Failed("explain", sentence))?;
         }
         Ok(())
     }

@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
 
+use super::collected::Collected;
 use super::instance::{Answers, Loss, Parts};
 use super::load::LoadError;
 use super::lower::{Lowered, with_tick};
 use super::queue::{Item, Queue, Terms};
-use super::shadow::Collected;
 use super::status::{Board, PluginState, PluginStatus};
 use super::subscription::Subscription;
 use super::supervisor::{Quarantined, RestartPolicy, Supervisor};
@@ -317,7 +317,9 @@ impl Runner {
         }
         self.count_unsaved_as_lost();
         // There is nothing to compare with any more.
-        self.beside = None;
+        if let Some(beside) = self.beside.take() {
+            beside.close();
+        }
         self.subscription = Arc::clone(&terms.subscription);
         self.queue.on_terms(terms);
         self.queue.accept();

@@ -93,7 +93,7 @@ impl Index<&str> for Death {
 }
 
 /// Waits for the record that fits.
-fn await_death(
+pub(crate) fn await_death(
     config: &DaemonConfig,
     what: &str,
     fits: impl Fn(&Death) -> bool,

@@ -15,7 +15,7 @@ impl Bench {
 }
 
 /// The explanations of so many deaths with exit code 3.
-fn explanations(running: &Running, deaths: usize) -> Vec<Explanation> {
+pub(super) fn explanations(running: &Running, deaths: usize) -> Vec<Explanation> {
     let hand = running.host.deaths();
     (0..deaths).for_each(|_| hand.put(death(3)));
     let explained = running.explained.iter().take(deaths);

@@ -21,6 +21,7 @@ use crate::exit::{Exit, Exits, Failure};
 use crate::logging;
 use crate::plugin::{CONTRACT, LoadError as PluginError};
 use crate::recording::Summary;
+use crate::status::plain;
 use crate::why::{Question, StoryFormat};
 
 pub use recordings::RecordRequest;
@@ -358,7 +359,8 @@ fn say_failure(failure: &Failure, console: &mut Console<'_>) -> io::Result<()> {
             write!(console.err, "{}", invalid.picture())
         }
         Some(LoadError::Invalid(invalid)) => writeln!(console.err, "{invalid}"),
-        _ => writeln!(console.err, "whodunit: error: {}", failure.sentence()),
+        // It may hold what others wrote, such as a plugin that does not start.
+        _ => writeln!(console.err, "whodunit: error: {}", plain(&failure.sentence())),
     }
 }
 
@@ -436,6 +438,9 @@ mod tests {
         format: FindingsFormat,
         out: &mut dyn Write,
     ) -> Result<Exit, Failure> {
+        if let Some(unknown) = plugin.filter(|name| *name != "report") {
+            return Err(Failure::new(Exit::Failure, format!("there is no {unknown}")));
+        }
         written(write!(out, "{plugin:?} {format:?}"))?;
         Ok(Exit::Success)
     }
@@ -650,6 +655,12 @@ mod tests {
         assert_eq!(told.exit.code(), 77);
         assert_eq!(told.err, "whodunit: error: no permission to watch node\n");
         assert_eq!(told.out, "");
+    }
+
+    #[test]
+    fn a_failure_is_one_line_that_no_terminal_obeys() {
+        let told = told(&["plugin", "reload", "a\n\x1b[2Jb"], &[]);
+        assert_eq!(told.err, "whodunit: error: there is no a\\n\\u{1b}[2Jb\n");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::cli::{FindingsFormat, written};
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
 use crate::plugin::{PluginHost, PluginState, SwapError, SwapReport};
+use crate::status::plain;
 
 /// What became of a plugin that was to be reloaded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,6 +119,8 @@ impl Reloaded {
         let plugin = &self.plugin;
         let Some(swap) = &self.swap else {
             let reason = self.failure.as_deref().unwrap_or("it is not known why");
+            // It may hold what a guest said.
+            let reason = plain(reason);
             return format!("{plugin}: not reloaded, what ran before goes on: {reason}");
         };
         let what = match swap.sha256_before == swap.sha256_after {
@@ -167,11 +170,15 @@ mod tests {
             "report: a fresh instance of the same component, abababababab, out of quarantine; \
              ready after 35.2ms, stood still for 120.0µs"
         );
-        let failure = Some("a.wasm is damaged".to_owned());
-        let failed = Reloaded { plugin: "report".to_owned(), swap: None, failure };
+        let failed = |why: &str| {
+            let failure = Some(why.to_owned());
+            Reloaded { plugin: "report".to_owned(), swap: None, failure }.sentence()
+        };
         assert_eq!(
-            failed.sentence(),
+            failed("a.wasm is damaged"),
             "report: not reloaded, what ran before goes on: a.wasm is damaged"
         );
+        // A guest says why it does not start, and no terminal obeys it.
+        assert!(failed("no\x1b[2J\nreport: well").ends_with("on: no\\u{1b}[2J\\nreport: well"));
     }
 }

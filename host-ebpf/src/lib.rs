@@ -171,6 +171,12 @@ pub struct RawFile {
 /// `FMODE_WRITE` of `include/linux/fs.h`; the same since Linux 2.
 pub const FMODE_WRITE: u32 = 2;
 
+/// Where the tracepoint `sys_exit` of `perf` has the call's number and its result, as far as a program relies on it: members of
+/// `trace_event_raw_sys_exit`.
+pub const SYS_EXIT_ID: usize = 8;
+/// Its result.
+pub const SYS_EXIT_RET: usize = 16;
+
 /// Numbers that are called in the programs where the loader puts a function of the kernel (`host/src/kernel/preemption.rs`). No helper
 /// has one near them.
 pub mod preemption {

@@ -1,9 +1,9 @@
-//! Nobody else gets the CPU while a program of ours runs.
+//! Nobody else gets the CPU while a program of ours runs, so that no other program finds the room of this CPU in use.
 //!
-//! The kernel lets no program run on a CPU on which it runs already, and from Linux 6.19 on it takes the CPU away from a process in
-//! the middle of a program like anywhere else: until that process is back, the program would miss what all others
-//! there do. So a program holds on to its CPU from its first instruction to its last, by functions that the kernel has since
-//! Linux 6.10. It is the loader that knows their numbers: here stands a call of a number that no helper has, and
+//! The kernel may take the CPU away from a process in the middle of a program of the exact tier, and from Linux 6.19 on of any. So a
+//! program holds on to its CPU from its first instruction to its last, by functions that the kernel has since
+//! Linux 6.10. What it cannot end so: the kernel counts a program as running a little longer, and whoever was to have the CPU
+//! meanwhile gets it right then; until it is back the kernel keeps others there from that program (`syscall_exit_kept`). It is the loader that knows their numbers: here stands a call of a number that no helper has, and
 //! the loader puts the function there, or nothing where the kernel lacks it.
 
 use whodunit_ebpf::preemption::{ALLOW, FORBID};

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use thiserror::Error;
-use whodunit_ebpf::{ARGUMENTS, FateSettings, KernelLayout};
+use whodunit_ebpf::{ARGUMENTS, FateSettings, KernelLayout, SYS_EXIT_ID, SYS_EXIT_RET};
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use super::btf::{Btf, BtfError};
@@ -54,6 +54,9 @@ pub(crate) struct Layout {
     /// Whether a program may be taken off a function in which tasks sleep: the kernel keeps their way back
     /// (`bpf_tramp_image`, "bpf: Fix fexit trampoline" of Linux 5.12, 5.11.11 and 5.10.27).
     pub(crate) keeps_trampolines: bool,
+    /// Whether the kernel takes the CPU away from a process in the middle of a program on a tracepoint (Linux 6.19), and has the
+    /// tracepoint of system calls that does not as `syscall_exit_kept` reads it.
+    pub(crate) interrupts_calls: bool,
     /// By what programs keep their CPU.
     pub(super) holding: Option<Holding>,
     /// Whether maps count against the limit of locked memory (`bpf_map_memory`, until Linux 5.10).
@@ -150,8 +153,21 @@ impl Layout {
         let typed_task = btf.mentions("BPF_FUNC_get_current_task_btf");
         let keeps_trampolines = btf.offset_of("bpf_tramp_image", "pcref").is_some();
         let locks_maps = btf.offset_of("bpf_map", "memory").is_some();
-        let holding = Holding::find(btf);
-        Layout { kernel, call, typed_task, keeps_trampolines, holding, locks_maps, fate, absent }
+        let members = [("id", SYS_EXIT_ID), ("ret", SYS_EXIT_RET)];
+        let is_as_read = members.iter().all(|(member, at)| {
+            btf.offset_of("trace_event_raw_sys_exit", member) == Some(*at as u32)
+        });
+        Layout {
+            kernel,
+            call,
+            typed_task,
+            keeps_trampolines,
+            interrupts_calls: is_as_read && has_registers && release() >= (6, 19),
+            holding: Holding::find(btf),
+            locks_maps,
+            fate,
+            absent,
+        }
     }
 
     /// Whether the programs have to be told where a task's saved registers are: no helper gives them.
@@ -175,6 +191,15 @@ impl Layout {
             })
             .map(String::as_str)
     }
+}
+
+/// Version of the running kernel, as far as it has two numbers.
+fn release() -> (u32, u32) {
+    let name = rustix::system::uname();
+    let release = name.release().to_string_lossy();
+    let mut numbers =
+        release.split(|it: char| !it.is_ascii_digit()).map(|it| it.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -69,7 +69,8 @@ struct Probe {
 enum Hook {
     /// A raw tracepoint. It must exist.
     Raw { programs: Programs, tracepoint: &'static str },
-    /// A tracepoint whose arguments come with their types (`tp_btf`, Linux 5.5).
+    /// A tracepoint whose arguments come with their types (`tp_btf`, Linux 5.5). A program of the plain type hangs on the tracepoint of
+    /// that name that `perf` has, where the kernel interrupts the others.
     Typed { programs: Programs, tracepoint: &'static str },
     /// Where a function of the kernel begins or returns, by the type of the program: the first of these that it
     /// has. They take the same arguments. One that is not `needed` is left out where the kernel has none of them,
@@ -256,7 +257,10 @@ const PROBES: &[Probe] = &[
     Probe {
         name: "files",
         sees: "every system call that names a file, 32-bit ones included",
-        hooks: &[typed(&["syscall_exit", "syscall_exit_unrolled"], "sys_exit")],
+        hooks: &[typed(
+            &["syscall_exit_kept", "syscall_exit", "syscall_exit_unrolled"],
+            "sys_exit",
+        )],
         structures: FILE_STRUCTURES,
         tier: Tier::Base,
     },
@@ -287,6 +291,9 @@ const PROBES: &[Probe] = &[
         tier: Tier::Exact,
     },
 ];
+
+/// Where `perf` has the tracepoints of every system call.
+const CALLS_OF_PERF: &str = "raw_syscalls";
 
 /// Why no probe of the exact tier runs where the configuration says so.
 const NOT_WANTED: &str = "`capture.tier` is \"base\"";
@@ -330,7 +337,7 @@ impl Probe {
                 Err(reason) => return Err(reason),
             }
         }
-        let attached = hooks.iter().try_for_each(|hook| hook.attach(programs, types));
+        let attached = hooks.iter().try_for_each(|hook| hook.attach(programs, layout, types));
         if attached.is_err() {
             // Half a probe would look like a whole one: take the rest of it off as well.
             for hook in self.hooks {
@@ -366,9 +373,14 @@ impl Hook {
         }
     }
 
-    fn attach(&self, programs: &mut Ebpf, types: &Types) -> Result<(), String> {
+    fn attach(&self, programs: &mut Ebpf, layout: &Layout, types: &Types) -> Result<(), String> {
         let mut reasons = Vec::new();
         for name in self.programs() {
+            if matches!(programs.program(name), Some(Program::TracePoint(_)))
+                && !layout.interrupts_calls
+            {
+                continue;
+            }
             match self.attach_program(name, programs, types) {
                 Ok(()) => return Ok(()),
                 Err(reason) => reasons.push(reason),
@@ -393,6 +405,11 @@ impl Hook {
                 let types = types.as_ref().map_err(String::clone)?;
                 load_once(program.load(tracepoint, types), name)?;
                 program.attach().map(drop).map_err(|error| hook_refused(tracepoint, &error))
+            }
+            (Hook::Typed { tracepoint, .. }, Program::TracePoint(program)) => {
+                load_once(program.load(), name)?;
+                let attached = program.attach(CALLS_OF_PERF, tracepoint);
+                attached.map(drop).map_err(|error| hook_refused(tracepoint, &error))
             }
             (Hook::Function { .. }, Program::FExit(program)) => {
                 let types = types.as_ref().map_err(String::clone)?;
@@ -447,6 +464,7 @@ impl Hook {
             let _ = match program {
                 Program::RawTracePoint(program) => program.unload(),
                 Program::BtfTracePoint(program) => program.unload(),
+                Program::TracePoint(program) => program.unload(),
                 Program::FExit(program) => program.unload(),
                 Program::FEntry(program) => program.unload(),
                 _ => Ok(()),

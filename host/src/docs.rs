@@ -254,6 +254,7 @@ fn metrics() {
         let kind = match metric.kind {
             http::MetricKind::Counter => "counter",
             http::MetricKind::Gauge => "gauge",
+            http::MetricKind::Histogram => "histogram",
         };
         let labels: Vec<String> = metric.labels.iter().map(|it| format!("`{it}`")).collect();
         let (name, labels) = (metric.name, labels.join(", "));

@@ -19,6 +19,7 @@ use crate::{Outcome, about_capture, machine, needing};
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         about_capture("http::metrics_are_those_of_a_container_and_go_with_it", metrics_come_and_go),
+        about_capture("http::a_plugin_s_calls_queue_and_memory_are_measured", plugins_measured),
         about_capture("http::containers_beyond_the_limit_are_folded", folded),
         about_capture("http::answers_fit_their_description", answers_fit),
         about_capture("http::totals_are_those_behind_the_filters", behind_filters),
@@ -153,6 +154,40 @@ fn metrics_come_and_go() -> Outcome {
             get(address, "/metrics").is_ok_and(|metrics| !metrics.body.contains(&id))
         });
         expect("the series go with the container", gone)
+    })
+}
+
+fn plugins_measured() -> Outcome {
+    scene(LISTEN, |address, _container| {
+        let mut last = String::new();
+        let of = |metrics: &str, name: &str| {
+            sample(metrics, &format!("whodunit_plugin_{name}{{plugin=\"report\""))
+        };
+        let counted = wait_until(PATIENCE, || {
+            last = get(address, "/metrics").map(|it| it.body).unwrap_or_default();
+            let calls = of(&last, "calls_total");
+            // Its description, its start, and the events.
+            calls.is_some_and(|calls| calls >= 3.0) && of(&last, "call_seconds_count") == calls
+        });
+        expect(format!("every call is in a class of its time in {last}"), counted)?;
+        let unbounded = "whodunit_plugin_call_seconds_bucket{plugin=\"report\",le=\"+Inf\"}";
+        expect_eq("all of them", &sample(&last, unbounded), &of(&last, "call_seconds_count"))?;
+        let seconds = of(&last, "call_seconds_sum").unwrap_or_default();
+        expect(format!("they took {seconds} seconds"), seconds > 0.0)?;
+        let memory = of(&last, "memory_bytes").unwrap_or_default();
+        expect(format!("{memory} bytes are at least a page"), memory >= 65_536.0)?;
+        let emptied = wait_until(PATIENCE, || {
+            let metrics = get(address, "/metrics").map(|it| it.body).unwrap_or_default();
+            of(&metrics, "queue_events") == Some(0.0)
+        });
+        expect("nothing waits in its queue in the end", emptied)?;
+        let plugins = get(address, "/api/v1/plugins")?.json()?;
+        let plugin = &plugins["plugins"][0];
+        expect(
+            format!("the API has them as well: {plugins:#}"),
+            plugin["memory_bytes"].as_f64().is_some_and(|it| it >= memory)
+                && plugin["call_seconds"]["sum_seconds"].as_f64().is_some_and(|it| it >= seconds),
+        )
     })
 }
 

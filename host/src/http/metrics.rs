@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use prometheus::proto::{Counter, Gauge, LabelPair, MetricFamily, MetricType};
+use prometheus::proto;
+use prometheus::proto::{Bucket, Counter, Gauge, LabelPair, MetricFamily, MetricType};
 use prometheus::{Encoder as _, TextEncoder};
 
 use crate::status::Status;
-use crate::status::document::{ContainerStatus, Moment};
+use crate::status::document::{ContainerStatus, Histogram, Moment, PluginReport};
 
 /// What a metric is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub enum Kind {
     Counter,
     /// Goes up and down.
     Gauge,
+    /// How often something took how long, in classes that grow until the daemon restarts.
+    Histogram,
 }
 
 /// One metric.
@@ -31,11 +34,22 @@ pub struct Metric {
     /// What it counts or measures.
     pub help: &'static str,
     /// Gives its values, each with the values of the labels.
-    values: fn(&Scrape<'_>, &mut Values<'_>),
+    values: Source,
+}
+
+/// What gives the values of a metric.
+enum Source {
+    /// Of a counter or a gauge.
+    Numbers(fn(&Scrape<'_>, &mut Values<'_>)),
+    /// Of a histogram.
+    Histograms(fn(&Scrape<'_>, &mut Histograms<'_>)),
 }
 
 /// Takes a value with the values of its labels.
 type Values<'a> = dyn FnMut(&[&str], f64) + 'a;
+
+/// Takes a histogram with the values of its labels.
+type Histograms<'a> = dyn FnMut(&[&str], &Histogram) + 'a;
 
 /// What stands for the containers beyond the limit.
 const FOLDED: &str = "(folded)";
@@ -66,7 +80,7 @@ const fn counter(
     help: &'static str,
     values: fn(&Scrape<'_>, &mut Values<'_>),
 ) -> Metric {
-    Metric { name, kind: Kind::Counter, labels, help, values }
+    Metric { name, kind: Kind::Counter, labels, help, values: Source::Numbers(values) }
 }
 
 const fn gauge(
@@ -75,7 +89,16 @@ const fn gauge(
     help: &'static str,
     values: fn(&Scrape<'_>, &mut Values<'_>),
 ) -> Metric {
-    Metric { name, kind: Kind::Gauge, labels, help, values }
+    Metric { name, kind: Kind::Gauge, labels, help, values: Source::Numbers(values) }
+}
+
+const fn histogram(
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+    values: fn(&Scrape<'_>, &mut Histograms<'_>),
+) -> Metric {
+    Metric { name, kind: Kind::Histogram, labels, help, values: Source::Histograms(values) }
 }
 
 /// Every metric, in the order of the answer.
@@ -288,6 +311,34 @@ pub const METRICS: &[Metric] = &[
     counter("whodunit_plugin_calls_total", &["plugin"], "Calls of the plugin.", |scrape, value| {
         scrape.plugins(value, |plugin| plugin.calls)
     }),
+    histogram(
+        "whodunit_plugin_call_seconds",
+        &["plugin"],
+        "How long the calls of the plugin took, in seconds: those that failed and those that save and restore its state included.",
+        |scrape, value| {
+            for plugin in &scrape.status.plugins {
+                value(&[&plugin.name], &plugin.call_seconds);
+            }
+        },
+    ),
+    gauge(
+        "whodunit_plugin_queue_events",
+        &["plugin"],
+        "Events that wait for the plugin. Filters share one queue and so do explainers: they have no such series.",
+        |scrape, value| {
+            for plugin in &scrape.status.plugins {
+                if let Some(events) = plugin.queue_events {
+                    value(&[&plugin.name], events as f64);
+                }
+            }
+        },
+    ),
+    gauge(
+        "whodunit_plugin_memory_bytes",
+        &["plugin"],
+        "Linear memory and tables of the plugin's instance, as of its last call, in bytes: 0 while it has none.",
+        |scrape, value| scrape.plugins(value, |plugin| plugin.memory_bytes),
+    ),
     counter(
         "whodunit_plugin_events_total",
         &["plugin"],
@@ -473,11 +524,7 @@ impl<'a> Scrape<'a> {
         self.rows.iter().for_each(|row| value(&row.labels, row.counter(name)));
     }
 
-    fn plugins(
-        &self,
-        value: &mut Values<'_>,
-        number: fn(&crate::status::document::PluginReport) -> u64,
-    ) {
+    fn plugins(&self, value: &mut Values<'_>, number: fn(&PluginReport) -> u64) {
         for plugin in &self.status.plugins {
             value(&[&plugin.name], number(plugin) as f64);
         }
@@ -510,16 +557,32 @@ fn labels_of<'a>(status: &'a Status, container: &'a ContainerStatus) -> [&'a str
 }
 
 /// A value with the values of its labels.
-pub(crate) type Sample = (Vec<String>, f64);
+pub(crate) type Sample = (Vec<String>, Value);
+
+/// A value of a metric.
+pub(crate) enum Value {
+    /// Of a counter or a gauge.
+    Number(f64),
+    /// Of a histogram.
+    Histogram(Histogram),
+}
 
 /// Gives every metric that has a value, with its values. `at_most` containers have their own.
 pub(crate) fn each(status: &Status, at_most: usize, give: &mut dyn FnMut(&Metric, &[Sample])) {
     let scrape = Scrape::new(status, at_most);
     for metric in METRICS {
         let mut samples = Vec::new();
-        (metric.values)(&scrape, &mut |labels, value| {
+        let mut put = |labels: &[&str], value| {
             samples.push((labels.iter().map(|label| (*label).to_owned()).collect(), value));
-        });
+        };
+        match metric.values {
+            Source::Numbers(numbers) => {
+                numbers(&scrape, &mut |labels, number| put(labels, Value::Number(number)));
+            }
+            Source::Histograms(histograms) => histograms(&scrape, &mut |labels, histogram| {
+                put(labels, Value::Histogram(histogram.clone()));
+            }),
+        }
         if !samples.is_empty() {
             give(metric, &samples);
         }
@@ -539,7 +602,7 @@ pub(super) fn text(status: &Status, at_most: usize) -> String {
 
 impl Metric {
     fn family(&self, samples: &[Sample]) -> MetricFamily {
-        let sample = |(labels, number): &Sample| {
+        let sample = |(labels, value): &Sample| {
             let pairs = self.labels.iter().zip(labels).map(|(name, value)| {
                 let mut pair = LabelPair::default();
                 pair.set_name((*name).to_owned());
@@ -547,17 +610,18 @@ impl Metric {
                 pair
             });
             let mut sample = prometheus::proto::Metric::from_label(pairs.collect());
-            match self.kind {
-                Kind::Counter => {
+            match (self.kind, value) {
+                (Kind::Counter, Value::Number(number)) => {
                     let mut counter = Counter::default();
                     counter.set_value(*number);
                     sample.set_counter(counter);
                 }
-                Kind::Gauge => {
+                (_, Value::Number(number)) => {
                     let mut gauge = Gauge::default();
                     gauge.set_value(*number);
                     sample.set_gauge(gauge);
                 }
+                (_, Value::Histogram(histogram)) => sample.set_histogram(classes(histogram)),
             }
             sample
         };
@@ -567,10 +631,31 @@ impl Metric {
         family.set_field_type(match self.kind {
             Kind::Counter => MetricType::COUNTER,
             Kind::Gauge => MetricType::GAUGE,
+            Kind::Histogram => MetricType::HISTOGRAM,
         });
         family.set_metric(samples.iter().map(sample).collect());
         family
     }
+}
+
+/// A histogram as Prometheus has it: each class with those before it, and the one without a bound is their count.
+fn classes(histogram: &Histogram) -> proto::Histogram {
+    let mut count = 0;
+    let mut buckets = Vec::new();
+    for class in &histogram.classes {
+        count += class.count;
+        if let Some(at_most) = class.at_most_seconds {
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(at_most);
+            bucket.set_cumulative_count(count);
+            buckets.push(bucket);
+        }
+    }
+    let mut made = proto::Histogram::default();
+    made.set_bucket(buckets);
+    made.set_sample_count(count);
+    made.set_sample_sum(histogram.sum_seconds);
+    made
 }
 
 #[cfg(test)]
@@ -578,7 +663,7 @@ pub(super) mod tests {
     use super::*;
     use crate::event::UnixNanos;
     use crate::status::deaths::DeathsStatus;
-    use crate::status::document::DaemonStatus;
+    use crate::status::document::{Class, DaemonStatus};
 
     pub(crate) fn container(id: u32, name: &str, received: u64) -> ContainerStatus {
         ContainerStatus {
@@ -680,6 +765,25 @@ pub(super) mod tests {
             text.contains("{namespace=\"default\",pod=\"whodunit\",container=\"web\""),
             "{text}"
         );
+    }
+
+    #[test]
+    fn the_classes_of_a_histogram_add_up() {
+        let class = |at_most_seconds, count| Class { at_most_seconds, count };
+        let histogram = Histogram {
+            classes: vec![class(Some(0.000_01), 2), class(Some(0.1), 3), class(None, 4)],
+            sum_seconds: 1.25,
+        };
+        let metric = METRICS.iter().find(|metric| metric.kind == Kind::Histogram).unwrap();
+        let samples = [(vec!["report".to_owned()], Value::Histogram(histogram))];
+        let text = TextEncoder::new().encode_to_string(&[metric.family(&samples)]).unwrap();
+        expect(&text, "# TYPE whodunit_plugin_call_seconds histogram");
+        for (le, count) in [("0.00001", 2), ("0.1", 5), ("+Inf", 9)] {
+            let labels = format!("{{plugin=\"report\",le=\"{le}\"}}");
+            expect(&text, &format!("whodunit_plugin_call_seconds_bucket{labels} {count}"));
+        }
+        expect(&text, "whodunit_plugin_call_seconds_sum{plugin=\"report\"} 1.25");
+        expect(&text, "whodunit_plugin_call_seconds_count{plugin=\"report\"} 9");
     }
 
     #[test]

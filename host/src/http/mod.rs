@@ -30,8 +30,8 @@ use crate::config;
 use crate::exit::{Exit, Exits};
 use crate::status::Observer;
 
-pub(crate) use metrics::each as each_metric;
 pub use metrics::{Kind as MetricKind, METRICS};
+pub(crate) use metrics::{Value as MetricValue, each as each_metric};
 pub use openapi::{ROUTES, openapi};
 pub use tls::Identity;
 

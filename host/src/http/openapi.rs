@@ -46,7 +46,7 @@ pub struct FilesAnswer {
 }
 
 /// The plugins and where their documents go.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PluginsAnswer {
     /// In the order of the TOML.
     pub plugins: Vec<PluginReport>,
@@ -55,7 +55,7 @@ pub struct PluginsAnswer {
 }
 
 /// The probes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProbesAnswer {
     /// Every probe of this build.
     pub probes: Vec<ProbeReport>,

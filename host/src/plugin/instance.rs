@@ -125,6 +125,8 @@ pub(super) struct Instance {
     store: Store<Guest>,
     /// Name and version, as it says.
     description: (String, String),
+    /// How long its first two calls took, `describe` and `start`.
+    first_calls: [Duration; 2],
     answers: Answers,
     state: Option<state::Guest>,
     started: Instant,
@@ -177,10 +179,12 @@ impl Instance {
                 });
             }
         };
+        let made = Instant::now();
         let description = match lifecycle.call_describe(&mut store) {
             Ok(description) => (description.name, description.version),
             Err(error) => return Err(lost(error, &store)),
         };
+        let described = Instant::now();
         let context = lifecycle::Context {
             name: board.name(),
             instance: number,
@@ -195,12 +199,14 @@ impl Instance {
             Ok(Err(sentence)) => return Err(Loss::Refused(sentence)),
             Err(error) => return Err(lost(error, &store)),
         }
+        let started = Instant::now();
         Ok(Instance {
             store,
             description,
+            first_calls: [described - made, started - described],
             answers,
             state,
-            started: Instant::now(),
+            started,
             limits: limits.clone(),
             engine: Arc::clone(engine),
             board: Arc::clone(board),
@@ -211,6 +217,7 @@ impl Instance {
     pub(super) fn show(&self) {
         self.board.describes_itself(self.description.clone());
         self.board.calls.add(2);
+        self.first_calls.into_iter().for_each(|time| self.board.call_took(time));
         self.board.memory_is(self.store.data().memory.used());
     }
 

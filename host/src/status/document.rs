@@ -15,7 +15,9 @@ use super::deaths::{ByVerdict, DeathsStatus};
 use crate::directory::Container;
 use crate::event::{ContainerTotals, Counter, UnixNanos};
 use crate::kernel::{self, ProbeStatus};
-use crate::plugin::{CONTRACT, PluginState, PluginStatus, Surroundings};
+use crate::plugin::{
+    CALL_TIME_BOUNDS_NS, CONTRACT, CallTime, PluginState, PluginStatus, Role, Surroundings,
+};
 use crate::privilege::Need;
 use crate::sink::SinkStatus;
 
@@ -218,7 +220,7 @@ pub struct ProbeReport {
 }
 
 /// A plugin and what became of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PluginReport {
     /// Its name in the TOML.
     pub name: String,
@@ -260,6 +262,54 @@ pub struct PluginReport {
     /// SHA-256 of the version that runs beside it, to be compared.
     #[serde(default)]
     pub beside_sha256: Option<String>,
+    /// Events that wait in its queue. None where it has none of its own: filters share one, and so do explainers.
+    #[serde(default)]
+    pub queue_events: Option<u64>,
+    /// Linear memory and tables of its instance, in bytes, as of its last call. 0 while it has none.
+    #[serde(default)]
+    pub memory_bytes: u64,
+    /// How long its calls took, those that failed included.
+    #[serde(default)]
+    pub call_seconds: Histogram,
+}
+
+/// How often something took how long.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Histogram {
+    /// The classes, from the shortest to the longest, each without those before it.
+    pub classes: Vec<Class>,
+    /// All of it together, in seconds.
+    pub sum_seconds: f64,
+}
+
+/// A class of a histogram.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Class {
+    /// How long it took at most, in seconds. None in the last class, which has no bound.
+    pub at_most_seconds: Option<f64>,
+    /// How often it took that long, and longer than in the class before.
+    pub count: u64,
+}
+
+impl Histogram {
+    /// How often it happened.
+    pub fn count(&self) -> u64 {
+        self.classes.iter().map(|class| class.count).sum()
+    }
+}
+
+impl From<&CallTime> for Histogram {
+    fn from(time: &CallTime) -> Histogram {
+        let seconds = |ns: u64| ns as f64 / 1e9;
+        let bounds = CALL_TIME_BOUNDS_NS.into_iter().map(|ns| Some(seconds(ns)));
+        let classes = bounds.chain([None]).zip(time.classes);
+        Histogram {
+            classes: classes
+                .map(|(at_most_seconds, count)| Class { at_most_seconds, count })
+                .collect(),
+            sum_seconds: seconds(time.sum_ns),
+        }
+    }
 }
 
 /// Where a plugin's documents go, and how that goes.
@@ -380,6 +430,9 @@ impl From<&PluginStatus> for PluginReport {
             failed_swaps: plugin.failed_swaps,
             last_swap_failure: plugin.last_swap.as_ref().and_then(|swap| swap.failure.clone()),
             beside_sha256: plugin.beside.clone(),
+            queue_events: (plugin.role == Role::Reporter).then_some(plugin.queue_events),
+            memory_bytes: plugin.memory_bytes,
+            call_seconds: Histogram::from(&plugin.call_time),
         }
     }
 }
@@ -471,6 +524,19 @@ mod tests {
         check(600, 60, 9, None);
         check(6, 60, 12, None);
         check(6, 60, 120, Some("no event for 120 min; before that 0.1 a minute"));
+    }
+
+    #[test]
+    fn a_call_is_in_the_class_of_its_time() {
+        let mut time = CallTime { sum_ns: 12_500_000_000, ..CallTime::default() };
+        time.classes[0] = 2;
+        time.classes[CALL_TIME_BOUNDS_NS.len()] = 1;
+        let histogram = Histogram::from(&time);
+        let last = CALL_TIME_BOUNDS_NS.len();
+        assert_eq!(histogram.classes[0], Class { at_most_seconds: Some(0.000_01), count: 2 });
+        assert_eq!(histogram.classes[last - 1].at_most_seconds, Some(10.0));
+        assert_eq!(histogram.classes[last], Class { at_most_seconds: None, count: 1 });
+        assert_eq!((histogram.count(), histogram.sum_seconds), (3, 12.5));
     }
 
     #[test]

@@ -31,7 +31,7 @@ use crate::exit::{Exit, Exits, Failure};
 use crate::filter::Excluded;
 use crate::http;
 use crate::kernel::{
-    INTERPRETERS, Kernel, ProbeStatus, StartError, Tier, boot_time_ns, real_time_ns,
+    INTERPRETERS, Kernel, Meter, ProbeStatus, StartError, Tier, boot_time_ns, real_time_ns,
 };
 use crate::lock::Lock;
 use crate::lockdown;
@@ -213,6 +213,7 @@ fn watch(
         let capability = need.capability.to_string();
         tracing::warn!(capability, without = need.without, "a capability is missing");
     }
+    let meter = config.capture.measure.then(|| measure(&kernel)).flatten();
     confine(config);
     say_coverage(kernel.probes());
 
@@ -285,6 +286,7 @@ fn watch(
         ledger,
         names: namer.standings(),
         missing: missing.into(),
+        meter,
     };
     let pipeline = Pipeline::new(&config.files, Arc::clone(&directory));
     let ring = kernel.take_deaths();
@@ -397,6 +399,13 @@ fn telemetry_plan(is_recorder: bool) -> telemetry::Plan {
         }
     }
     plan
+}
+
+/// Has the kernel measure its programs, or says why it does not.
+fn measure(kernel: &Kernel) -> Option<Arc<Meter>> {
+    let begun =
+        kernel.measure().inspect_err(|error| tracing::warn!("nothing is measured: {error}"));
+    begun.ok().map(Arc::new)
 }
 
 /// Gives up what is not needed once the programs are loaded. Before any thread starts: each would have capabilities and

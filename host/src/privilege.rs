@@ -62,6 +62,11 @@ pub const SOMETIMES: &[Need] = &[
         purpose: "answer HTTP at a port below 1024",
         without: "the daemon says so and does not start",
     },
+    Need {
+        capability: Capability::CAP_SYS_ADMIN,
+        purpose: "have the kernel measure how long its programs run (`capture.measure`); given up once it does",
+        without: "the daemon says so and measures nothing, unless `kernel.bpf_stats_enabled` is 1",
+    },
 ];
 
 /// What stays after the start, as far as it was there: maps are read with `CAP_BPF` (all of `bpf()` asks for it before

@@ -20,6 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         about_capture("http::metrics_are_those_of_a_container_and_go_with_it", metrics_come_and_go),
         about_capture("http::a_plugin_s_calls_queue_and_memory_are_measured", plugins_measured),
+        about_capture("http::probes_are_measured_where_that_is_asked_for", probes_measured),
         about_capture("http::containers_beyond_the_limit_are_folded", folded),
         about_capture("http::answers_fit_their_description", answers_fit),
         about_capture("http::totals_are_those_behind_the_filters", behind_filters),
@@ -189,6 +190,46 @@ fn plugins_measured() -> Outcome {
                 && plugin["call_seconds"]["sum_seconds"].as_f64().is_some_and(|it| it >= seconds),
         )
     })
+}
+
+const OF_PROBES: [&str; 2] = ["whodunit_probe_runs_total", "whodunit_probe_run_seconds_total"];
+
+fn probes_measured() -> Outcome {
+    scene(LISTEN, |address, _container| {
+        let metrics = get(address, "/metrics")?.body;
+        let measured = OF_PROBES.iter().any(|name| metrics.contains(name));
+        expect(format!("nothing is measured unasked in {metrics}"), !measured)
+    })?;
+    let pod = Pod::new("http")?;
+    let app = pod.container("app").file("/etc/one", "", 0o644);
+    let mut container = worker(app, "cat /etc/one /etc/one /etc/one").start()?;
+    let toml = format!("{LISTEN}\n[capture]\nmeasure = true");
+    let config = DaemonConfig::for_pod(&pod)?.more_toml(&toml);
+    let mut daemon = config.start()?;
+    let address = address(&mut daemon)?;
+    let of = |name: &str, probe: &str| {
+        let metrics = get(&address, "/metrics").map(|it| it.body).unwrap_or_default();
+        sample(&metrics, &format!("{name}{{probe=\"{probe}\"}}"))
+    };
+    let [runs, seconds] = OF_PROBES;
+    let before = of(runs, "files").ok_or("runs are not counted")?;
+    let executed = of(runs, "exec").ok_or("runs are not counted")?;
+    let_work(&mut container)?;
+    let counted = wait_until(PATIENCE, || {
+        of(runs, "files").is_some_and(|runs| runs >= before + 3.0)
+            && of(runs, "exec").is_some_and(|runs| runs > executed)
+    });
+    expect("three accesses and an execution are runs", counted)?;
+    let took = of(seconds, "files").unwrap_or_default();
+    expect(format!("they took {took} seconds"), took > 0.0)?;
+    let probes = get(&address, "/api/v1/probes")?.json()?;
+    let probes = probes["probes"].as_array().ok_or("no probes")?;
+    for probe in probes {
+        let live = probe["live"] == json!(true);
+        expect(format!("measured where it runs: {probe}"), live == probe["runs"].is_u64())?;
+    }
+    let exit = daemon.stop()?;
+    expect_eq("exit code", &exit.code(), &Some(0))
 }
 
 fn behind_filters() -> Outcome {

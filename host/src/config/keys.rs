@@ -380,6 +380,13 @@ static CAPTURE: &[Key] = &[
          them as well, where io_uring and the kernel itself open files, and `auto` is `exact` where the \
          kernel allows it. With `exact` the daemon ends with 78 where the kernel does not",
     ),
+    optional(
+        "measure",
+        Shape::Boolean,
+        "Whether the kernel measures how often and how long each probe runs, for the metrics. It then does so for every \
+         BPF program of the machine while the daemon runs, which costs each run some tens of nanoseconds. Needs \
+         `CAP_SYS_ADMIN` at the start, or `kernel.bpf_stats_enabled` = 1; without either a warning says so",
+    ),
 ];
 
 static DAEMON: &[Key] = &[

@@ -226,6 +226,8 @@ pub struct Capture {
     pub max_cgroups: u32,
     /// How deep in the kernel files are captured.
     pub tier: Tier,
+    /// Whether the kernel measures how long its programs run.
+    pub measure: bool,
 }
 
 impl Default for Capture {
@@ -235,6 +237,7 @@ impl Default for Capture {
             kernel_dedup_entries: 65_536,
             max_cgroups: 4_096,
             tier: Tier::Auto,
+            measure: false,
         }
     }
 }

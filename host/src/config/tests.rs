@@ -631,6 +631,7 @@ ring = "64KiB"
 kernel_dedup_entries = 2_048
 max_cgroups = 0x10
 tier = "base"
+measure = true
 [daemon]
 state_dir = "state"
 cache_dir = "./a/../cache"
@@ -725,6 +726,7 @@ fn every_key_arrives_and_relative_paths_start_at_the_file() {
             kernel_dedup_entries: 2_048,
             max_cgroups: 16,
             tier: Tier::Base,
+            measure: true,
         },
         daemon: Daemon {
             state_dir: folder.join("state"),

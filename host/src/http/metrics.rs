@@ -292,6 +292,31 @@ pub const METRICS: &[Metric] = &[
             }
         },
     ),
+    counter(
+        "whodunit_probe_runs_total",
+        &["probe"],
+        "How often the kernel ran the programs of the probe, for any process of the machine. Only with `capture.measure`.",
+        |scrape, value| {
+            for probe in &scrape.status.probes {
+                if let Some(runs) = probe.runs {
+                    value(&[&probe.name], runs as f64);
+                }
+            }
+        },
+    ),
+    counter(
+        "whodunit_probe_run_seconds_total",
+        &["probe"],
+        "How long the kernel ran the programs of the probe, on all CPUs and for any process of the machine, in seconds. Only with \
+         `capture.measure`.",
+        |scrape, value| {
+            for probe in &scrape.status.probes {
+                if let Some(seconds) = probe.run_seconds {
+                    value(&[&probe.name], seconds);
+                }
+            }
+        },
+    ),
     gauge(
         "whodunit_plugin_running",
         &["plugin", "role"],

@@ -7,12 +7,13 @@ pub mod gate;
 
 mod btf;
 mod layout;
+mod meter;
 mod preemption;
 mod probes;
 mod rings;
 pub mod roads;
 
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use aya::maps::{Array, HashMap as BpfHashMap, MapData, PerCpuArray, PerCpuHashMap};
@@ -32,6 +33,8 @@ use crate::privilege;
 
 use gate::{Gate, GateError};
 use layout::{Layout, LayoutError};
+use meter::Counts;
+pub use meter::{Meter, MeterError, Runs};
 use preemption::Holding;
 pub use probes::{INTERPRETERS, ProbeStatus, Tier};
 pub use rings::DeathRing;
@@ -291,6 +294,15 @@ impl Kernel {
         &self.probes
     }
 
+    /// Has the kernel measure how often and how long the programs run, for as long as the answer lives.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel does not let this process do that. Nothing else depends on it.
+    pub fn measure(&self) -> Result<Meter, MeterError> {
+        Meter::begin(&self.programs)
+    }
+
     /// The counters of a cgroup as of now; zero for one that is not traced.
     pub fn counters(&self, cgroup: CgroupId) -> KernelCounters {
         let Ok(values) = self.traced.get(&cgroup.0, 0) else {
@@ -325,7 +337,8 @@ impl Kernel {
 
     /// What the kernel kept from the programs that are loaded now.
     fn interrupted(&self) -> u64 {
-        self.programs.programs().map(|(_, program)| misses(program)).sum()
+        let loaded = self.programs.programs().filter_map(|(_, program)| program.fd().ok());
+        loaded.map(|program| Counts::of(program).misses).sum()
     }
 
     /// Makes the kernel's dedup begin anew: whatever is accessed from now on is sent once more.
@@ -560,14 +573,4 @@ fn find_registers(
     let _ = rustix::thread::gettid();
     program.unload()?;
     Ok(control.get(&control::REGISTERS, 0)? != 0)
-}
-
-/// How often the kernel did not run a program because it was running on that CPU already: `recursion_misses`
-/// of `bpf_prog_show_fdinfo` (`kernel/bpf/syscall.c`, Linux 5.12). 0 for one that is not loaded.
-fn misses(program: &Program) -> u64 {
-    let Ok(fd) = program.fd() else { return 0 };
-    let path = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let count = text.lines().find_map(|line| line.strip_prefix("recursion_misses:"));
-    count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
 }

@@ -3,6 +3,10 @@
 //! A probe runs whole, or it says in one sentence why not. Only a real load tells: kernels refuse
 //! programs for reasons that no feature list shows.
 
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+
 use aya::programs::{Program, ProgramError};
 use aya::{Btf, Ebpf};
 
@@ -320,6 +324,23 @@ pub(crate) fn attach_all(programs: &mut Ebpf, layout: &Layout, exact: bool) -> V
             },
         })
         .collect()
+}
+
+/// The programs of each probe that runs, by its name.
+pub(super) fn loaded(programs: &Ebpf) -> io::Result<Vec<(&'static str, Vec<OwnedFd>)>> {
+    let mut probes = Vec::new();
+    for probe in PROBES {
+        // A program may be on several hooks.
+        let names: BTreeSet<&str> = probe.hooks.iter().flat_map(Hook::programs).copied().collect();
+        let loaded = names.into_iter().filter_map(|name| programs.program(name)?.fd().ok());
+        let own: Vec<OwnedFd> = loaded
+            .map(|program| program.as_fd().try_clone_to_owned())
+            .collect::<io::Result<_>>()?;
+        if !own.is_empty() {
+            probes.push((probe.name, own));
+        }
+    }
+    Ok(probes)
 }
 
 impl Probe {

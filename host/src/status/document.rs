@@ -205,7 +205,7 @@ pub struct NameSourceStatus {
 }
 
 /// A probe, and whether it runs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProbeReport {
     /// Its name.
     pub name: String,
@@ -217,6 +217,12 @@ pub struct ProbeReport {
     pub live: bool,
     /// Why not, in one sentence.
     pub reason: Option<String>,
+    /// How often the kernel ran its programs. None where that is not measured.
+    #[serde(default)]
+    pub runs: Option<u64>,
+    /// How long they ran together, on all CPUs. None where that is not measured.
+    #[serde(default)]
+    pub run_seconds: Option<f64>,
 }
 
 /// A plugin and what became of it.
@@ -394,6 +400,8 @@ impl From<&ProbeStatus> for ProbeReport {
             tier: probe.tier.name().to_owned(),
             live: probe.live(),
             reason: probe.reason.clone(),
+            runs: None,
+            run_seconds: None,
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::control::{self, Request};
 use crate::directory::Directory;
 use crate::exit::{Exit, Failure};
-use crate::kernel::ProbeStatus;
+use crate::kernel::{Meter, ProbeStatus};
 use crate::names::Standings;
 use crate::plugin::{PluginHost, Surroundings};
 use crate::privilege::Need;
@@ -65,6 +65,8 @@ pub struct Observer {
     pub names: Standings,
     /// The capabilities that it needs and did not have when it started.
     pub missing: Arc<[Need]>,
+    /// What reads how long the probes run, where that is measured.
+    pub meter: Option<Arc<Meter>>,
 }
 
 impl Observer {
@@ -102,12 +104,21 @@ impl Observer {
                 ..DaemonStatus::now(&self.surroundings, &self.board)
             },
             containers,
-            probes: self.probes.iter().map(ProbeReport::from).collect(),
+            probes: self.probes.iter().map(|probe| self.probe(probe)).collect(),
             plugins: self.plugins.status().iter().map(PluginReport::from).collect(),
             outputs: self.sinks.status().iter().map(OutputStatus::from).collect(),
             losses,
             deaths: self.ledger.status(),
             name_sources: self.names.status(),
+        }
+    }
+
+    fn probe(&self, probe: &ProbeStatus) -> ProbeReport {
+        let measured = self.meter.as_ref().and_then(|meter| meter.runs(probe.name));
+        ProbeReport {
+            runs: measured.map(|runs| runs.count),
+            run_seconds: measured.map(|runs| Duration::from_nanos(runs.time_ns).as_secs_f64()),
+            ..ProbeReport::from(probe)
         }
     }
 }

@@ -163,6 +163,7 @@ impl Reader<'_> {
                 .unwrap_or(default.kernel_dedup_entries),
             max_cgroups: self.count(section, "max_cgroups").unwrap_or(default.max_cgroups),
             tier: self.word(section, "tier", &Tier::ALL, Tier::name).unwrap_or(default.tier),
+            measure: self.boolean(section, "measure").unwrap_or(default.measure),
         }
     }
 

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::fstatfs;
+use rustix::io::Errno;
 
 use crate::directory::Directory;
 use crate::event::{Attribute, AttributeKey, Batch, ContainerId, Event, Flags, Kind, Standpoint};
@@ -291,20 +292,26 @@ impl Resolver {
         let known = self.directory.process(event.process?)?;
         let process = Process { pid: known.pid, started_ns: known.started_ns };
         let Standpoint { mount_namespace, root, .. } = event.standpoint;
+        // It may end between two looks, and one that nobody waited for yet has neither of both: then what is known of its
+        // container counts.
         let id = match mount_namespace {
-            0 if roots::lives(process) => roots::namespace_of(process.pid)?,
-            // Most containers have one and no other.
-            0 => self.roots.only_one(event.container)?,
+            0 => match roots::namespace_of(process.pid).filter(|_| roots::lives(process)) {
+                Some(id) => id,
+                // Most containers have one and no other.
+                None => self.roots.only_one(event.container)?,
+            },
             id => NamespaceId(u64::from(id)),
         };
         self.roots.namespace(event.container, id, process, now)?;
         let told = batch.text_of(root);
-        let chroot = if !told.is_empty() {
-            told.to_vec()
-        } else if roots::lives(process) {
-            roots::chroot_of(process.pid)?
+        let chroot = if told.is_empty() {
+            match roots::chroot_of(process.pid) {
+                Ok(chroot) if roots::lives(process) => chroot,
+                Ok(_) | Err(Errno::NOENT | Errno::SRCH) => b"/".to_vec(),
+                Err(_) => return None,
+            }
         } else {
-            b"/".to_vec()
+            told.to_vec()
         };
         Some(Ground { container: event.container, process, id, chroot })
     }

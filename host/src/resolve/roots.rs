@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat};
+use rustix::io::Errno;
 
 use super::mounts;
 use super::walk::{Found, Route, Stopped, walk};
@@ -272,8 +273,8 @@ pub(super) fn namespace_of(pid: u32) -> Option<NamespaceId> {
 }
 
 /// The root of a process inside its mount namespace: `/`, or what it changed it to.
-pub(super) fn chroot_of(pid: u32) -> Option<Vec<u8>> {
-    Some(readlinkat(CWD, format!("/proc/{pid}/root"), Vec::new()).ok()?.into_bytes())
+pub(super) fn chroot_of(pid: u32) -> Result<Vec<u8>, Errno> {
+    Ok(readlinkat(CWD, format!("/proc/{pid}/root"), Vec::new())?.into_bytes())
 }
 
 /// The working directory of a process, as its own mount namespace has it.

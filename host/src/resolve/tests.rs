@@ -62,8 +62,12 @@ impl World {
 
     /// The events that come out of one that goes in: kind, flags, path and request.
     fn resolve(&mut self, asked: Asked) -> Vec<(Kind, Flags, String, String)> {
-        let started = started_of_this_process();
-        let process = self.directory.process_id(std::process::id(), started, b"test", WEB);
+        self.resolve_of(std::process::id(), asked)
+    }
+
+    /// The same of another process.
+    fn resolve_of(&mut self, pid: u32, asked: Asked) -> Vec<(Kind, Flags, String, String)> {
+        let process = self.directory.process_id(pid, started_of(pid), b"test", WEB);
         let batch = batch_of(asked, Some(process));
         let out = self.resolver.resolve(&batch).unwrap_or(batch);
         let text = |span| String::from_utf8_lossy(out.text_of(span)).into_owned();
@@ -74,10 +78,35 @@ impl World {
     }
 }
 
-fn started_of_this_process() -> u64 {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap();
+/// What the kernel says of a process: its state, its parent, ...
+fn stat_of(pid: u32) -> Vec<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let after_name = stat.rsplit_once(')').unwrap().1;
-    after_name.split_whitespace().nth(19).unwrap().parse::<u64>().unwrap() * 10_000_000
+    after_name.split_whitespace().map(str::to_owned).collect()
+}
+
+fn started_of(pid: u32) -> u64 {
+    stat_of(pid)[19].parse::<u64>().unwrap() * 10_000_000
+}
+
+#[test]
+fn a_process_that_nobody_waited_for_yet_was_at_home_in_its_container() {
+    let mut world = world(&[]);
+    let resolved = |events: Vec<(Kind, Flags, String, String)>| {
+        events.into_iter().find(|(kind, ..)| *kind == Kind::Open).map(|(_, _, path, _)| path)
+    };
+    let expected = Some(text(&world.at("real/file")));
+    let asked = world.unresolved(Kind::Open, "way/file");
+    assert_eq!(resolved(world.resolve(asked)), expected);
+    let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
+    while stat_of(child.id())[0] != "Z" {
+        std::thread::yield_now();
+    }
+    // It has neither a root nor a mount namespace any more.
+    assert!(fs::read_link(format!("/proc/{}/root", child.id())).is_err());
+    let asked = world.unresolved(Kind::Open, "way/file");
+    assert_eq!(resolved(world.resolve_of(child.id(), asked)), expected);
+    child.wait().unwrap();
 }
 
 fn batch_of(asked: Asked, process: Option<crate::event::ProcessId>) -> Batch {
@@ -128,7 +157,7 @@ fn what_was_found_has_the_identity_of_its_file() {
     let mut world = world(&[]);
     let asked = world.unresolved(Kind::Access, "way/file");
     let inode = world.inode("real/file");
-    let started = started_of_this_process();
+    let started = started_of(std::process::id());
     let process = world.directory.process_id(std::process::id(), started, b"test", WEB);
     let out = world.resolver.resolve(&batch_of(asked, Some(process))).unwrap();
     let event = out.events[0];

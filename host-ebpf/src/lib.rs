@@ -171,10 +171,10 @@ pub struct RawFile {
 /// `FMODE_WRITE` of `include/linux/fs.h`; the same since Linux 2.
 pub const FMODE_WRITE: u32 = 2;
 
-/// Where the tracepoint `sys_exit` of `perf` has the call's number and its result, as far as a program relies on it: members of
-/// `trace_event_raw_sys_exit`.
+/// Where the tracepoint `sys_exit` of `perf` has the call's number: the member `id` of `trace_event_raw_sys_exit`, which the loader
+/// looks up before it relies on it.
 pub const SYS_EXIT_ID: usize = 8;
-/// Its result.
+/// Where it has the call's result: the member `ret`.
 pub const SYS_EXIT_RET: usize = 16;
 
 /// Numbers that are called in the programs where the loader puts a function of the kernel (`host/src/kernel/preemption.rs`). No helper

@@ -84,34 +84,44 @@ impl Guest {
     }
 }
 
-/// A reporter with state that counts: every tick it emits how many events it saw (8 bytes, little-endian),
-/// the number of the last one (8), and how often a number was not the one after the last (8). `version` is
-/// another component for each. `odd` gives code for some of its functions, by their names.
-pub(crate) fn counting_component(version: u32, odd: &[(&str, &str)]) -> Result<Vec<u8>, Failed> {
-    // As above; what it knows stands at 3,000, `save` answers from 4,096.
-    let text = format!(
-        r#"(module
-          (import "whodunit:plugin/documents@{CONTRACT}" "emit"
-            (func $emit (param i32 i32 i32 i32 i32)))
-          (memory (export "memory") 64)
+/// What every guest has that a host hands a bounded amount over to: its memory, what the host allocates in it up to `end`, its
+/// name, and its life. At 64 its description; the rest as above. The code of `start` has a place of its own.
+fn basics(name: &str, end: u32) -> String {
+    let name_bytes = name.len();
+    format!(
+        r#"(memory (export "memory") 64)
           (global $free (mut i32) (i32.const 65536))
-          (data (i32.const 0) "counts")
+          (data (i32.const 0) "{name}")
           (data (i32.const 16) "1.0.0")
-          (data (i32.const 32) "report")
-          (data (i32.const 64) "\00\00\00\00\06\00\00\00\10\00\00\00\05\00\00\00")
-          (data (i32.const 5000) "version {version}")
+          (data (i32.const 64) "\00\00\00\00\{name_bytes:02x}\00\00\00\10\00\00\00\05\00\00\00")
           (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
             (local $place i32)
             (local.set $place (i32.and (i32.add (global.get $free) (i32.const 15)) (i32.const -16)))
             (global.set $free (i32.add (local.get $place) (local.get 3)))
-            (if (i32.gt_u (global.get $free) (i32.const 4194304)) (then (unreachable)))
+            (if (i32.gt_u (global.get $free) (i32.const {end})) (then (unreachable)))
             (local.get $place))
           (func (export "whodunit:plugin/lifecycle@{CONTRACT}#describe") (result i32)
             (i32.const 64))
           (func (export "whodunit:plugin/lifecycle@{CONTRACT}#start")
             (param i32 i32 i32 i32 i32 i32) (result i32)
             (;start;)
-            {OK})
+            {OK})"#
+    )
+}
+
+/// A reporter with state that counts: every tick it emits how many events it saw (8 bytes, little-endian),
+/// the number of the last one (8), and how often a number was not the one after the last (8). `version` is
+/// another component for each. `odd` gives code for some of its functions, by their names.
+pub(crate) fn counting_component(version: u32, odd: &[(&str, &str)]) -> Result<Vec<u8>, Failed> {
+    // As above; what it knows stands at 3,000, `save` answers from 4,096.
+    let basics = basics("counts", 4_194_304);
+    let text = format!(
+        r#"(module
+          (import "whodunit:plugin/documents@{CONTRACT}" "emit"
+            (func $emit (param i32 i32 i32 i32 i32)))
+          {basics}
+          (data (i32.const 32) "report")
+          (data (i32.const 5000) "version {version}")
           (func (export "whodunit:plugin/reporter@{CONTRACT}#on-batch")
             (param i32 i32 i32 i32 i32 i32 i64) (result i32)
             (local $event i32) (local $left i32) (local $number i64)
@@ -156,24 +166,10 @@ pub(crate) fn counting_component(version: u32, odd: &[(&str, &str)]) -> Result<V
 pub(crate) fn filter_component(length: u32, traps: Option<u32>) -> Result<Vec<u8>, Failed> {
     let traps = traps.unwrap_or(u32::MAX);
     // As above; verdicts, of 8 bytes each, stand at 262,144.
+    let basics = basics("filter", 262_144);
     let text = format!(
         r#"(module
-          (memory (export "memory") 8)
-          (global $free (mut i32) (i32.const 65536))
-          (data (i32.const 0) "filter")
-          (data (i32.const 16) "1.0.0")
-          (data (i32.const 64) "\00\00\00\00\06\00\00\00\10\00\00\00\05\00\00\00")
-          (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
-            (local $place i32)
-            (local.set $place (i32.and (i32.add (global.get $free) (i32.const 15)) (i32.const -16)))
-            (global.set $free (i32.add (local.get $place) (local.get 3)))
-            (if (i32.gt_u (global.get $free) (i32.const 262144)) (then (unreachable)))
-            (local.get $place))
-          (func (export "whodunit:plugin/lifecycle@{CONTRACT}#describe") (result i32)
-            (i32.const 64))
-          (func (export "whodunit:plugin/lifecycle@{CONTRACT}#start")
-            (param i32 i32 i32 i32 i32 i32) (result i32)
-            {OK})
+          {basics}
           (func (export "whodunit:plugin/filter@{CONTRACT}#on-batch")
             (param i32 i32 i32 i32 i32 i32 i64) (result i32)
             (local $index i32) (local $length i32)
@@ -202,26 +198,12 @@ pub(crate) fn explainer_component(verdict: &str, code: &str) -> Result<Vec<u8>, 
     let headline = "a trial of another explainer";
     let (verdict_bytes, headline_bytes) = (verdict.len(), headline.len());
     // As above; its answer stands at 2,048.
+    let basics = basics("explainer", 4_194_304);
     let text = format!(
         r#"(module
-          (memory (export "memory") 64)
-          (global $free (mut i32) (i32.const 65536))
-          (data (i32.const 0) "explainer")
-          (data (i32.const 16) "1.0.0")
-          (data (i32.const 64) "\00\00\00\00\09\00\00\00\10\00\00\00\05\00\00\00")
+          {basics}
           (data (i32.const 3000) "{verdict}")
           (data (i32.const 4000) "{headline}")
-          (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
-            (local $place i32)
-            (local.set $place (i32.and (i32.add (global.get $free) (i32.const 15)) (i32.const -16)))
-            (global.set $free (i32.add (local.get $place) (local.get 3)))
-            (if (i32.gt_u (global.get $free) (i32.const 4194304)) (then (unreachable)))
-            (local.get $place))
-          (func (export "whodunit:plugin/lifecycle@{CONTRACT}#describe") (result i32)
-            (i32.const 64))
-          (func (export "whodunit:plugin/lifecycle@{CONTRACT}#start")
-            (param i32 i32 i32 i32 i32 i32) (result i32)
-            {OK})
           (func (export "whodunit:plugin/explainer@{CONTRACT}#explain") (param i32) (result i32)
             (global.set $free (i32.const 65536))
             {code}

@@ -177,13 +177,20 @@ pub const SYS_EXIT_ID: usize = 8;
 /// Where it has the call's result: the member `ret`.
 pub const SYS_EXIT_RET: usize = 16;
 
-/// Numbers that are called in the programs where the loader puts a function of the kernel (`host/src/kernel/preemption.rs`). No helper
+/// Numbers that are called in the programs where the loader puts functions of the kernel (`host/src/kernel/preemption.rs`). No helper
 /// has one near them.
 pub mod preemption {
-    /// `bpf_preempt_disable`.
-    pub const FORBID: usize = 0x7e57_0001;
-    /// `bpf_preempt_enable`.
-    pub const ALLOW: usize = 0x7e57_0002;
+    /// What each number of a program stands for, in this order.
+    pub const FUNCTIONS: [&str; 4] = [
+        "bpf_preempt_disable",
+        "bpf_preempt_enable",
+        "bpf_local_irq_save",
+        "bpf_local_irq_restore",
+    ];
+    /// The numbers in the programs on tracepoints.
+    pub const ON_TRACEPOINTS: [usize; 4] = [0x7e57_0001, 0x7e57_0002, 0x7e57_0003, 0x7e57_0004];
+    /// The numbers in the programs on functions.
+    pub const ON_FUNCTIONS: [usize; 4] = [0x7e57_0011, 0x7e57_0012, 0x7e57_0013, 0x7e57_0014];
 }
 
 /// The counters of one cgroup, one set for each CPU: an array of `u64` by [`counter`] index.

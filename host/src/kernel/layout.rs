@@ -157,13 +157,14 @@ impl Layout {
         let is_as_read = members.iter().all(|(member, at)| {
             btf.offset_of("trace_event_raw_sys_exit", member) == Some(*at as u32)
         });
+        let interrupts_tracepoints = release() >= (6, 19);
         Layout {
             kernel,
             call,
             typed_task,
             keeps_trampolines,
-            interrupts_calls: is_as_read && has_registers && release() >= (6, 19),
-            holding: Holding::find(btf),
+            interrupts_calls: is_as_read && has_registers && interrupts_tracepoints && false,
+            holding: Holding::find(btf, interrupts_tracepoints),
             locks_maps,
             fate,
             absent,

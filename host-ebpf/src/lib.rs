@@ -171,12 +171,6 @@ pub struct RawFile {
 /// `FMODE_WRITE` of `include/linux/fs.h`; the same since Linux 2.
 pub const FMODE_WRITE: u32 = 2;
 
-/// Where the tracepoint `sys_exit` of `perf` has the call's number: the member `id` of `trace_event_raw_sys_exit`, which the loader
-/// looks up before it relies on it.
-pub const SYS_EXIT_ID: usize = 8;
-/// Where it has the call's result: the member `ret`.
-pub const SYS_EXIT_RET: usize = 16;
-
 /// Numbers that are called in the programs where the loader puts functions of the kernel (`host/src/kernel/preemption.rs`). No helper
 /// has one near them.
 pub mod preemption {
@@ -235,8 +229,10 @@ pub mod machine_counter {
     pub const ENTERING_FULL: u32 = 2;
     /// Records about processes that found their ring full.
     pub const DEATHS_LOST: u32 = 3;
+    /// System calls that the kernel kept from the first program about them, and that the second one took up.
+    pub const TAKEN_UP: u32 = 4;
     /// How many counters there are.
-    pub const COUNT: u32 = 4;
+    pub const COUNT: u32 = 5;
 }
 
 /// Indices of the control words.
@@ -528,9 +524,13 @@ pub struct Settings {
     /// Offset in the saved registers of the one that holds the result, and `-ENOSYS` until there is one;
     /// [`NO_RESULT`] where this architecture has none such.
     pub call_result: u32,
-    /// Fills the structure up to a multiple of eight bytes.
-    pub reserved: u32,
+    /// 1 where a second program on system calls takes up what the kernel kept from the first.
+    pub backup: u32,
 }
+
+/// How many tasks can be between the two programs on system calls at once without being taken for each other, if their numbers
+/// follow each other: a power of two.
+pub const BETWEEN_PROGRAMS: u32 = 1 << 16;
 
 /// [`Settings::call_result`]: nothing tells whether a call is over.
 pub const NO_RESULT: u32 = u32::MAX;

@@ -7,6 +7,7 @@
 //! | `walk.rs` | from a file's dentry to the names of its path |
 //! | `record.rs` | one file access: counted, absorbed or sent |
 //! | `syscall.rs`, `exec.rs` | file accesses |
+//! | `backup.rs` | what the kernel kept from the first program on system calls |
 //! | `interpreter.rs`, `beneath.rs`, `ring.rs` | file accesses that no system call tells: the exact tier |
 //! | `cgroup.rs` | cgroups made and removed |
 //! | `life.rs` | processes made, executing a program, ended |
@@ -26,6 +27,7 @@
 #![no_std]
 #![no_main]
 
+mod backup;
 mod beneath;
 mod cgroup;
 mod exec;

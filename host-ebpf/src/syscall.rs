@@ -5,14 +5,14 @@
 //! passes, 32-bit ones included. So it asks first what costs least: the call's number, then the cgroup.
 //! Which calls lead to files, and how, is the daemon's table (`ROADS`).
 
-use aya_ebpf::EbpfContext as _;
-use aya_ebpf::macros::{btf_tracepoint, tracepoint};
-use aya_ebpf::programs::{BtfTracePointContext, TracePointContext};
+use aya_ebpf::macros::btf_tracepoint;
+use aya_ebpf::programs::BtfTracePointContext;
 use whodunit_ebpf::{
-    CALLS, CgroupCounters, SYS_EXIT_ID, SYS_EXIT_RET, argument, counter, file_flag, follow, reached,
+    CALLS, CgroupCounters, argument, counter, file_flag, follow, machine_counter, reached,
 };
 
-use crate::maps::{Scratch, keep, occupy, recall, roads, setting, vacate};
+use crate::backup;
+use crate::maps::{Scratch, count_machine, keep, occupy, recall, roads, setting, vacate};
 use crate::preemption::undisturbed;
 use crate::read::{
     Address, Place, current_task, file_of_descriptor, load, read_or_zero, root, user_word,
@@ -20,7 +20,6 @@ use crate::read::{
 };
 use crate::record::{Access, Requested, count, in_setup, record, traced_counters};
 use crate::refused;
-use crate::registers::saved_registers;
 use crate::walk::{Helper, Looping, Unrolled};
 
 /// `ENOENT` and its like are negative results: errno goes up to this.
@@ -46,45 +45,40 @@ const MAP_ANONYMOUS: u64 = 0x20;
 
 #[btf_tracepoint(function = "sys_exit")]
 pub fn syscall_exit(ctx: BtfTracePointContext) -> i32 {
-    undisturbed(|| typed::<Helper>(&ctx))
+    undisturbed(|| {
+        if setting!(backup) != 0 {
+            backup::leave_word();
+        }
+        exit::<Helper>(&ctx)
+    })
+}
+
+/// The same once more, behind the first, for what the kernel kept from that one (`backup.rs`).
+#[btf_tracepoint(function = "sys_exit")]
+pub fn syscall_exit_backup(ctx: BtfTracePointContext) -> i32 {
+    undisturbed(|| {
+        if backup::takes_word() {
+            return 0;
+        }
+        count_machine(machine_counter::TAKEN_UP);
+        exit::<Helper>(&ctx)
+    })
 }
 
 /// The same before Linux 5.17.
 #[btf_tracepoint(function = "sys_exit")]
 pub fn syscall_exit_unrolled(ctx: BtfTracePointContext) -> i32 {
-    undisturbed(|| typed::<Unrolled>(&ctx))
-}
-
-/// The same from Linux 6.19 on, on the tracepoint of `perf`: it costs more, and the kernel keeps the CPU for the program from before it
-/// counts it as running until after, so that nobody misses it for somebody who lost the CPU in it.
-#[tracepoint]
-pub fn syscall_exit_kept(ctx: TracePointContext) -> u32 {
-    let word = |at: usize| {
-        // SAFETY: the members of `trace_event_raw_sys_exit`, which the loader has looked up there before it takes this program.
-        unsafe { ctx.as_ptr().cast::<u64>().byte_add(at).read_volatile() }
-    };
-    exit::<Helper>(word(SYS_EXIT_ID), || word(SYS_EXIT_RET), saved_registers);
-    0
+    undisturbed(|| exit::<Unrolled>(&ctx))
 }
 
 #[inline(always)]
-fn typed<L: Looping>(ctx: &BtfTracePointContext) -> i32 {
+fn exit<L: Looping>(ctx: &BtfTracePointContext) -> i32 {
     let registers: Address = ctx.arg(0);
-    exit::<L>(load(registers, setting!(call_number)), || ctx.arg(1), || registers)
-}
-
-#[inline(always)]
-fn exit<L: Looping>(
-    number: u64,
-    result: impl FnOnce() -> u64,
-    registers: impl FnOnce() -> Address,
-) -> i32 {
     // The kernel looks at the lower half alone.
-    let number = (number << 32) >> 32;
-    if number >= CALLS as u64 {
+    let number = load(registers, setting!(call_number)) as u32;
+    if number as usize >= CALLS {
         return 0;
     }
-    let number = number as u32;
     let (native, compat) = roads(number);
     if native | compat == 0 {
         return 0;
@@ -94,8 +88,7 @@ fn exit<L: Looping>(
     if road == 0 {
         return 0;
     }
-    let result = result();
-    if result as i64 == -ENOSYS {
+    if ctx.arg::<i64>(1) == -ENOSYS {
         return 0;
     }
     let Some((cgroup, counters)) = traced_counters() else { return 0 };
@@ -103,11 +96,10 @@ fn exit<L: Looping>(
         count(counters, counter::BUSY);
         return 0;
     };
-    let registers = registers();
     let loops = Scratch::loops(scratch);
     keep!(loops.road, road);
     keep!(loops.number, u64::from(number));
-    keep!(loops.result, result);
+    keep!(loops.result, ctx.arg::<u64>(1));
     if is_compat {
         keep_compat_arguments(scratch, registers);
         keep!(loops.call_flags, u64::from(file_flag::SYSCALL | file_flag::COMPAT));
@@ -120,7 +112,7 @@ fn exit<L: Looping>(
     0
 }
 
-/// Whether the system call that the running task is in is a 32-bit one.
+/// Whether the system call that the running task is in is a 32-bit one./// Whether the system call that the running task is in is a 32-bit one.
 #[inline(always)]
 pub(crate) fn is_compat() -> bool {
     let status = setting!(thread_status);

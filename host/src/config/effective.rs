@@ -10,8 +10,8 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
 use super::{
-    Alone, Config, LogFormat, LogLevel, OnFailure, Output, Overflow, Place, PluginSource, Scope,
-    Tier, Wasi, values,
+    Alone, Backup, Config, LogFormat, LogLevel, OnFailure, Output, Overflow, Place, PluginSource,
+    Scope, Tier, Wasi, values,
 };
 
 /// The prefix of a source that is shipped inside the binary.
@@ -53,7 +53,7 @@ macro_rules! serialize_as_word {
     )*};
 }
 
-serialize_as_word!(Alone, Scope, Tier, LogLevel, LogFormat, OnFailure, Overflow, Wasi);
+serialize_as_word!(Alone, Backup, Scope, Tier, LogLevel, LogFormat, OnFailure, Overflow, Wasi);
 
 impl Serialize for Place {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Alone, LogFormat, LogLevel, OnFailure, Overflow, Scope, Tier, Wasi};
+use super::{Alone, Backup, LogFormat, LogLevel, OnFailure, Overflow, Scope, Tier, Wasi};
 use super::{url, values};
 
 /// One key.
@@ -381,6 +381,13 @@ static CAPTURE: &[Key] = &[
          kernel allows it. With `exact` the daemon ends with 78 where the kernel does not",
     ),
     optional(
+        "backup",
+        Shape::Word(&[Backup::Auto.name(), Backup::Always.name(), Backup::Never.name()]),
+        "Whether a second program on system calls takes up what the kernel kept from the first one, which it does from Linux \
+         6.19 on: `auto` is there, and not before. It costs each system call of the machine some tens of nanoseconds. With `never` \
+         what was kept is counted as lost",
+    ),
+    optional(
         "measure",
         Shape::Boolean,
         "Whether the kernel measures how often and how long each probe runs, for the metrics. It then does so for every \
@@ -657,6 +664,7 @@ mod tests {
         for (path, names) in [
             ("discovery.scope", Scope::ALL.map(Scope::name).to_vec()),
             ("capture.tier", Tier::ALL.map(Tier::name).to_vec()),
+            ("capture.backup", Backup::ALL.map(Backup::name).to_vec()),
             ("log.level", LogLevel::ALL.map(LogLevel::name).to_vec()),
             ("log.format", LogFormat::ALL.map(LogFormat::name).to_vec()),
             ("plugin.on_failure", OnFailure::ALL.map(OnFailure::name).to_vec()),

@@ -226,6 +226,8 @@ pub struct Capture {
     pub max_cgroups: u32,
     /// How deep in the kernel files are captured.
     pub tier: Tier,
+    /// Whether a second program on system calls takes up what the kernel kept from the first.
+    pub backup: Backup,
     /// Whether the kernel measures how long its programs run.
     pub measure: bool,
 }
@@ -237,7 +239,33 @@ impl Default for Capture {
             kernel_dedup_entries: 65_536,
             max_cgroups: 4_096,
             tier: Tier::Auto,
+            backup: Backup::Auto,
             measure: false,
+        }
+    }
+}
+
+/// Where a second program on system calls takes up what the kernel kept from the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backup {
+    /// Where the kernel keeps anything from a program (Linux 6.19).
+    Auto,
+    /// Everywhere.
+    Always,
+    /// Nowhere: what the kernel kept is counted as lost.
+    Never,
+}
+
+impl Backup {
+    /// Every choice, in the order of the documentation.
+    pub const ALL: [Backup; 3] = [Backup::Auto, Backup::Always, Backup::Never];
+
+    /// The word in the TOML and in documents.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Backup::Auto => "auto",
+            Backup::Always => "always",
+            Backup::Never => "never",
         }
     }
 }

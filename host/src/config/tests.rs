@@ -631,6 +631,7 @@ ring = "64KiB"
 kernel_dedup_entries = 2_048
 max_cgroups = 0x10
 tier = "base"
+backup = "never"
 measure = true
 [daemon]
 state_dir = "state"
@@ -726,6 +727,7 @@ fn every_key_arrives_and_relative_paths_start_at_the_file() {
             kernel_dedup_entries: 2_048,
             max_cgroups: 16,
             tier: Tier::Base,
+            backup: Backup::Never,
             measure: true,
         },
         daemon: Daemon {

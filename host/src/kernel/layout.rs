@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use thiserror::Error;
-use whodunit_ebpf::{ARGUMENTS, FateSettings, KernelLayout, SYS_EXIT_ID, SYS_EXIT_RET};
+use whodunit_ebpf::{ARGUMENTS, FateSettings, KernelLayout};
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use super::btf::{Btf, BtfError};
@@ -54,9 +54,8 @@ pub(crate) struct Layout {
     /// Whether a program may be taken off a function in which tasks sleep: the kernel keeps their way back
     /// (`bpf_tramp_image`, "bpf: Fix fexit trampoline" of Linux 5.12, 5.11.11 and 5.10.27).
     pub(crate) keeps_trampolines: bool,
-    /// Whether the kernel takes the CPU away from a process in the middle of a program on a tracepoint (Linux 6.19), and has the
-    /// tracepoint of system calls that does not as `syscall_exit_kept` reads it.
-    pub(crate) interrupts_calls: bool,
+    /// Whether the kernel takes the CPU away from a process in the middle of a program on a tracepoint (Linux 6.19).
+    pub(crate) interrupts_tracepoints: bool,
     /// By what programs keep their CPU.
     pub(super) holding: Option<Holding>,
     /// Whether maps count against the limit of locked memory (`bpf_map_memory`, until Linux 5.10).
@@ -153,17 +152,13 @@ impl Layout {
         let typed_task = btf.mentions("BPF_FUNC_get_current_task_btf");
         let keeps_trampolines = btf.offset_of("bpf_tramp_image", "pcref").is_some();
         let locks_maps = btf.offset_of("bpf_map", "memory").is_some();
-        let members = [("id", SYS_EXIT_ID), ("ret", SYS_EXIT_RET)];
-        let is_as_read = members.iter().all(|(member, at)| {
-            btf.offset_of("trace_event_raw_sys_exit", member) == Some(*at as u32)
-        });
         let interrupts_tracepoints = release() >= (6, 19);
         Layout {
             kernel,
             call,
             typed_task,
             keeps_trampolines,
-            interrupts_calls: is_as_read && has_registers && interrupts_tracepoints && false,
+            interrupts_tracepoints,
             holding: Holding::find(btf, interrupts_tracepoints),
             locks_maps,
             fate,

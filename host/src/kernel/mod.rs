@@ -23,7 +23,8 @@ use aya::{Ebpf, EbpfLoader};
 use rustix::time::{ClockId, clock_gettime};
 use thiserror::Error;
 use whodunit_ebpf::{
-    CgroupCounters, Settings, control, counter, epochs, machine_counter, operation,
+    BETWEEN_PROGRAMS, CgroupCounters, Settings, control, counter, epochs, machine_counter,
+    operation,
 };
 use zerocopy::IntoBytes as _;
 
@@ -36,6 +37,7 @@ use layout::{Layout, LayoutError};
 use meter::Counts;
 pub use meter::{Meter, MeterError, Runs};
 use preemption::Holding;
+use probes::Wanted;
 pub use probes::{INTERPRETERS, ProbeStatus, Tier};
 pub use rings::DeathRing;
 use rings::Rings;
@@ -170,7 +172,7 @@ pub struct MachineCounters {
     /// Records about processes that found their ring full.
     pub deaths_lost: u64,
     /// Calls of any process of the machine that the kernel kept from a program, because it had interrupted
-    /// that program on the same CPU (from Linux 6.19 on).
+    /// that program on the same CPU, and that no second program took up.
     pub interrupted: u64,
 }
 
@@ -206,6 +208,14 @@ impl Kernel {
     pub fn start(sizes: &config::Capture) -> Result<Kernel, StartError> {
         let mut layout = Layout::of_running_kernel()?;
         let ring_bytes = u64::from(sizes.ring_bytes);
+        let wanted = Wanted {
+            exact: sizes.tier != config::Tier::Base,
+            backup: match sizes.backup {
+                config::Backup::Auto => layout.interrupts_tracepoints,
+                config::Backup::Always => true,
+                config::Backup::Never => false,
+            },
+        };
         let settings = Settings {
             seed: random_seed(),
             started_ns: boot_time_ns(),
@@ -218,11 +228,10 @@ impl Kernel {
             compat_arguments: layout.call.compat_arguments,
             open_no_follow: layout.call.open_no_follow,
             call_result: layout.call.result,
-            reserved: 0,
+            backup: u32::from(wanted.backup),
             typed_task: u32::from(layout.typed_task),
         };
         let roads = roads::roads();
-        let exact = sizes.tier != config::Tier::Base;
         let load = |object: &[u8]| {
             EbpfLoader::new()
                 // Nothing in them is relocated by types, which are some megabytes to read.
@@ -231,7 +240,8 @@ impl Kernel {
                 .override_global("SETTINGS", settings.as_bytes(), true)
                 .override_global("FATE", layout.fate.as_bytes(), true)
                 .override_global("ROADS", roads.as_bytes(), true)
-                .map_max_entries("RINGS", if exact { RING_WORKERS } else { 1 })
+                .map_max_entries("RINGS", if wanted.exact { RING_WORKERS } else { 1 })
+                .map_max_entries("SEEN", if wanted.backup { BETWEEN_PROGRAMS } else { 1 })
                 .map_max_entries("FILES", sizes.ring_bytes)
                 .map_max_entries("REPEATS", sizes.kernel_dedup_entries)
                 .map_max_entries("TRACED", sizes.max_cgroups)
@@ -269,7 +279,7 @@ impl Kernel {
             probes: Vec::new(),
             programs,
         };
-        kernel.probes = probes::attach_all(&mut kernel.programs, &layout, exact);
+        kernel.probes = probes::attach_all(&mut kernel.programs, &layout, wanted);
         let missing = kernel.probes.iter().find(|probe| probe.tier == Tier::Exact && !probe.live());
         match missing.filter(|_| sizes.tier == config::Tier::Exact) {
             Some(ProbeStatus { name, reason, .. }) => {
@@ -331,13 +341,16 @@ impl Kernel {
             lifecycle_lost: sum(machine_counter::LIFECYCLE_LOST),
             entering_full: sum(machine_counter::ENTERING_FULL),
             deaths_lost: sum(machine_counter::DEATHS_LOST),
-            interrupted: self.interrupted_before + self.interrupted(),
+            interrupted: (self.interrupted_before + self.interrupted())
+                .saturating_sub(sum(machine_counter::TAKEN_UP)),
         }
     }
 
-    /// What the kernel kept from the programs that are loaded now.
+    /// What the kernel kept from the programs that are loaded now. What it kept from the second one about system calls the first
+    /// one saw, or the kernel kept it from that one too.
     fn interrupted(&self) -> u64 {
-        let loaded = self.programs.programs().filter_map(|(_, program)| program.fd().ok());
+        let first = self.programs.programs().filter(|(name, _)| *name != probes::BACKUP);
+        let loaded = first.filter_map(|(_, program)| program.fd().ok());
         loaded.map(|program| Counts::of(program).misses).sum()
     }
 

@@ -35,7 +35,11 @@ impl Holding {
     }
 
     /// What stands for each number of the programs on a kind of hook.
-    fn calls(self, numbers: [usize; FUNCTIONS.len()], wanted: bool) -> [(u64, u64); FUNCTIONS.len()] {
+    fn calls(
+        self,
+        numbers: [usize; FUNCTIONS.len()],
+        wanted: bool,
+    ) -> [(u64, u64); FUNCTIONS.len()] {
         std::array::from_fn(|which| {
             let function = self.functions[which].filter(|_| wanted);
             let put = function.map_or(NOTHING, |id| (CALL, OF_THE_KERNEL, id));
@@ -47,10 +51,8 @@ impl Holding {
 /// The object of the programs with the calls of these functions, or without any. In words, which align it as a reader of ELF wants it.
 pub(super) fn with_calls(object: &[u8], holding: Option<Holding>) -> Vec<u64> {
     let holding = holding.unwrap_or(Holding { functions: [None; 4], on_tracepoints: false });
-    let calls = [
-        holding.calls(ON_TRACEPOINTS, holding.on_tracepoints),
-        holding.calls(ON_FUNCTIONS, true),
-    ];
+    let calls =
+        [holding.calls(ON_TRACEPOINTS, holding.on_tracepoints), holding.calls(ON_FUNCTIONS, true)];
     let calls = calls.as_flattened();
     let word = |bytes: &[u8]| {
         let mut whole = [0; 8];

@@ -73,9 +73,10 @@ struct Probe {
 enum Hook {
     /// A raw tracepoint. It must exist.
     Raw { programs: Programs, tracepoint: &'static str },
-    /// A tracepoint whose arguments come with their types (`tp_btf`, Linux 5.5). A program of the plain type hangs on the tracepoint of
-    /// that name that `perf` has, where the kernel interrupts the others.
+    /// A tracepoint whose arguments come with their types (`tp_btf`, Linux 5.5).
     Typed { programs: Programs, tracepoint: &'static str },
+    /// The same, for a program that takes up what the kernel kept from the one before it, where that is wanted.
+    Backup { program: Programs, tracepoint: &'static str },
     /// Where a function of the kernel begins or returns, by the type of the program: the first of these that it
     /// has. They take the same arguments. One that is not `needed` is left out where the kernel has none of them,
     /// or not what it reads.
@@ -96,6 +97,10 @@ const fn raw(programs: Programs, tracepoint: &'static str) -> Hook {
 
 const fn typed(programs: Programs, tracepoint: &'static str) -> Hook {
     Hook::Typed { programs, tracepoint }
+}
+
+const fn backup(program: Programs, tracepoint: &'static str) -> Hook {
+    Hook::Backup { program, tracepoint }
 }
 
 const fn exit(
@@ -261,10 +266,11 @@ const PROBES: &[Probe] = &[
     Probe {
         name: "files",
         sees: "every system call that names a file, 32-bit ones included",
-        hooks: &[typed(
-            &["syscall_exit_kept", "syscall_exit", "syscall_exit_unrolled"],
-            "sys_exit",
-        )],
+        hooks: &[
+            typed(&["syscall_exit", "syscall_exit_unrolled"], "sys_exit"),
+            // Attached later, it runs later.
+            backup(&[BACKUP], "sys_exit"),
+        ],
         structures: FILE_STRUCTURES,
         tier: Tier::Base,
     },
@@ -296,8 +302,8 @@ const PROBES: &[Probe] = &[
     },
 ];
 
-/// Where `perf` has the tracepoints of every system call.
-const CALLS_OF_PERF: &str = "raw_syscalls";
+/// The program that takes up what the kernel kept from the first one about system calls.
+pub(super) const BACKUP: &str = "syscall_exit_backup";
 
 /// Why no probe of the exact tier runs where the configuration says so.
 const NOT_WANTED: &str = "`capture.tier` is \"base\"";
@@ -306,8 +312,17 @@ const NOT_WANTED: &str = "`capture.tier` is \"base\"";
 const TRAMPOLINES_FREED: &str = "this kernel may crash when a program is taken off a function in which a \
                                  task sleeps (mended in Linux 5.12, 5.11.11 and 5.10.27)";
 
-/// Attaches every probe that can run; those of the exact tier only if `exact`.
-pub(crate) fn attach_all(programs: &mut Ebpf, layout: &Layout, exact: bool) -> Vec<ProbeStatus> {
+/// What is wanted beyond what every kernel has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    /// The exact tier.
+    pub(super) exact: bool,
+    /// A second program on system calls.
+    pub(super) backup: bool,
+}
+
+/// Attaches every probe that can run, as far as it is wanted.
+pub(super) fn attach_all(programs: &mut Ebpf, layout: &Layout, wanted: Wanted) -> Vec<ProbeStatus> {
     // Read for this only: a kernel's types are some megabytes.
     let types =
         Btf::from_sys_fs().map_err(|error| format!("the kernel's BTF is not usable: {error}"));
@@ -318,9 +333,9 @@ pub(crate) fn attach_all(programs: &mut Ebpf, layout: &Layout, exact: bool) -> V
             sees: probe.sees,
             tier: probe.tier,
             reason: match probe.tier {
-                Tier::Exact if !exact => Some(NOT_WANTED.to_owned()),
+                Tier::Exact if !wanted.exact => Some(NOT_WANTED.to_owned()),
                 Tier::Exact if !layout.keeps_trampolines => Some(TRAMPOLINES_FREED.to_owned()),
-                Tier::Base | Tier::Exact => probe.attach(programs, layout, &types).err(),
+                Tier::Base | Tier::Exact => probe.attach(programs, layout, wanted, &types).err(),
             },
         })
         .collect()
@@ -344,7 +359,13 @@ pub(super) fn loaded(programs: &Ebpf) -> io::Result<Vec<(&'static str, Vec<Owned
 }
 
 impl Probe {
-    fn attach(&self, programs: &mut Ebpf, layout: &Layout, types: &Types) -> Result<(), String> {
+    fn attach(
+        &self,
+        programs: &mut Ebpf,
+        layout: &Layout,
+        wanted: Wanted,
+        types: &Types,
+    ) -> Result<(), String> {
         let mut hooks = Vec::new();
         let needed = |structures| match layout.first_absent(structures) {
             Some(member) => Err(format!("this kernel's BTF has no {member}")),
@@ -353,12 +374,13 @@ impl Probe {
         needed(self.structures)?;
         for hook in self.hooks {
             match needed(hook.reads()) {
+                Ok(()) if matches!(hook, Hook::Backup { .. }) && !wanted.backup => {}
                 Ok(()) => hooks.push(hook),
                 Err(_) if !hook.is_needed() => {}
                 Err(reason) => return Err(reason),
             }
         }
-        let attached = hooks.iter().try_for_each(|hook| hook.attach(programs, layout, types));
+        let attached = hooks.iter().try_for_each(|hook| hook.attach(programs, types));
         if attached.is_err() {
             // Half a probe would look like a whole one: take the rest of it off as well.
             for hook in self.hooks {
@@ -374,6 +396,7 @@ impl Hook {
         match self {
             Hook::Raw { programs, .. }
             | Hook::Typed { programs, .. }
+            | Hook::Backup { program: programs, .. }
             | Hook::Function { programs, .. } => programs,
         }
     }
@@ -381,7 +404,7 @@ impl Hook {
     /// The kernel structures that its program reads beside those of its probe.
     fn reads(&self) -> &'static [&'static str] {
         match self {
-            Hook::Raw { .. } | Hook::Typed { .. } => &[],
+            Hook::Raw { .. } | Hook::Typed { .. } | Hook::Backup { .. } => &[],
             Hook::Function { reads, .. } => reads,
         }
     }
@@ -389,19 +412,14 @@ impl Hook {
     /// Whether its probe is nothing without it.
     fn is_needed(&self) -> bool {
         match self {
-            Hook::Raw { .. } | Hook::Typed { .. } => true,
+            Hook::Raw { .. } | Hook::Typed { .. } | Hook::Backup { .. } => true,
             Hook::Function { needed, .. } => *needed,
         }
     }
 
-    fn attach(&self, programs: &mut Ebpf, layout: &Layout, types: &Types) -> Result<(), String> {
+    fn attach(&self, programs: &mut Ebpf, types: &Types) -> Result<(), String> {
         let mut reasons = Vec::new();
         for name in self.programs() {
-            if matches!(programs.program(name), Some(Program::TracePoint(_)))
-                && !layout.interrupts_calls
-            {
-                continue;
-            }
             match self.attach_program(name, programs, types) {
                 Ok(()) => return Ok(()),
                 Err(reason) => reasons.push(reason),
@@ -422,15 +440,13 @@ impl Hook {
                     .map(drop)
                     .map_err(|error| hook_refused(tracepoint, &error))
             }
-            (Hook::Typed { tracepoint, .. }, Program::BtfTracePoint(program)) => {
+            (
+                Hook::Typed { tracepoint, .. } | Hook::Backup { tracepoint, .. },
+                Program::BtfTracePoint(program),
+            ) => {
                 let types = types.as_ref().map_err(String::clone)?;
                 load_once(program.load(tracepoint, types), name)?;
                 program.attach().map(drop).map_err(|error| hook_refused(tracepoint, &error))
-            }
-            (Hook::Typed { tracepoint, .. }, Program::TracePoint(program)) => {
-                load_once(program.load(), name)?;
-                let attached = program.attach(CALLS_OF_PERF, tracepoint);
-                attached.map(drop).map_err(|error| hook_refused(tracepoint, &error))
             }
             (Hook::Function { .. }, Program::FExit(program)) => {
                 let types = types.as_ref().map_err(String::clone)?;
@@ -462,7 +478,7 @@ impl Hook {
         mut load: impl FnMut(&str) -> Result<(), ProgramError>,
     ) -> Result<Option<&'static str>, String> {
         let functions = match self {
-            Hook::Raw { .. } | Hook::Typed { .. } => &[],
+            Hook::Raw { .. } | Hook::Typed { .. } | Hook::Backup { .. } => &[],
             Hook::Function { functions, .. } => *functions,
         };
         for function in functions {
@@ -485,7 +501,6 @@ impl Hook {
             let _ = match program {
                 Program::RawTracePoint(program) => program.unload(),
                 Program::BtfTracePoint(program) => program.unload(),
-                Program::TracePoint(program) => program.unload(),
                 Program::FExit(program) => program.unload(),
                 Program::FEntry(program) => program.unload(),
                 _ => Ok(()),

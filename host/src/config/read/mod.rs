@@ -25,8 +25,8 @@ use super::diagnostic::Problem;
 use super::keys::{self, Key};
 use super::values::{Mismatch, quoted, read_address};
 use super::{
-    Alone, Capture, Config, Daemon, Deaths, Discovery, Files, Http, Log, LogFormat, LogLevel,
-    Names, Place, Plugin, Scope, Tier,
+    Alone, Backup, Capture, Config, Daemon, Deaths, Discovery, Files, Http, Log, LogFormat,
+    LogLevel, Names, Place, Plugin, Scope, Tier,
 };
 
 /// A configuration file that was read, but not yet joined with flags and environment.
@@ -163,6 +163,9 @@ impl Reader<'_> {
                 .unwrap_or(default.kernel_dedup_entries),
             max_cgroups: self.count(section, "max_cgroups").unwrap_or(default.max_cgroups),
             tier: self.word(section, "tier", &Tier::ALL, Tier::name).unwrap_or(default.tier),
+            backup: self
+                .word(section, "backup", &Backup::ALL, Backup::name)
+                .unwrap_or(default.backup),
             measure: self.boolean(section, "measure").unwrap_or(default.measure),
         }
     }

@@ -12,6 +12,7 @@ use whodunit_ebpf::{PATH_MAX, RawCgroup, counter, machine_counter, record_kind};
 use crate::maps::{LIFECYCLE, TRACED, WATCHED, count_machine, occupy, offset, vacate};
 use crate::preemption::undisturbed;
 use crate::read::{Address, cgroup_id, read_or_zero};
+use crate::setup;
 
 /// `BPF_NOEXIST` of `include/uapi/linux/bpf.h`: only make a new entry.
 const NO_EXIST: u64 = 1;
@@ -30,7 +31,9 @@ pub fn cgroup_made(ctx: RawTracePointContext) -> i32 {
         }
         let id = cgroup_id(cgroup);
         let traced = TRACED.insert(&id, &[0; counter::COUNT], NO_EXIST).is_ok();
-        if !traced {
+        if traced {
+            setup::is_born(id);
+        } else {
             count_machine(machine_counter::CGROUPS_FULL);
         }
         send(record_kind::CGROUP_MADE, traced, id, parent, ctx.arg(1));

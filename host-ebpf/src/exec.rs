@@ -9,7 +9,7 @@ use crate::interpreter;
 use crate::maps::{Scratch, keep, occupy, offset, recall, vacate};
 use crate::preemption::undisturbed;
 use crate::read::{Address, Place, current_task, mount_namespace, read_or_zero};
-use crate::record::{Access, Requested, count, in_setup, record, traced_counters};
+use crate::record::{Access, Requested, count, record, traced_counters};
 use crate::setup;
 use crate::syscall::AT_FDCWD;
 use crate::walk::{self, Helper, Looping, Unrolled};
@@ -34,7 +34,7 @@ fn execution<L: Looping>(ctx: &RawTracePointContext) -> i32 {
     let filename: Address = read_or_zero(program + offset!(binprm_filename) as u64);
     let interpreter_path: Address = read_or_zero(program + offset!(binprm_interp) as u64);
 
-    let mut setup = in_setup();
+    let mut setup = setup::is_in_setup(current_task(), cgroup);
     let place = Place::read(file + offset!(file_path) as u64);
     if setup
         && !setup::is_itself(filename)

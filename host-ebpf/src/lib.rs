@@ -248,8 +248,10 @@ pub mod control {
     /// How far above the bottom of a task's stack the registers are that it came into the kernel with: what
     /// `find_registers` found. 0 where that was not asked, or nothing was found.
     pub const REGISTERS: u32 = 4;
+    /// 1 from the moment on that everything runs that tells who is a container runtime's.
+    pub const COMPLETE: u32 = 5;
     /// How many words there are.
-    pub const COUNT: u32 = 5;
+    pub const COUNT: u32 = 6;
 }
 
 /// Epochs of single cgroups.

@@ -55,7 +55,8 @@ pub fn process_forked(ctx: RawTracePointContext) -> i32 {
 pub fn process_executed(ctx: RawTracePointContext) -> i32 {
     undisturbed(|| {
         let task = current_task();
-        if !is_traced(cgroup_of(task)) {
+        let cgroup = cgroup_of(task);
+        if !is_traced(cgroup) {
             return 0;
         }
         // What it could not execute before it could is of no interest any more: a search of PATH.
@@ -63,7 +64,7 @@ pub fn process_executed(ctx: RawTracePointContext) -> i32 {
         let program: Address = ctx.arg(2);
         let file: Address = read_or_zero(program + offset!(binprm_file) as u64);
         let filename: Address = read_or_zero(program + offset!(binprm_filename) as u64);
-        let entered = setup::is_entering(process_of(task));
+        let entered = setup::is_in_setup(task, cgroup);
         let place = Place::read(file + offset!(file_path) as u64);
         let detached = walk::is_detached(mount_namespace(task), place)
             || (entered && setup::is_itself(filename));
@@ -106,16 +107,10 @@ pub fn process_exited(ctx: RawTracePointContext) -> i32 {
         if !is_traced(cgroup_of(task)) {
             return 0;
         }
-        let group: Address = read_or_zero(task + offset!(task_signal) as u64);
-        let over = if fate!(exit_tells_group) != 0 {
-            ctx.arg::<u64>(1) as u8 != 0
-        } else {
-            // Two last threads can both see nobody left: the daemon takes the first record of a process.
-            read_or_zero::<i32>(group + offset!(signal_live) as u64) <= 0
-        };
-        if !over {
+        if !is_over(&ctx, task) {
             return 0;
         }
+        let group: Address = read_or_zero(task + offset!(task_signal) as u64);
         let leader = leader_of(task);
         let told: u32 = read_or_zero(group + offset!(signal_flags) as u64);
         let together = told & SIGNAL_GROUP_EXIT != 0;
@@ -152,6 +147,17 @@ pub fn process_exited(ctx: RawTracePointContext) -> i32 {
         entry.submit(u64::from(wake));
         0
     })
+}
+
+/// Whether a process is over with this task's end, which `sched_process_exit` tells.
+#[inline(always)]
+pub(crate) fn is_over(ctx: &RawTracePointContext, task: Address) -> bool {
+    if fate!(exit_tells_group) != 0 {
+        return ctx.arg::<u64>(1) as u8 != 0;
+    }
+    let group: Address = read_or_zero(task + offset!(task_signal) as u64);
+    // Two last threads can both see nobody left: the daemon takes the first record of a process.
+    read_or_zero::<i32>(group + offset!(signal_live) as u64) <= 0
 }
 
 /// Whether nobody waits for this end: a program of a container succeeded, and the container lives on. The first process of a

@@ -67,11 +67,17 @@ pub(crate) fn count(counters: *mut CgroupCounters, index: usize) {
     add(counters, index, 1);
 }
 
+/// Takes one from a counter.
+#[inline(always)]
+fn take_back(counters: *mut CgroupCounters, index: usize) {
+    add(counters, index, u64::MAX);
+}
+
 #[inline(always)]
 fn add(counters: *mut CgroupCounters, index: usize, value: u64) {
     if index < counter::COUNT {
         // SAFETY: a map value of this CPU, and the index is below its length.
-        unsafe { (*counters)[index] += value };
+        unsafe { (*counters)[index] = (*counters)[index].wrapping_add(value) };
     }
 }
 
@@ -177,7 +183,7 @@ pub(crate) fn record<L: Looping>(
     let inode = recall!(loops.inode);
     let file_mode = recall!(loops.file_mode) as u32;
     keep!(loops.with_root, u64::from(flags & file_flag::BASE));
-    let key = RepeatKey {
+    let mut key = RepeatKey {
         cgroup,
         requested,
         dentry: recall!(loops.dentry),
@@ -199,6 +205,13 @@ pub(crate) fn record<L: Looping>(
         // Not remembered: its next occurrence tries again.
         count(counters, counter::THROTTLED);
         return;
+    }
+    // Repeats are not asked: the answer takes two looks into maps.
+    if flags & file_flag::SETUP == 0 && setup::is_unannounced(task, cgroup) {
+        key.detail |= u64::from(file_flag::SETUP) << 8;
+        count(counters, counter::SETUP);
+        take_back(counters, counter::RECEIVED + usize::from(operation));
+        keep!(loops.flags, u64::from(flags | file_flag::SETUP));
     }
     keep!(loops.namespace, mount_namespace(task));
     let namespace = recall!(loops.namespace);

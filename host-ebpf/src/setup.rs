@@ -4,21 +4,59 @@
 //! then executes the container's program. What it opens on the way is not the container's. So a process
 //! that comes into a traced cgroup from outside is *entering* until it executes a program; its children
 //! are entering with it. Everybody else in a traced cgroup is a member.
+//!
+//! The kernel tells that a process comes a moment after it is there, and meanwhile it may run on another CPU: it is *unannounced*
+//! then. In a cgroup that was traced from its first moment on, that is who is young and was never heard of.
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
-use aya_ebpf::macros::raw_tracepoint;
+use aya_ebpf::macros::{map, raw_tracepoint};
+use aya_ebpf::maps::LruHashMap;
 use aya_ebpf::programs::RawTracePointContext;
 use whodunit_ebpf::{control, machine_counter};
 
 use crate::cgroup::is_unified;
-use crate::maps::{
-    CONTROL, ENTERING, MEMBERS, TRACED, control_word, count_machine, offset, setting,
-};
+use crate::life::is_over;
+use crate::maps::{CONTROL, ENTERING, MEMBERS, TRACED, control_word, count_machine, setting};
 use crate::preemption::undisturbed;
 use crate::read::{
     Address, cgroup_id, cgroup_of, current_task, process_of, process_start_ns, read_or_zero,
 };
+
+/// How long after its start a process may be unannounced, in nanoseconds. A runtime's process comes into the cgroup soon after it
+/// was made; who is older is not suspected.
+const YOUNG_NS: u64 = 10_000_000_000;
+
+/// Cgroups that were traced from their first moment on, when every program of this file ran already.
+#[map]
+static BORN: LruHashMap<u64, u8> = LruHashMap::with_max_entries(4096, 0);
+
+/// A cgroup was made, and is traced from this moment on.
+#[inline(always)]
+pub(crate) fn is_born(cgroup: u64) {
+    if control_word(control::COMPLETE) != 0 {
+        let _ = BORN.insert(&cgroup, &0, 0);
+    }
+}
+
+/// Whether a process of a traced cgroup, given by one of its tasks, is there already and was not announced yet. Asked of those that
+/// are not entering.
+#[inline(always)]
+pub(crate) fn is_unannounced(task: Address, cgroup: u64) -> bool {
+    let started_ns = process_start_ns(task);
+    // SAFETY: takes nothing and gives a number.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    started_ns >= setting!(started_ns)
+        && now - started_ns < YOUNG_NS
+        && BORN.get_ptr(cgroup).is_some()
+        && !is_member(process_of(task), started_ns)
+}
+
+/// Whether a process of a traced cgroup, given by one of its tasks, is still a runtime's.
+#[inline(always)]
+pub(crate) fn is_in_setup(task: Address, cgroup: u64) -> bool {
+    is_entering(process_of(task)) || is_unannounced(task, cgroup)
+}
 
 /// `sched_process_fork(struct task_struct *parent, struct task_struct *child)`: the child is in its
 /// cgroup already, which `clone3` may have chosen (`CLONE_INTO_CGROUP`, Linux 5.7).
@@ -35,8 +73,10 @@ pub fn forked(ctx: RawTracePointContext) -> i32 {
         if TRACED.get_ptr(child_cgroup).is_none() {
             return 0;
         }
-        let parent_inside = TRACED.get_ptr(cgroup_of(current_task())).is_some();
-        if parent_inside && !is_entering(parent_process) {
+        let parent = current_task();
+        let parent_cgroup = cgroup_of(parent);
+        let parent_inside = TRACED.get_ptr(parent_cgroup).is_some();
+        if parent_inside && !is_in_setup(parent, parent_cgroup) {
             let _ = MEMBERS.insert(&child_process, &process_start_ns(child), 0);
         } else {
             enter(child_process);
@@ -71,14 +111,13 @@ pub fn attached(ctx: RawTracePointContext) -> i32 {
     })
 }
 
-/// `sched_process_exit(struct task_struct *p)`: each thread; the process is over with its leader.
+/// `sched_process_exit`: each thread; the process is over with its last.
 #[raw_tracepoint]
 pub fn exited(ctx: RawTracePointContext) -> i32 {
     undisturbed(|| {
         let task: Address = ctx.arg(0);
-        let process = process_of(task);
-        let thread: u32 = read_or_zero(task + offset!(task_pid) as u64);
-        if thread == process {
+        if is_over(&ctx, task) {
+            let process = process_of(task);
             leave(process);
             if MEMBERS.get_ptr(&process).is_some() {
                 let _ = MEMBERS.remove(&process);

@@ -1,14 +1,20 @@
 //! Which files are reported, by which path, and which are only counted.
 
 use std::ffi::OsStr;
+use std::fs;
+use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use libtest_mimic::{Failed, Trial};
 use serde_json::json;
+use whodunit_containers::condition::{PATIENCE, slowness, wait_until};
 use whodunit_containers::{Container, ContainerBuilder, DaemonConfig, Pod};
 
 use crate::discovery::{let_work, worker};
-use crate::report::{Report, execs, expect_eq, last_report};
+use crate::report::{Report, execs, expect, expect_eq, last_report};
 use crate::{Outcome, about_capture};
 
 /// Linux' number for "permission denied".
@@ -25,6 +31,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         about_capture("capture::paths_of_any_bytes_arrive_escaped", odd_bytes),
         about_capture("capture::a_long_path_arrives_whole", long_path),
         about_capture("capture::a_runtime_exec_adds_its_program_and_files_only", runtime_exec),
+        about_capture("capture::a_runtime_that_is_moved_while_it_works_is_no_container", moved),
         about_capture("capture::eviction_removes_no_file_from_the_report", eviction),
         about_capture("capture::a_file_made_or_replaced_is_reported_as_itself", replaced),
     ]
@@ -199,6 +206,45 @@ fn runtime_exec() -> Outcome {
     entry.expect_list("missing", &[])?;
     // The exec, what the standard library reads of itself under /proc, three opens.
     entry.expect_events(4 + execs(1))
+}
+
+/// Whoever is put into the cgroup is there a moment before the kernel says so, and may be opening files on another CPU.
+fn moved() -> Outcome {
+    let pod = Pod::new("moved")?;
+    let _app = worker(pod.container("app"), "cat /etc/hostname").start()?;
+    let config = DaemonConfig::for_pod(&pod)?;
+    let daemon = config.start()?;
+    let name = "moved-while-it-works";
+    let folder = pod.cgroup_folder().join(name);
+    fs::create_dir(&folder)?;
+    let moves = 400 / slowness();
+    let moved = (0..moves).try_for_each(|_| one_moved(&folder));
+    let report = last_report(&config, daemon);
+    expect("its cgroup goes", wait_until(PATIENCE, || fs::remove_dir(&folder).is_ok()))?;
+    moved?;
+    let report = report?;
+    let entry = report.running_called(name)?;
+    let seen = entry.counter("setup");
+    expect(format!("{seen} accesses of {moves} runtimes were seen"), seen > u64::from(moves))?;
+    entry.expect_files(&[])?;
+    entry.expect_events(0)
+}
+
+/// A runtime's process that opens a file again and again, and is put into a cgroup meanwhile.
+fn one_moved(folder: &Path) -> Result<(), Failed> {
+    let script = "echo at work; while :; do : < \"$0\"; done";
+    let mut runtime = Command::new("/bin/sh")
+        .args(["-c", script, concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let said = runtime.stdout.as_mut().map_or(Ok(0), |it| it.read(&mut [0; 8]));
+    let put = fs::write(folder.join("cgroup.procs"), runtime.id().to_string());
+    // It goes on for some more files.
+    std::thread::sleep(Duration::from_millis(2));
+    runtime.kill()?;
+    runtime.wait()?;
+    said?;
+    Ok(put?)
 }
 
 fn eviction() -> Outcome {

@@ -144,6 +144,17 @@ const FILE_STRUCTURES: &[&str] = &[
 const CGROUP_STRUCTURES: &[&str] =
     &["cgroup", "cgroup_subsys_state", "cgroup_root", "kernfs_node", "css_set", "task_struct"];
 
+/// What says which processes come into a cgroup, and when they are over.
+const SETUP_STRUCTURES: &[&str] = &[
+    "cgroup",
+    "cgroup_subsys_state",
+    "cgroup_root",
+    "kernfs_node",
+    "css_set",
+    "task_struct",
+    "signal_struct",
+];
+
 /// What says who a process is, and who its parents are.
 const PROCESS_STRUCTURES: &[&str] = &[
     "task_struct",
@@ -182,10 +193,22 @@ const RING_STRUCTURES: &[&str] = &[
 /// The probe that tells which interpreters the kernel opens.
 pub const INTERPRETERS: &str = "interpreters";
 
+/// The probe that tells whose cgroup is made.
+const CGROUP: &str = "cgroup";
+
+/// The probe that tells which processes are a container runtime's.
+const SETUP: &str = "setup";
+
+/// The probe that tells which programs are executed.
+const EXEC: &str = "exec";
+
+/// The probes by which the programs know who is a container runtime's.
+pub(super) const OF_RUNTIMES: [&str; 3] = [CGROUP, SETUP, EXEC];
+
 /// Every probe of this build, in the order in which they are attached: who is whose comes first.
 const PROBES: &[Probe] = &[
     Probe {
-        name: "cgroup",
+        name: CGROUP,
         sees: "containers made and removed",
         hooks: &[raw(&["cgroup_made"], "cgroup_mkdir"), raw(&["cgroup_gone"], "cgroup_rmdir")],
         structures: CGROUP_STRUCTURES,
@@ -246,18 +269,18 @@ const PROBES: &[Probe] = &[
         tier: Tier::Base,
     },
     Probe {
-        name: "setup",
+        name: SETUP,
         sees: "what a container runtime does before it executes the container's program",
         hooks: &[
             raw(&["forked"], "sched_process_fork"),
             raw(&["attached"], "cgroup_attach_task"),
             raw(&["exited"], "sched_process_exit"),
         ],
-        structures: CGROUP_STRUCTURES,
+        structures: SETUP_STRUCTURES,
         tier: Tier::Base,
     },
     Probe {
-        name: "exec",
+        name: EXEC,
         sees: "programs executed",
         hooks: &[raw(&["executed", "executed_unrolled"], "sched_process_exec")],
         structures: FILE_STRUCTURES,

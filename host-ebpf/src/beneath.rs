@@ -10,10 +10,10 @@ use aya_ebpf::programs::FExitContext;
 use whodunit_ebpf::{CALLS, CgroupCounters, NO_RESULT, counter, file_flag, operation};
 
 use crate::maps::{Scratch, keep, occupy_exact, offset, recall, roads, setting, vacate};
-use crate::preemption::undisturbed_on_function;
 use crate::read::{Address, read_or_zero};
 use crate::record::{Access, Requested, count, in_setup, record, traced_counters};
 use crate::registers::saved_registers;
+use crate::run;
 use crate::signal::PF_KTHREAD;
 use crate::syscall::{ENOSYS, ERRNO_MAX, is_compat, is_open_followed};
 use crate::task::running_flags;
@@ -29,13 +29,13 @@ const EAGAIN: i32 = 11;
 /// `struct file *do_filp_open(int dfd, struct filename *pathname, const struct open_flags *op)`.
 #[fexit]
 pub fn file_opened(ctx: FExitContext) -> i32 {
-    undisturbed_on_function(|| seen::<ExactHelper>(&ctx))
+    run::on_function(|| seen::<ExactHelper>(&ctx))
 }
 
 /// The same before Linux 5.17.
 #[fexit]
 pub fn file_opened_unrolled(ctx: FExitContext) -> i32 {
-    undisturbed_on_function(|| seen::<Unrolled>(&ctx))
+    run::on_function(|| seen::<Unrolled>(&ctx))
 }
 
 #[inline(always)]

@@ -5,57 +5,60 @@ use aya_ebpf::bindings::BPF_RB_FORCE_WAKEUP;
 use aya_ebpf::helpers::generated::{
     bpf_ktime_get_boot_ns, bpf_probe_read_kernel_str, bpf_ringbuf_output,
 };
-use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
 use whodunit_ebpf::{PATH_MAX, RawCgroup, counter, machine_counter, record_kind};
 
 use crate::maps::{LIFECYCLE, TRACED, WATCHED, count_machine, occupy, offset, vacate};
-use crate::preemption::undisturbed;
 use crate::read::{Address, cgroup_id, read_or_zero};
+use crate::run::on_tracepoint;
 use crate::setup;
 
 /// `BPF_NOEXIST` of `include/uapi/linux/bpf.h`: only make a new entry.
 const NO_EXIST: u64 = 1;
 
-/// `cgroup_mkdir(struct cgroup *cgrp, const char *path)`.
-#[raw_tracepoint]
-pub fn cgroup_made(ctx: RawTracePointContext) -> i32 {
-    undisturbed(|| {
-        let cgroup: Address = ctx.arg(0);
-        if !is_unified(cgroup) {
-            return 0;
-        }
-        let parent = parent_id(cgroup);
-        if TRACED.get_ptr(parent).is_none() && WATCHED.get_ptr(parent).is_none() {
-            return 0;
-        }
-        let id = cgroup_id(cgroup);
-        let traced = TRACED.insert(&id, &[0; counter::COUNT], NO_EXIST).is_ok();
-        if traced {
-            setup::is_born(id);
-        } else {
-            count_machine(machine_counter::CGROUPS_FULL);
-        }
-        send(record_kind::CGROUP_MADE, traced, id, parent, ctx.arg(1));
-        0
-    })
+on_tracepoint! {
+    /// `cgroup_mkdir(struct cgroup *cgrp, const char *path)`.
+    cgroup_made, cgroup_made_backup: tell_made
 }
 
-/// `cgroup_rmdir(struct cgroup *cgrp, const char *path)`.
-#[raw_tracepoint]
-pub fn cgroup_gone(ctx: RawTracePointContext) -> i32 {
-    undisturbed(|| {
-        let cgroup: Address = ctx.arg(0);
-        if !is_unified(cgroup) {
-            return 0;
-        }
-        let id = cgroup_id(cgroup);
-        if TRACED.get_ptr(id).is_none() && WATCHED.get_ptr(id).is_none() {
-            return 0;
-        }
-        send(record_kind::CGROUP_GONE, false, id, parent_id(cgroup), ctx.arg(1));
-        0
-    })
+#[inline(always)]
+fn tell_made(ctx: &RawTracePointContext) -> i32 {
+    let cgroup: Address = ctx.arg(0);
+    if !is_unified(cgroup) {
+        return 0;
+    }
+    let parent = parent_id(cgroup);
+    if TRACED.get_ptr(parent).is_none() && WATCHED.get_ptr(parent).is_none() {
+        return 0;
+    }
+    let id = cgroup_id(cgroup);
+    let traced = TRACED.insert(&id, &[0; counter::COUNT], NO_EXIST).is_ok();
+    if traced {
+        setup::is_born(id);
+    } else {
+        count_machine(machine_counter::CGROUPS_FULL);
+    }
+    send(record_kind::CGROUP_MADE, traced, id, parent, ctx.arg(1));
+    0
+}
+
+on_tracepoint! {
+    /// `cgroup_rmdir(struct cgroup *cgrp, const char *path)`.
+    cgroup_gone, cgroup_gone_backup: tell_gone
+}
+
+#[inline(always)]
+fn tell_gone(ctx: &RawTracePointContext) -> i32 {
+    let cgroup: Address = ctx.arg(0);
+    if !is_unified(cgroup) {
+        return 0;
+    }
+    let id = cgroup_id(cgroup);
+    if TRACED.get_ptr(id).is_none() && WATCHED.get_ptr(id).is_none() {
+        return 0;
+    }
+    send(record_kind::CGROUP_GONE, false, id, parent_id(cgroup), ctx.arg(1));
+    0
 }
 
 /// Whether a cgroup is of the v2 hierarchy, whose `hierarchy_id` is 0. The v1 ones fire the same

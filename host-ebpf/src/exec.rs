@@ -7,23 +7,22 @@ use whodunit_ebpf::{CgroupCounters, counter, operation};
 
 use crate::interpreter;
 use crate::maps::{Scratch, keep, occupy, offset, recall, vacate};
-use crate::preemption::undisturbed;
 use crate::read::{Address, Place, current_task, mount_namespace, read_or_zero};
 use crate::record::{Access, Requested, count, record, traced_counters};
+use crate::run::{self, on_tracepoint};
 use crate::setup;
 use crate::syscall::AT_FDCWD;
 use crate::walk::{self, Helper, Looping, Unrolled};
 
-/// `sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`, Linux 3.4.
-#[raw_tracepoint]
-pub fn executed(ctx: RawTracePointContext) -> i32 {
-    undisturbed(|| execution::<Helper>(&ctx))
+on_tracepoint! {
+    /// `sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`, Linux 3.4.
+    executed, executed_backup: execution::<Helper>
 }
 
 /// The same before Linux 5.17.
 #[raw_tracepoint]
 pub fn executed_unrolled(ctx: RawTracePointContext) -> i32 {
-    undisturbed(|| execution::<Unrolled>(&ctx))
+    run::alone(|| execution::<Unrolled>(&ctx))
 }
 
 #[inline(always)]

@@ -13,9 +13,9 @@ use aya_ebpf::programs::FExitContext;
 use whodunit_ebpf::{counter, operation};
 
 use crate::maps::{EXECUTING, Executing, Scratch, keep, occupy_exact, offset, recall, vacate};
-use crate::preemption::undisturbed_on_function;
 use crate::read::{Address, Place, current_task, mount_namespace, read_or_zero};
 use crate::record::{Access, Requested, count, in_setup, record, traced_counters};
+use crate::run;
 use crate::syscall::{AT_FDCWD, ERRNO_MAX};
 use crate::walk::{self, ExactHelper, Looping, Unrolled};
 
@@ -23,7 +23,7 @@ use crate::walk::{self, ExactHelper, Looping, Unrolled};
 /// interpreter after the script.
 #[fexit]
 pub fn program_checked(ctx: FExitContext) -> i32 {
-    undisturbed_on_function(|| {
+    run::on_function(|| {
         if traced_counters().is_none() {
             return 0;
         }
@@ -42,26 +42,26 @@ pub fn program_checked(ctx: FExitContext) -> i32 {
 /// `struct file *open_exec(const char *name)`: an interpreter was opened, or was not to be opened.
 #[fexit]
 pub fn interpreter_opened(ctx: FExitContext) -> i32 {
-    undisturbed_on_function(|| opened::<ExactHelper>(ctx.arg(0), ctx.arg(1)))
+    run::on_function(|| opened::<ExactHelper>(ctx.arg(0), ctx.arg(1)))
 }
 
 /// The same before Linux 5.17.
 #[fexit]
 pub fn interpreter_opened_unrolled(ctx: FExitContext) -> i32 {
-    undisturbed_on_function(|| opened::<Unrolled>(ctx.arg(0), ctx.arg(1)))
+    run::on_function(|| opened::<Unrolled>(ctx.arg(0), ctx.arg(1)))
 }
 
 /// `struct file *bprm_open_interpreter(struct linux_binprm *bprm, const char *path)`, by which Linux 7.3 opens
 /// the interpreter of a program in ELF.
 #[fexit]
 pub fn loader_opened(ctx: FExitContext) -> i32 {
-    undisturbed_on_function(|| opened::<ExactHelper>(ctx.arg(1), ctx.arg(2)))
+    run::on_function(|| opened::<ExactHelper>(ctx.arg(1), ctx.arg(2)))
 }
 
 /// The same before Linux 5.17.
 #[fexit]
 pub fn loader_opened_unrolled(ctx: FExitContext) -> i32 {
-    undisturbed_on_function(|| opened::<Unrolled>(ctx.arg(1), ctx.arg(2)))
+    run::on_function(|| opened::<Unrolled>(ctx.arg(1), ctx.arg(2)))
 }
 
 /// An interpreter was opened, or was not to be opened: by its path, and the file or the error.

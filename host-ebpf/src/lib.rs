@@ -187,6 +187,59 @@ pub mod preemption {
     pub const ON_FUNCTIONS: [usize; 4] = [0x7e57_0011, 0x7e57_0012, 0x7e57_0013, 0x7e57_0014];
 }
 
+/// The programs of which a second one may hang behind the first.
+pub mod backup {
+    /// Their names. The second one's is the name with [`SUFFIX`].
+    pub const PROGRAMS: [&str; 13] = [
+        "syscall_exit",
+        "executed",
+        "process_forked",
+        "process_executed",
+        "process_exited",
+        "signal_generated",
+        "signal_delivered",
+        "oom_victim",
+        "cgroup_made",
+        "cgroup_gone",
+        "forked",
+        "attached",
+        "exited",
+    ];
+
+    /// What the name of a second program ends with.
+    pub const SUFFIX: &str = "_backup";
+
+    /// How many tasks whose numbers follow each other can be between two programs at once: a power of two.
+    pub const TASKS: u32 = 1 << 12;
+
+    /// A word for each of them and each pair.
+    pub const WORDS: u32 = TASKS * PROGRAMS.len() as u32;
+
+    /// The number of a pair, by its name.
+    ///
+    /// # Panics
+    ///
+    /// Where there is none of that name, which the compiler finds out.
+    pub const fn number(name: &str) -> u32 {
+        let mut number = 0;
+        while number < PROGRAMS.len() {
+            if is_same(PROGRAMS[number].as_bytes(), name.as_bytes()) {
+                return number as u32;
+            }
+            number += 1;
+        }
+        panic!("no pair of programs has this name")
+    }
+
+    const fn is_same(one: &[u8], other: &[u8]) -> bool {
+        let mut at = 0;
+        while at < one.len() && at < other.len() && one[at] == other[at] {
+            at += 1;
+        }
+        at == one.len() && at == other.len()
+    }
+}
+
 /// The counters of one cgroup, one set for each CPU: an array of `u64` by [`counter`] index.
 pub type CgroupCounters = [u64; counter::COUNT];
 
@@ -213,8 +266,10 @@ pub mod counter {
     pub const WINDOW: usize = 7;
     /// Not a counter: bytes of records sent in that window.
     pub const SPENT: usize = 8;
+    /// Not a counter of accesses: how long programs ran for the cgroup, in nanoseconds, where that is measured.
+    pub const TIME_NS: usize = 9;
     /// Accesses by the container's own programs, repeats included, by [`operation`](super::operation).
-    pub const RECEIVED: usize = 9;
+    pub const RECEIVED: usize = 10;
     /// How many counters there are.
     pub const COUNT: usize = RECEIVED + super::operation::COUNT;
 }
@@ -229,7 +284,7 @@ pub mod machine_counter {
     pub const ENTERING_FULL: u32 = 2;
     /// Records about processes that found their ring full.
     pub const DEATHS_LOST: u32 = 3;
-    /// System calls that the kernel kept from the first program about them, and that the second one took up.
+    /// What the kernel kept from the first program of a tracepoint, and the second one took up.
     pub const TAKEN_UP: u32 = 4;
     /// How many counters there are.
     pub const COUNT: u32 = 5;
@@ -526,13 +581,13 @@ pub struct Settings {
     /// Offset in the saved registers of the one that holds the result, and `-ENOSYS` until there is one;
     /// [`NO_RESULT`] where this architecture has none such.
     pub call_result: u32,
-    /// 1 where a second program on system calls takes up what the kernel kept from the first.
+    /// 1 where a second program of each tracepoint takes up what the kernel kept from the first.
     pub backup: u32,
+    /// 1 where it is added up how long programs run for each cgroup.
+    pub measure: u32,
+    /// Fills the structure up to a multiple of eight bytes.
+    pub reserved: u32,
 }
-
-/// How many tasks can be between the two programs on system calls at once without being taken for each other, if their numbers
-/// follow each other: a power of two.
-pub const BETWEEN_PROGRAMS: u32 = 1 << 16;
 
 /// [`Settings::call_result`]: nothing tells whether a call is over.
 pub const NO_RESULT: u32 = u32::MAX;
@@ -646,7 +701,7 @@ pub const NAME_MAX: usize = 256;
 const _: () = {
     assert!(size_of::<RawCgroup>() == 32);
     assert!(size_of::<RawFile>() == 112);
-    assert!(size_of::<Settings>() == 40 + 8 + 8 * ARGUMENTS + 16);
+    assert!(size_of::<Settings>() == 40 + 8 + 8 * ARGUMENTS + 24);
     assert!(size_of::<Road>() == 8);
     assert!(size_of::<KernelLayout>() == 4 * KernelLayout::MEMBERS.len());
 };

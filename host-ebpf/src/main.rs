@@ -7,7 +7,8 @@
 //! | `walk.rs` | from a file's dentry to the names of its path |
 //! | `record.rs` | one file access: counted, absorbed or sent |
 //! | `syscall.rs`, `exec.rs` | file accesses |
-//! | `backup.rs` | what the kernel kept from the first program on system calls |
+//! | `run.rs` | how every program runs |
+//! | `backup.rs` | the second program of each tracepoint |
 //! | `interpreter.rs`, `beneath.rs`, `ring.rs` | file accesses that no system call tells: the exact tier |
 //! | `cgroup.rs` | cgroups made and removed |
 //! | `life.rs` | processes made, executing a program, ended |
@@ -41,6 +42,7 @@ mod record;
 mod refused;
 mod registers;
 mod ring;
+mod run;
 mod setup;
 mod signal;
 mod syscall;

@@ -1,41 +1,42 @@
 //! Processes that the kernel kills for want of memory: whom, in whose allocation, and which memory was full.
 
 use aya_ebpf::bindings::BPF_RB_FORCE_WAKEUP;
-use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
 use whodunit_ebpf::{MEMORY_LEVELS, RawMemory, RawVictim, fate_kind};
 
 use crate::maps::{DEATHS, fate, offset};
-use crate::preemption::undisturbed;
 use crate::read::{Address, current_task, process_of, read_or_zero};
+use crate::run::on_tracepoint;
 use crate::task::{
     cgroup_of_state, describe, describe_ancestors, lost, memory_state_of, now, part, put,
 };
 
-/// `oom:mark_victim`: `(int pid)` up to Linux 6.7, `(struct task_struct *task, uid_t uid)` since 6.8. In the context of the
-/// task whose allocation failed. The SIGKILL of the kernel comes before it.
-#[raw_tracepoint]
-pub fn oom_victim(ctx: RawTracePointContext) -> i32 {
-    undisturbed(|| {
-        let first: u64 = ctx.arg(0);
-        let Some(mut entry) = DEATHS.reserve::<RawVictim>(0) else {
-            lost();
-            return 0;
-        };
-        let record = entry.as_mut_ptr();
-        let victim: Address = if fate!(victim_is_task) != 0 { first } else { 0 };
-        let trigger = current_task();
-        put!(record.kind, fate_kind::OOM_VICTIM);
-        put!(record.flags, 0);
-        put!(record.pid, if victim == 0 { first as u32 } else { process_of(victim) });
-        put!(record.time_ns, now());
-        describe(part!(record.victim), victim);
-        describe(part!(record.trigger), trigger);
-        describe_ancestors(part!(record.ancestors), trigger);
-        memory_levels(part!(record.levels), trigger);
-        entry.submit(u64::from(BPF_RB_FORCE_WAKEUP));
-        0
-    })
+on_tracepoint! {
+    /// `oom:mark_victim`: `(int pid)` up to Linux 6.7, `(struct task_struct *task, uid_t uid)` since 6.8. In the context of the
+    /// task whose allocation failed. The SIGKILL of the kernel comes before it.
+    oom_victim, oom_victim_backup: tell_victim
+}
+
+#[inline(always)]
+fn tell_victim(ctx: &RawTracePointContext) -> i32 {
+    let first: u64 = ctx.arg(0);
+    let Some(mut entry) = DEATHS.reserve::<RawVictim>(0) else {
+        lost();
+        return 0;
+    };
+    let record = entry.as_mut_ptr();
+    let victim: Address = if fate!(victim_is_task) != 0 { first } else { 0 };
+    let trigger = current_task();
+    put!(record.kind, fate_kind::OOM_VICTIM);
+    put!(record.flags, 0);
+    put!(record.pid, if victim == 0 { first as u32 } else { process_of(victim) });
+    put!(record.time_ns, now());
+    describe(part!(record.victim), victim);
+    describe(part!(record.trigger), trigger);
+    describe_ancestors(part!(record.ancestors), trigger);
+    memory_levels(part!(record.levels), trigger);
+    entry.submit(u64::from(BPF_RB_FORCE_WAKEUP));
+    0
 }
 
 /// Fills in the memory cgroups of a task, from its own upward. Which of them was full is the daemon's to say.

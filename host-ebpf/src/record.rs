@@ -73,8 +73,9 @@ fn take_back(counters: *mut CgroupCounters, index: usize) {
     add(counters, index, u64::MAX);
 }
 
+/// Adds to a counter.
 #[inline(always)]
-fn add(counters: *mut CgroupCounters, index: usize, value: u64) {
+pub(crate) fn add(counters: *mut CgroupCounters, index: usize, value: u64) {
     if index < counter::COUNT {
         // SAFETY: a map value of this CPU, and the index is below its length.
         unsafe { (*counters)[index] = (*counters)[index].wrapping_add(value) };

@@ -11,9 +11,9 @@ use aya_ebpf::programs::{FEntryContext, FExitContext};
 use whodunit_ebpf::{CgroupCounters, PATH_MAX, counter, file_flag, operation};
 
 use crate::maps::{EXACT_ROOM, RINGS, RingWork, Scratch, keep, occupy_exact, offset, vacate};
-use crate::preemption::undisturbed_on_function;
 use crate::read::{Address, read_or_zero};
 use crate::record::{Access, Requested, count, in_setup, record, traced_counters};
+use crate::run;
 use crate::syscall::{AT_FDCWD, AT_SYMLINK_FOLLOW, AT_SYMLINK_NOFOLLOW};
 use crate::walk::ExactHelper;
 
@@ -34,7 +34,7 @@ const ECANCELED: i32 = 125;
 /// `void io_wq_submit_work(struct io_wq_work *work)`: a worker takes up a request.
 #[fentry]
 pub fn ring_work_begun(ctx: FEntryContext) -> i32 {
-    undisturbed_on_function(|| {
+    run::on_function(|| {
         if traced_counters().is_none() {
             return 0;
         }
@@ -50,7 +50,7 @@ pub fn ring_work_begun(ctx: FEntryContext) -> i32 {
 /// The same when the worker has done it. The request is there until the worker lets go of it, which is later.
 #[fexit]
 pub fn ring_work_done(ctx: FExitContext) -> i32 {
-    undisturbed_on_function(|| {
+    run::on_function(|| {
         let Some((cgroup, counters)) = traced_counters() else { return 0 };
         let request = request(ctx.arg(0));
         if !is_about_paths(opcode_of(request)) {

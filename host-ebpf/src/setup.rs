@@ -10,7 +10,7 @@
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
-use aya_ebpf::macros::{map, raw_tracepoint};
+use aya_ebpf::macros::map;
 use aya_ebpf::maps::LruHashMap;
 use aya_ebpf::programs::RawTracePointContext;
 use whodunit_ebpf::{control, machine_counter};
@@ -18,10 +18,10 @@ use whodunit_ebpf::{control, machine_counter};
 use crate::cgroup::is_unified;
 use crate::life::is_over;
 use crate::maps::{CONTROL, ENTERING, MEMBERS, TRACED, control_word, count_machine, setting};
-use crate::preemption::undisturbed;
 use crate::read::{
     Address, cgroup_id, cgroup_of, current_task, process_of, process_start_ns, read_or_zero,
 };
+use crate::run::on_tracepoint;
 
 /// How long after its start a process may be unannounced, in nanoseconds. A runtime's process comes into the cgroup soon after it
 /// was made; who is older is not suspected.
@@ -58,73 +58,79 @@ pub(crate) fn is_in_setup(task: Address, cgroup: u64) -> bool {
     is_entering(process_of(task)) || is_unannounced(task, cgroup)
 }
 
-/// `sched_process_fork(struct task_struct *parent, struct task_struct *child)`: the child is in its
-/// cgroup already, which `clone3` may have chosen (`CLONE_INTO_CGROUP`, Linux 5.7).
-#[raw_tracepoint]
-pub fn forked(ctx: RawTracePointContext) -> i32 {
-    undisturbed(|| {
-        let child: Address = ctx.arg(1);
-        let parent_process = (bpf_get_current_pid_tgid() >> 32) as u32;
-        let child_process = process_of(child);
-        if child_process == parent_process {
-            return 0;
-        }
-        let child_cgroup = cgroup_of(child);
-        if TRACED.get_ptr(child_cgroup).is_none() {
-            return 0;
-        }
-        let parent = current_task();
-        let parent_cgroup = cgroup_of(parent);
-        let parent_inside = TRACED.get_ptr(parent_cgroup).is_some();
-        if parent_inside && !is_in_setup(parent, parent_cgroup) {
-            let _ = MEMBERS.insert(&child_process, &process_start_ns(child), 0);
-        } else {
-            enter(child_process);
-        }
-        0
-    })
+on_tracepoint! {
+    /// `sched_process_fork(struct task_struct *parent, struct task_struct *child)`: the child is in its
+    /// cgroup already, which `clone3` may have chosen (`CLONE_INTO_CGROUP`, Linux 5.7).
+    forked, forked_backup: place_child
 }
 
-/// `cgroup_attach_task(struct cgroup *dst_cgrp, const char *path, struct task_struct *task,
-/// bool threadgroup)`.
-#[raw_tracepoint]
-pub fn attached(ctx: RawTracePointContext) -> i32 {
-    undisturbed(|| {
-        let cgroup: Address = ctx.arg(0);
-        let task: Address = ctx.arg(2);
-        if !is_unified(cgroup) {
-            return 0;
-        }
+#[inline(always)]
+fn place_child(ctx: &RawTracePointContext) -> i32 {
+    let child: Address = ctx.arg(1);
+    let parent_process = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let child_process = process_of(child);
+    if child_process == parent_process {
+        return 0;
+    }
+    let child_cgroup = cgroup_of(child);
+    if TRACED.get_ptr(child_cgroup).is_none() {
+        return 0;
+    }
+    let parent = current_task();
+    let parent_cgroup = cgroup_of(parent);
+    let parent_inside = TRACED.get_ptr(parent_cgroup).is_some();
+    if parent_inside && !is_in_setup(parent, parent_cgroup) {
+        let _ = MEMBERS.insert(&child_process, &process_start_ns(child), 0);
+    } else {
+        enter(child_process);
+    }
+    0
+}
+
+on_tracepoint! {
+    /// `cgroup_attach_task(struct cgroup *dst_cgrp, const char *path, struct task_struct *task,
+    /// bool threadgroup)`.
+    attached, attached_backup: place_attached
+}
+
+#[inline(always)]
+fn place_attached(ctx: &RawTracePointContext) -> i32 {
+    let cgroup: Address = ctx.arg(0);
+    let task: Address = ctx.arg(2);
+    if !is_unified(cgroup) {
+        return 0;
+    }
+    let process = process_of(task);
+    if TRACED.get_ptr(cgroup_id(cgroup)).is_none() {
+        leave(process);
+        let _ = MEMBERS.remove(&process);
+        return 0;
+    }
+    let started_ns = process_start_ns(task);
+    // Moved within its container, or here before us: nothing is known against it.
+    if started_ns < setting!(started_ns) || is_member(process, started_ns) {
+        return 0;
+    }
+    enter(process);
+    0
+}
+
+on_tracepoint! {
+    /// `sched_process_exit`: each thread; the process is over with its last.
+    exited, exited_backup: forget_ended
+}
+
+#[inline(always)]
+fn forget_ended(ctx: &RawTracePointContext) -> i32 {
+    let task: Address = ctx.arg(0);
+    if is_over(ctx, task) {
         let process = process_of(task);
-        if TRACED.get_ptr(cgroup_id(cgroup)).is_none() {
-            leave(process);
+        leave(process);
+        if MEMBERS.get_ptr(&process).is_some() {
             let _ = MEMBERS.remove(&process);
-            return 0;
         }
-        let started_ns = process_start_ns(task);
-        // Moved within its container, or here before us: nothing is known against it.
-        if started_ns < setting!(started_ns) || is_member(process, started_ns) {
-            return 0;
-        }
-        enter(process);
-        0
-    })
-}
-
-/// `sched_process_exit`: each thread; the process is over with its last.
-#[raw_tracepoint]
-pub fn exited(ctx: RawTracePointContext) -> i32 {
-    undisturbed(|| {
-        let task: Address = ctx.arg(0);
-        if is_over(&ctx, task) {
-            let process = process_of(task);
-            leave(process);
-            if MEMBERS.get_ptr(&process).is_some() {
-                let _ = MEMBERS.remove(&process);
-            }
-        }
-        0
-    })
+    }
+    0
 }
 
 /// Whether a process is entering.

@@ -3,13 +3,12 @@
 //! Only for processes of traced cgroups, and only those that can matter to a death.
 
 use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
-use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
 use whodunit_ebpf::{RawDelivery, RawSignal, fate_kind, signal_flag};
 
 use crate::maps::{DEATHS, HANDLED, fate, offset};
-use crate::preemption::undisturbed;
 use crate::read::{Address, cgroup_of, current_task, process_of, read_or_zero};
+use crate::run::on_tracepoint;
 use crate::task::{
     describe, describe_ancestor, describe_ancestors, is_traced, leader_of, lost, now, parent_of,
     part, put, running_flags, system_call,
@@ -53,78 +52,80 @@ fn is_one_of(signal: u32, set: u64) -> bool {
     signal < 64 && set & (1 << (signal & 63)) != 0
 }
 
-/// `signal_generate(int sig, struct kernel_siginfo *info, struct task_struct *task, int group, int result)`, Linux 3.2.
-/// After the target was chosen and, where the signal is fatal, doomed.
-#[raw_tracepoint]
-pub fn signal_generated(ctx: RawTracePointContext) -> i32 {
-    undisturbed(|| {
-        let signal = ctx.arg::<u64>(0) as u32;
-        if is_one_of(signal, HARMLESS) || signal == 0 || signal > 64 {
-            return 0;
-        }
-        let target: Address = ctx.arg(2);
-        if !is_traced(cgroup_of(target)) {
-            return 0;
-        }
-        let info: Address = ctx.arg(1);
-        let result = ctx.arg::<u64>(4) as u32;
-        let mut flags = if ctx.arg::<u64>(3) as u32 != 0 { signal_flag::GROUP } else { 0 };
-        match info {
-            NO_INFO => flags |= signal_flag::NO_INFO,
-            PRIVILEGED => flags |= signal_flag::PRIVILEGED,
-            _ => {}
-        }
-        flags |= stance(target, signal);
-        let takes_it = flags & (signal_flag::HANDLER | signal_flag::IGNORE) != 0;
-        if (takes_it || result == RESULT_IGNORED)
-            && flags & signal_flag::DOOMED == 0
-            && was_sent_lately(process_of(target), signal)
-        {
-            return 0;
-        }
-        flags |= sender_flags(target, signal, flags);
+on_tracepoint! {
+    /// `signal_generate(int sig, struct kernel_siginfo *info, struct task_struct *task, int group, int result)`, Linux 3.2.
+    /// After the target was chosen and, where the signal is fatal, doomed.
+    signal_generated, signal_generated_backup: tell_signal
+}
 
-        let Some(mut entry) = DEATHS.reserve::<RawSignal>(0) else {
-            lost();
-            return 0;
-        };
-        let record = entry.as_mut_ptr();
-        let group: Address = read_or_zero(target + offset!(task_signal) as u64);
-        let (syscall, argument) = system_call();
-        put!(record.kind, fate_kind::SIGNALLED);
-        put!(record.flags, flags);
-        put!(record.signal, signal);
-        put!(record.time_ns, now());
-        put!(record.result, result);
-        put!(record.syscall, syscall);
-        put!(record.aimed_at, argument);
-        put!(record.thread, read_or_zero(target + offset!(task_pid) as u64));
-        put!(record.doom, read_or_zero(group + offset!(signal_group_exit_code) as u64));
-        let fields = info + offset!(siginfo_fields) as u64;
-        let told = info > PRIVILEGED;
-        put!(
-            record.code,
-            if told { read_or_zero::<i32>(info + offset!(siginfo_code) as u64) } else { 0 }
-        );
-        // The union's members stand as the system call interface lays them out (`__sifields` in
-        // `include/uapi/asm-generic/siginfo.h`): `_sigfault._addr` first, `_sigsys._syscall` behind an address.
-        put!(
-            record.address,
-            if told && is_one_of(signal, FAULTS) { read_or_zero::<u64>(fields) } else { 0 }
-        );
-        put!(
-            record.refused_syscall,
-            if told && signal == SIGSYS { read_or_zero::<i32>(fields + 8) } else { -1 }
-        );
-        put!(record.limit, own_limit(group, signal));
-        describe(part!(record.target), target);
-        describe_ancestor(part!(record.target_parent), parent_of(leader_of(target)));
-        let sender = current_task();
-        describe(part!(record.sender), sender);
-        describe_ancestors(part!(record.ancestors), sender);
-        entry.submit(u64::from(BPF_RB_FORCE_WAKEUP));
-        0
-    })
+#[inline(always)]
+fn tell_signal(ctx: &RawTracePointContext) -> i32 {
+    let signal = ctx.arg::<u64>(0) as u32;
+    if is_one_of(signal, HARMLESS) || signal == 0 || signal > 64 {
+        return 0;
+    }
+    let target: Address = ctx.arg(2);
+    if !is_traced(cgroup_of(target)) {
+        return 0;
+    }
+    let info: Address = ctx.arg(1);
+    let result = ctx.arg::<u64>(4) as u32;
+    let mut flags = if ctx.arg::<u64>(3) as u32 != 0 { signal_flag::GROUP } else { 0 };
+    match info {
+        NO_INFO => flags |= signal_flag::NO_INFO,
+        PRIVILEGED => flags |= signal_flag::PRIVILEGED,
+        _ => {}
+    }
+    flags |= stance(target, signal);
+    let takes_it = flags & (signal_flag::HANDLER | signal_flag::IGNORE) != 0;
+    if (takes_it || result == RESULT_IGNORED)
+        && flags & signal_flag::DOOMED == 0
+        && was_sent_lately(process_of(target), signal)
+    {
+        return 0;
+    }
+    flags |= sender_flags(target, signal, flags);
+
+    let Some(mut entry) = DEATHS.reserve::<RawSignal>(0) else {
+        lost();
+        return 0;
+    };
+    let record = entry.as_mut_ptr();
+    let group: Address = read_or_zero(target + offset!(task_signal) as u64);
+    let (syscall, argument) = system_call();
+    put!(record.kind, fate_kind::SIGNALLED);
+    put!(record.flags, flags);
+    put!(record.signal, signal);
+    put!(record.time_ns, now());
+    put!(record.result, result);
+    put!(record.syscall, syscall);
+    put!(record.aimed_at, argument);
+    put!(record.thread, read_or_zero(target + offset!(task_pid) as u64));
+    put!(record.doom, read_or_zero(group + offset!(signal_group_exit_code) as u64));
+    let fields = info + offset!(siginfo_fields) as u64;
+    let told = info > PRIVILEGED;
+    put!(
+        record.code,
+        if told { read_or_zero::<i32>(info + offset!(siginfo_code) as u64) } else { 0 }
+    );
+    // The union's members stand as the system call interface lays them out (`__sifields` in
+    // `include/uapi/asm-generic/siginfo.h`): `_sigfault._addr` first, `_sigsys._syscall` behind an address.
+    put!(
+        record.address,
+        if told && is_one_of(signal, FAULTS) { read_or_zero::<u64>(fields) } else { 0 }
+    );
+    put!(
+        record.refused_syscall,
+        if told && signal == SIGSYS { read_or_zero::<i32>(fields + 8) } else { -1 }
+    );
+    put!(record.limit, own_limit(group, signal));
+    describe(part!(record.target), target);
+    describe_ancestor(part!(record.target_parent), parent_of(leader_of(target)));
+    let sender = current_task();
+    describe(part!(record.sender), sender);
+    describe_ancestors(part!(record.ancestors), sender);
+    entry.submit(u64::from(BPF_RB_FORCE_WAKEUP));
+    0
 }
 
 /// What the target makes of the signal.
@@ -206,48 +207,50 @@ fn was_sent_lately(process: u32, signal: u32) -> bool {
     false
 }
 
-/// `signal_deliver(int sig, struct kernel_siginfo *info, struct k_sigaction *ka)`, in the target's context.
-#[raw_tracepoint]
-pub fn signal_delivered(ctx: RawTracePointContext) -> i32 {
-    undisturbed(|| {
-        let signal = ctx.arg::<u64>(0) as u32;
-        if is_one_of(signal, HARMLESS) || signal == 0 || signal > 64 {
-            return 0;
+on_tracepoint! {
+    /// `signal_deliver(int sig, struct kernel_siginfo *info, struct k_sigaction *ka)`, in the target's context.
+    signal_delivered, signal_delivered_backup: tell_delivery
+}
+
+#[inline(always)]
+fn tell_delivery(ctx: &RawTracePointContext) -> i32 {
+    let signal = ctx.arg::<u64>(0) as u32;
+    if is_one_of(signal, HARMLESS) || signal == 0 || signal > 64 {
+        return 0;
+    }
+    let task = current_task();
+    if !is_traced(cgroup_of(task)) {
+        return 0;
+    }
+    let info: Address = ctx.arg(1);
+    let action: Address = ctx.arg(2);
+    let handler: Address =
+        read_or_zero(action + (offset!(k_sigaction_sa) + offset!(sigaction_handler)) as u64);
+    let handled = handler > SIG_IGN;
+    // Apart from those that were generated, whose key has no such bit.
+    if handled && was_sent_lately(process_of(task), signal | 1 << 8) {
+        return 0;
+    }
+    let Some(mut entry) = DEATHS.reserve::<RawDelivery>(0) else {
+        lost();
+        return 0;
+    };
+    let record = entry.as_mut_ptr();
+    put!(record.kind, fate_kind::DELIVERED);
+    put!(record.flags, if handled { signal_flag::HANDLER } else { 0 });
+    put!(record.signal, signal);
+    put!(record.time_ns, now());
+    put!(
+        record.code,
+        if info > PRIVILEGED {
+            read_or_zero::<i32>(info + offset!(siginfo_code) as u64)
+        } else {
+            0
         }
-        let task = current_task();
-        if !is_traced(cgroup_of(task)) {
-            return 0;
-        }
-        let info: Address = ctx.arg(1);
-        let action: Address = ctx.arg(2);
-        let handler: Address =
-            read_or_zero(action + (offset!(k_sigaction_sa) + offset!(sigaction_handler)) as u64);
-        let handled = handler > SIG_IGN;
-        // Apart from those that were generated, whose key has no such bit.
-        if handled && was_sent_lately(process_of(task), signal | 1 << 8) {
-            return 0;
-        }
-        let Some(mut entry) = DEATHS.reserve::<RawDelivery>(0) else {
-            lost();
-            return 0;
-        };
-        let record = entry.as_mut_ptr();
-        put!(record.kind, fate_kind::DELIVERED);
-        put!(record.flags, if handled { signal_flag::HANDLER } else { 0 });
-        put!(record.signal, signal);
-        put!(record.time_ns, now());
-        put!(
-            record.code,
-            if info > PRIVILEGED {
-                read_or_zero::<i32>(info + offset!(siginfo_code) as u64)
-            } else {
-                0
-            }
-        );
-        put!(record.thread, read_or_zero(task + offset!(task_pid) as u64));
-        describe(part!(record.process), task);
-        // The record of the end, or of the next signal, wakes the daemon for this one too.
-        entry.submit(u64::from(BPF_RB_NO_WAKEUP));
-        0
-    })
+    );
+    put!(record.thread, read_or_zero(task + offset!(task_pid) as u64));
+    describe(part!(record.process), task);
+    // The record of the end, or of the next signal, wakes the daemon for this one too.
+    entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+    0
 }

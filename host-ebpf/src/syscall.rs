@@ -7,19 +7,16 @@
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
-use whodunit_ebpf::{
-    CALLS, CgroupCounters, argument, counter, file_flag, follow, machine_counter, reached,
-};
+use whodunit_ebpf::{CALLS, CgroupCounters, argument, backup, counter, file_flag, follow, reached};
 
-use crate::backup;
-use crate::maps::{Scratch, count_machine, keep, occupy, recall, roads, setting, vacate};
-use crate::preemption::undisturbed;
+use crate::maps::{Scratch, keep, occupy, recall, roads, setting, vacate};
 use crate::read::{
     Address, Place, current_task, file_of_descriptor, load, read_or_zero, root, user_word,
     working_directory,
 };
 use crate::record::{Access, Requested, count, in_setup, record, traced_counters};
 use crate::refused;
+use crate::run;
 use crate::walk::{Helper, Looping, Unrolled};
 
 /// `ENOENT` and its like are negative results: errno goes up to this.
@@ -43,32 +40,24 @@ const FSPICK_SYMLINK_NOFOLLOW: u64 = 2;
 const MOVE_MOUNT_F_SYMLINKS: u64 = 1;
 const MAP_ANONYMOUS: u64 = 0x20;
 
+/// The number of the two programs that are one.
+const PAIR: u32 = backup::number("syscall_exit");
+
 #[btf_tracepoint(function = "sys_exit")]
 pub fn syscall_exit(ctx: BtfTracePointContext) -> i32 {
-    undisturbed(|| {
-        if setting!(backup) != 0 {
-            backup::leave_word();
-        }
-        exit::<Helper>(&ctx)
-    })
+    run::first(PAIR, || exit::<Helper>(&ctx))
 }
 
-/// The same once more, behind the first, for what the kernel kept from that one (`backup.rs`).
+/// The same once more, for what the kernel kept from the first.
 #[btf_tracepoint(function = "sys_exit")]
 pub fn syscall_exit_backup(ctx: BtfTracePointContext) -> i32 {
-    undisturbed(|| {
-        if backup::takes_word() {
-            return 0;
-        }
-        count_machine(machine_counter::TAKEN_UP);
-        exit::<Helper>(&ctx)
-    })
+    run::second(PAIR, || exit::<Helper>(&ctx))
 }
 
 /// The same before Linux 5.17.
 #[btf_tracepoint(function = "sys_exit")]
 pub fn syscall_exit_unrolled(ctx: BtfTracePointContext) -> i32 {
-    undisturbed(|| exit::<Unrolled>(&ctx))
+    run::alone(|| exit::<Unrolled>(&ctx))
 }
 
 #[inline(always)]

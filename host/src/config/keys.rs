@@ -383,7 +383,7 @@ static CAPTURE: &[Key] = &[
     optional(
         "backup",
         Shape::Word(&[Backup::Auto.name(), Backup::Always.name(), Backup::Never.name()]),
-        "Whether a second program on system calls takes up what the kernel kept from the first one, which it does from Linux \
+        "Whether a second program on each tracepoint takes up what the kernel kept from the first one, which it does from Linux \
          6.19 on: `auto` is there, and not before. It costs each system call of the machine some tens of nanoseconds. With `never` \
          what was kept is counted as lost",
     ),

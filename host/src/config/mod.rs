@@ -226,7 +226,7 @@ pub struct Capture {
     pub max_cgroups: u32,
     /// How deep in the kernel files are captured.
     pub tier: Tier,
-    /// Whether a second program on system calls takes up what the kernel kept from the first.
+    /// Whether a second program on each tracepoint takes up what the kernel kept from the first.
     pub backup: Backup,
     /// Whether the kernel measures how long its programs run.
     pub measure: bool,
@@ -245,7 +245,7 @@ impl Default for Capture {
     }
 }
 
-/// Where a second program on system calls takes up what the kernel kept from the first.
+/// Where a second program on each tracepoint takes up what the kernel kept from the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backup {
     /// Where the kernel keeps anything from a program (Linux 6.19).

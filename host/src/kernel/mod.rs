@@ -23,8 +23,7 @@ use aya::{Ebpf, EbpfLoader};
 use rustix::time::{ClockId, clock_gettime};
 use thiserror::Error;
 use whodunit_ebpf::{
-    BETWEEN_PROGRAMS, CgroupCounters, Settings, control, counter, epochs, machine_counter,
-    operation,
+    CgroupCounters, Settings, backup, control, counter, epochs, machine_counter, operation,
 };
 use zerocopy::IntoBytes as _;
 
@@ -136,6 +135,8 @@ pub struct KernelCounters {
     pub busy: u64,
     /// Programs executed.
     pub executed: u64,
+    /// How long the programs ran for it, in nanoseconds, where that is measured.
+    pub time_ns: u64,
 }
 
 impl KernelCounters {
@@ -156,6 +157,7 @@ impl KernelCounters {
         self.submitted += other.submitted;
         self.ring_full += other.ring_full;
         self.executed += other.executed;
+        self.time_ns += other.time_ns;
     }
 }
 
@@ -229,6 +231,8 @@ impl Kernel {
             open_no_follow: layout.call.open_no_follow,
             call_result: layout.call.result,
             backup: u32::from(wanted.backup),
+            measure: u32::from(sizes.measure),
+            reserved: 0,
             typed_task: u32::from(layout.typed_task),
         };
         let roads = roads::roads();
@@ -241,7 +245,7 @@ impl Kernel {
                 .override_global("FATE", layout.fate.as_bytes(), true)
                 .override_global("ROADS", roads.as_bytes(), true)
                 .map_max_entries("RINGS", if wanted.exact { RING_WORKERS } else { 1 })
-                .map_max_entries("SEEN", if wanted.backup { BETWEEN_PROGRAMS } else { 1 })
+                .map_max_entries("SEEN", if wanted.backup { backup::WORDS } else { 1 })
                 .map_max_entries("FILES", sizes.ring_bytes)
                 .map_max_entries("REPEATS", sizes.kernel_dedup_entries)
                 .map_max_entries("TRACED", sizes.max_cgroups)
@@ -333,6 +337,7 @@ impl Kernel {
             submitted: sum(counter::SUBMITTED),
             ring_full: sum(counter::LOST_RING_FULL),
             executed: sum(counter::EXECUTED),
+            time_ns: sum(counter::TIME_NS),
         }
     }
 
@@ -351,10 +356,10 @@ impl Kernel {
         }
     }
 
-    /// What the kernel kept from the programs that are loaded now. What it kept from the second one about system calls the first
-    /// one saw, or the kernel kept it from that one too.
+    /// What the kernel kept from the programs that are loaded now. What it kept from the second one of a tracepoint the first one
+    /// saw, or the kernel kept it from that one too.
     fn interrupted(&self) -> u64 {
-        let first = self.programs.programs().filter(|(name, _)| *name != probes::BACKUP);
+        let first = self.programs.programs().filter(|(name, _)| !name.ends_with(backup::SUFFIX));
         let loaded = first.filter_map(|(_, program)| program.fd().ok());
         loaded.map(|program| Counts::of(program).misses).sum()
     }

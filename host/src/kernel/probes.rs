@@ -9,6 +9,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 
 use aya::programs::{Program, ProgramError};
 use aya::{Btf, Ebpf};
+use whodunit_ebpf::backup;
 
 use super::layout::Layout;
 
@@ -75,8 +76,6 @@ enum Hook {
     Raw { programs: Programs, tracepoint: &'static str },
     /// A tracepoint whose arguments come with their types (`tp_btf`, Linux 5.5).
     Typed { programs: Programs, tracepoint: &'static str },
-    /// The same, for a program that takes up what the kernel kept from the one before it, where that is wanted.
-    Backup { program: Programs, tracepoint: &'static str },
     /// Where a function of the kernel begins or returns, by the type of the program: the first of these that it
     /// has. They take the same arguments. One that is not `needed` is left out where the kernel has none of them,
     /// or not what it reads.
@@ -97,10 +96,6 @@ const fn raw(programs: Programs, tracepoint: &'static str) -> Hook {
 
 const fn typed(programs: Programs, tracepoint: &'static str) -> Hook {
     Hook::Typed { programs, tracepoint }
-}
-
-const fn backup(program: Programs, tracepoint: &'static str) -> Hook {
-    Hook::Backup { program, tracepoint }
 }
 
 const fn exit(
@@ -289,11 +284,7 @@ const PROBES: &[Probe] = &[
     Probe {
         name: "files",
         sees: "every system call that names a file, 32-bit ones included",
-        hooks: &[
-            typed(&["syscall_exit", "syscall_exit_unrolled"], "sys_exit"),
-            // Attached later, it runs later.
-            backup(&[BACKUP], "sys_exit"),
-        ],
+        hooks: &[typed(&["syscall_exit", "syscall_exit_unrolled"], "sys_exit")],
         structures: FILE_STRUCTURES,
         tier: Tier::Base,
     },
@@ -325,9 +316,6 @@ const PROBES: &[Probe] = &[
     },
 ];
 
-/// The program that takes up what the kernel kept from the first one about system calls.
-pub(super) const BACKUP: &str = "syscall_exit_backup";
-
 /// Why no probe of the exact tier runs where the configuration says so.
 const NOT_WANTED: &str = "`capture.tier` is \"base\"";
 
@@ -340,7 +328,7 @@ const TRAMPOLINES_FREED: &str = "this kernel may crash when a program is taken o
 pub(super) struct Wanted {
     /// The exact tier.
     pub(super) exact: bool,
-    /// A second program on system calls.
+    /// A second program on each tracepoint.
     pub(super) backup: bool,
 }
 
@@ -369,8 +357,10 @@ pub(super) fn loaded(programs: &Ebpf) -> io::Result<Vec<(&'static str, Vec<Owned
     let mut probes = Vec::new();
     for probe in PROBES {
         // A program may be on several hooks.
-        let names: BTreeSet<&str> = probe.hooks.iter().flat_map(Hook::programs).copied().collect();
-        let loaded = names.into_iter().filter_map(|name| programs.program(name)?.fd().ok());
+        let names = probe.hooks.iter().flat_map(Hook::programs);
+        let names: BTreeSet<String> =
+            names.flat_map(|name| [(*name).to_owned(), second(name)]).collect();
+        let loaded = names.into_iter().filter_map(|name| programs.program(&name)?.fd().ok());
         let own: Vec<OwnedFd> = loaded
             .map(|program| program.as_fd().try_clone_to_owned())
             .collect::<io::Result<_>>()?;
@@ -397,13 +387,12 @@ impl Probe {
         needed(self.structures)?;
         for hook in self.hooks {
             match needed(hook.reads()) {
-                Ok(()) if matches!(hook, Hook::Backup { .. }) && !wanted.backup => {}
                 Ok(()) => hooks.push(hook),
                 Err(_) if !hook.is_needed() => {}
                 Err(reason) => return Err(reason),
             }
         }
-        let attached = hooks.iter().try_for_each(|hook| hook.attach(programs, types));
+        let attached = hooks.iter().try_for_each(|hook| hook.attach(programs, wanted, types));
         if attached.is_err() {
             // Half a probe would look like a whole one: take the rest of it off as well.
             for hook in self.hooks {
@@ -419,7 +408,6 @@ impl Hook {
         match self {
             Hook::Raw { programs, .. }
             | Hook::Typed { programs, .. }
-            | Hook::Backup { program: programs, .. }
             | Hook::Function { programs, .. } => programs,
         }
     }
@@ -427,7 +415,7 @@ impl Hook {
     /// The kernel structures that its program reads beside those of its probe.
     fn reads(&self) -> &'static [&'static str] {
         match self {
-            Hook::Raw { .. } | Hook::Typed { .. } | Hook::Backup { .. } => &[],
+            Hook::Raw { .. } | Hook::Typed { .. } => &[],
             Hook::Function { reads, .. } => reads,
         }
     }
@@ -435,15 +423,19 @@ impl Hook {
     /// Whether its probe is nothing without it.
     fn is_needed(&self) -> bool {
         match self {
-            Hook::Raw { .. } | Hook::Typed { .. } | Hook::Backup { .. } => true,
+            Hook::Raw { .. } | Hook::Typed { .. } => true,
             Hook::Function { needed, .. } => *needed,
         }
     }
 
-    fn attach(&self, programs: &mut Ebpf, types: &Types) -> Result<(), String> {
+    fn attach(&self, programs: &mut Ebpf, wanted: Wanted, types: &Types) -> Result<(), String> {
         let mut reasons = Vec::new();
         for name in self.programs() {
             match self.attach_program(name, programs, types) {
+                Ok(()) if wanted.backup && backup::PROGRAMS.contains(name) => {
+                    // Attached later, it runs later.
+                    return self.attach_program(&second(name), programs, types);
+                }
                 Ok(()) => return Ok(()),
                 Err(reason) => reasons.push(reason),
             }
@@ -463,10 +455,7 @@ impl Hook {
                     .map(drop)
                     .map_err(|error| hook_refused(tracepoint, &error))
             }
-            (
-                Hook::Typed { tracepoint, .. } | Hook::Backup { tracepoint, .. },
-                Program::BtfTracePoint(program),
-            ) => {
+            (Hook::Typed { tracepoint, .. }, Program::BtfTracePoint(program)) => {
                 let types = types.as_ref().map_err(String::clone)?;
                 load_once(program.load(tracepoint, types), name)?;
                 program.attach().map(drop).map_err(|error| hook_refused(tracepoint, &error))
@@ -501,7 +490,7 @@ impl Hook {
         mut load: impl FnMut(&str) -> Result<(), ProgramError>,
     ) -> Result<Option<&'static str>, String> {
         let functions = match self {
-            Hook::Raw { .. } | Hook::Typed { .. } | Hook::Backup { .. } => &[],
+            Hook::Raw { .. } | Hook::Typed { .. } => &[],
             Hook::Function { functions, .. } => *functions,
         };
         for function in functions {
@@ -518,7 +507,8 @@ impl Hook {
     }
 
     fn detach(&self, programs: &mut Ebpf) {
-        for name in self.programs() {
+        let seconds: Vec<String> = self.programs().iter().map(|name| second(name)).collect();
+        for name in self.programs().iter().copied().chain(seconds.iter().map(String::as_str)) {
             let Some(program) = programs.program_mut(name) else { continue };
             // One that was never loaded has nothing to take off.
             let _ = match program {
@@ -530,6 +520,11 @@ impl Hook {
             };
         }
     }
+}
+
+/// The name of the program behind this one, where there is one.
+fn second(name: &str) -> String {
+    format!("{name}{}", backup::SUFFIX)
 }
 
 /// A program on several hooks is loaded with the first.

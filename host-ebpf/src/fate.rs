@@ -254,6 +254,8 @@ pub struct RawVictim {
     pub ancestors: [RawAncestor; ANCESTORS],
     /// The memory cgroups of the trigger, from its own upward. An id of 0 ends the list.
     pub levels: [RawMemory; MEMORY_LEVELS],
+    /// Those of the victim, as far as the kernel gives more than its id; else all zeroes.
+    pub victim_levels: [RawMemory; MEMORY_LEVELS],
 }
 
 /// A memory cgroup.
@@ -304,6 +306,6 @@ const _: () = {
     assert!(size_of::<RawExit>() == 80 + 40 * ANCESTORS);
     assert!(size_of::<RawSignal>() == 64 + 48 + 40 + 48 + 40 * ANCESTORS);
     assert!(size_of::<RawDelivery>() == 72);
-    assert!(size_of::<RawVictim>() == 16 + 96 + 40 * ANCESTORS + 32 * MEMORY_LEVELS);
+    assert!(size_of::<RawVictim>() == 16 + 96 + 40 * ANCESTORS + 2 * 32 * MEMORY_LEVELS);
     assert!(size_of::<FateSettings>() == 32);
 };

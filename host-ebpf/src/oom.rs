@@ -35,14 +35,15 @@ fn tell_victim(ctx: &RawTracePointContext) -> i32 {
     describe(part!(record.trigger), trigger);
     describe_ancestors(part!(record.ancestors), trigger);
     memory_levels(part!(record.levels), trigger);
+    memory_levels(part!(record.victim_levels), victim);
     entry.submit(u64::from(BPF_RB_FORCE_WAKEUP));
     0
 }
 
-/// Fills in the memory cgroups of a task, from its own upward. Which of them was full is the daemon's to say.
+/// Fills in the memory cgroups of a task, from its own upward; all zeroes for no task. Which of them was full is the daemon's to say.
 #[inline(always)]
 fn memory_levels(into: *mut [RawMemory; MEMORY_LEVELS], task: Address) {
-    let mut state = if fate!(has_memory) != 0 { memory_state_of(task) } else { 0 };
+    let mut state = if fate!(has_memory) != 0 && task != 0 { memory_state_of(task) } else { 0 };
     for index in 0..MEMORY_LEVELS {
         // SAFETY: the index is below the length.
         let level = unsafe { into.cast::<RawMemory>().add(index) };

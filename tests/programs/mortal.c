@@ -478,14 +478,18 @@ static void way_parent_death(char **arguments) {
     wait_for_ever();
 }
 
-/* Takes memory and touches it, until it has so many mebibytes, or for ever with 0. */
+/* Takes memory and touches it. */
+static void take_bytes(size_t bytes) {
+    char *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    check(memory != MAP_FAILED, "mmap");
+    memset(memory, 1, bytes);
+}
+
+/* Takes so many mebibytes, or for ever with 0. */
 static void take(int mebibytes) {
     int taken;
-    for (taken = 0; mebibytes == 0 || taken < mebibytes; taken++) {
-        char *memory = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        check(memory != MAP_FAILED, "mmap");
-        memset(memory, 1, 1 << 20);
-    }
+    for (taken = 0; mebibytes == 0 || taken < mebibytes; taken++)
+        take_bytes(1 << 20);
 }
 
 static void be_chosen(int score) {
@@ -523,10 +527,12 @@ static void way_starve(char **arguments) {
     check(read(ready[0], &byte, 1) == 1, "read");
     say("victim", victim);
     hear();
-    /* One that was killed leaves its memory at once, and itself only when it gets the processor: who goes on taking meanwhile is the next. */
+    /* One that was killed leaves its memory at once, and itself only when it gets the processor: who takes as much again meanwhile is the
+     * next. So it takes the last of it slowly. */
+    take(16);
     while (waitpid(victim, NULL, WNOHANG) == 0) {
-        take(1);
-        usleep(20000);
+        take_bytes(64 << 10);
+        usleep(10000);
     }
     say("survived", getpid());
     hear();

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::Outcome;
 use crate::report::{expect, expect_eq};
+use crate::{Outcome, machine};
 
 const PAGE: &str = include_str!("../../docs/coverage.md");
 
@@ -135,16 +135,10 @@ pub(crate) fn is_seen(name: &str, tier: &str) -> Result<bool, Failed> {
 
 /// Whether the running kernel is as new as a cell demands that says `from Linux 6.0 on`.
 fn has_come(cell: &str) -> Result<bool, Failed> {
-    let version = |text: &str| {
-        let (major, rest) = text.split_once('.')?;
-        let minor = rest.split(|character: char| !character.is_ascii_digit()).next()?;
-        Some((major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?))
-    };
-    let running = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let demanded = cell.trim_start_matches("seen from Linux ");
-    match (version(&running), version(demanded)) {
-        (Some(running), Some(demanded)) => Ok(running >= demanded),
-        _ => Err(format!("no versions: {running:?} and {demanded:?}").into()),
+    match machine::version(demanded) {
+        Some(demanded) => Ok(machine::kernel_version() >= demanded),
+        None => Err(format!("no version: {demanded:?}").into()),
     }
 }
 

@@ -48,12 +48,24 @@ pub(crate) fn lacks_for_exact() -> Option<&'static str> {
 
 /// What is missing for maps that count against the limit of locked memory.
 pub(crate) fn lacks_for_locked_maps() -> Option<&'static str> {
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
-    match (numbers.next(), numbers.next()) {
-        (Some(major), Some(minor)) if (major, minor) < (5, 11) => lacks_for_capture(),
-        _ => Some("since Linux 5.11 maps do not count against the limit of locked memory"),
+    if kernel_version() < (5, 11) {
+        lacks_for_capture()
+    } else {
+        Some("since Linux 5.11 maps do not count against the limit of locked memory")
     }
+}
+
+/// The running kernel's version, as far as it has two numbers.
+pub(crate) fn kernel_version() -> (u32, u32) {
+    let name = rustix::system::uname();
+    version(&name.release().to_string_lossy()).unwrap_or_default()
+}
+
+/// The two numbers that a version begins with.
+pub(crate) fn version(text: &str) -> Option<(u32, u32)> {
+    let (major, rest) = text.split_once('.')?;
+    let minor = rest.split(|character: char| !character.is_ascii_digit()).next()?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 /// What a daemon says that must be exact, if it ends with this code.

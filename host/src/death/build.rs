@@ -423,7 +423,7 @@ impl Joiner {
         };
         let no_line = House::default();
         let line = &self.houses.get(&container).unwrap_or(&no_line).memory_line;
-        let full = memory::full(&kill.levels, line);
+        let full = memory::full(kill, line);
         if full.scope == super::record::OomScope::Unknown {
             found.lacks(Unseen::OomScope);
         }

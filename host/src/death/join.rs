@@ -389,7 +389,7 @@ impl Joiner {
         }
         let no_line = Vec::new();
         let line = self.houses.get(&container).map_or(&no_line, |house| &house.memory_line);
-        let full = memory::full(&victim.levels, line);
+        let full = memory::full(victim, line);
         let bytes = |pages: u64| pages.saturating_mul(self.frame.page_bytes);
         let event = ProcessEvent::new(Kind::OomKill, victim.time_ns, killed)
             .with_known(AttributeKey::Limit, full.limit_pages.map(bytes))

@@ -1,9 +1,9 @@
 //! Which memory ran out when the kernel killed for want of it.
 //!
-//! The kernel says in whose allocation it happened, and what the memory cgroups above that process used and were allowed.
-//! The one that was full is found by that: the tracepoint does not name it.
+//! The kernel says in whose allocation it happened, and what the memory cgroups above that process, and from Linux 6.8 on above
+//! the victim, used and were allowed. The one that was full is found by that: the tracepoint does not name it.
 
-use whodunit_ebpf::RawMemory;
+use whodunit_ebpf::{RawMemory, RawVictim};
 
 use super::record::OomScope;
 
@@ -26,9 +26,21 @@ pub(crate) struct Full {
     pub(crate) kills_all: bool,
 }
 
-/// Finds the memory that was full among those of the allocating process, seen from a container whose own and upper memory
-/// cgroups are `line`.
-pub(crate) fn full(levels: &[RawMemory], line: &[(u64, Vec<u8>)]) -> Full {
+/// Finds the memory that was full, seen from a container whose own and upper memory cgroups are `line`.
+///
+/// It is above the victim in any case, and above the allocating process mostly: not where somebody lowers a limit, and where the
+/// machine's is full everybody allocates. At the moment of the kill that process stands at the limit, while the victim may have
+/// other full ones above it.
+pub(crate) fn full(kill: &RawVictim, line: &[(u64, Vec<u8>)]) -> Full {
+    let full = full_among(&kill.levels, line);
+    match full.scope {
+        OomScope::Unknown => full_among(&kill.victim_levels, line),
+        OomScope::Own | OomScope::Ancestor | OomScope::Node => full,
+    }
+}
+
+/// Finds it among those of one process.
+fn full_among(levels: &[RawMemory], line: &[(u64, Vec<u8>)]) -> Full {
     let levels: Vec<&RawMemory> = levels.iter().take_while(|level| level.cgroup != 0).collect();
     let unknown = Full {
         scope: OomScope::Unknown,
@@ -48,8 +60,7 @@ pub(crate) fn full(levels: &[RawMemory], line: &[(u64, Vec<u8>)]) -> Full {
     let fullest =
         levels.iter().enumerate().filter(|level| limited(&level)).min_by_key(|level| room(level.1));
     let Some((index, level)) = fullest else {
-        // Whoever lowers a limit sets off the kill in its own name, and is under no limit itself: only a process of the
-        // container tells that it was none of the container's.
+        // Only a process of the container tells that it was none of the container's.
         let is_of_container =
             line.first().is_some_and(|(own, _)| levels.iter().any(|level| level.cgroup == *own));
         let scope = if is_of_container { OomScope::Node } else { OomScope::Unknown };
@@ -77,6 +88,9 @@ pub(crate) fn full(levels: &[RawMemory], line: &[(u64, Vec<u8>)]) -> Full {
 
 #[cfg(test)]
 mod tests {
+    use whodunit_ebpf::MEMORY_LEVELS;
+    use zerocopy::FromZeros as _;
+
     use super::*;
 
     const APP: u64 = 30;
@@ -89,8 +103,40 @@ mod tests {
 
     fn check(levels: &[RawMemory], scope: OomScope, path: &[u8]) {
         let line = [(APP, b"/pod/app".to_vec()), (POD, b"/pod".to_vec()), (SLICE, b"/".to_vec())];
-        let found = full(levels, &line);
+        let found = full_among(levels, &line);
         assert_eq!((found.scope, found.path.as_slice()), (scope, path), "{levels:?}");
+    }
+
+    fn levels(own: &[RawMemory]) -> [RawMemory; MEMORY_LEVELS] {
+        std::array::from_fn(|index| own.get(index).copied().unwrap_or_default())
+    }
+
+    #[test]
+    fn where_the_allocation_is_elsewhere_the_victim_tells() {
+        let line = [(APP, b"/pod/app".to_vec()), (POD, b"/pod".to_vec())];
+        let free = u64::MAX >> 12;
+        let elsewhere = [level(77, 1000, free)];
+        for (victim, scope) in [
+            // A lowered limit, the machine's memory, and a kernel that tells no more than the victim's number.
+            (&[level(APP, 5000, 4096), level(POD, 6000, free)][..], OomScope::Own),
+            (&[level(APP, 5000, free), level(POD, 6000, 5500)], OomScope::Ancestor),
+            (&[level(APP, 5000, free), level(POD, 6000, free)], OomScope::Node),
+            (&[], OomScope::Unknown),
+        ] {
+            let kill = RawVictim {
+                levels: levels(&elsewhere),
+                victim_levels: levels(victim),
+                ..RawVictim::new_zeroed()
+            };
+            assert_eq!(full(&kill, &line).scope, scope, "{victim:?}");
+        }
+        // Where it is the container's own, its word counts.
+        let kill = RawVictim {
+            levels: levels(&[level(APP, 3000, free), level(POD, 8192, 8192)]),
+            victim_levels: levels(&[level(APP, 4096, 4096), level(POD, 8192, 8192)]),
+            ..RawVictim::new_zeroed()
+        };
+        assert_eq!(full(&kill, &line).scope, OomScope::Ancestor);
     }
 
     #[test]

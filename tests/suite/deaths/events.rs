@@ -19,6 +19,7 @@ pub(super) fn claims() -> Vec<Claim> {
     vec![
         Claim::new("deaths::events_reach_the_plugin_that_asks_for_them", &[], live)
             .needing(|| by_memory::lacks_memory_limits().or_else(stops::lacks_cpu_limits)),
+        Claim::new("deaths::a_second_program_tells_nothing_twice", &[], told_once),
     ]
 }
 
@@ -62,6 +63,32 @@ fn await_events(
         let all = Value::from(events_of(log, container));
         format!("there are not these, one after the other: {expected:#?}, among {all:#}").into()
     })
+}
+
+/// With a second program behind each, as kernels have it that keep something from the first (Linux 6.19).
+fn told_once() -> Outcome {
+    let pod = Pod::new("deaths")?;
+    let config = DaemonConfig::for_node()?;
+    let (table, log) = event_log(&config, "log", "events = [\"processes\"]");
+    let config = config.more_toml(&format!("[capture]\nbackup = \"always\"\n{table}"));
+    let daemon = config.start()?;
+    let mut parent = mortal(&pod, &["parent", "queue", "15"]).start()?;
+    let buried = hear_numbers(&parent, "buried")?;
+    let child = process_death(&config, &parent, buried[0])?["process"]["pid"].clone();
+    parent.kill("KILL")?;
+    parent.wait()?;
+    await_events(&log, &parent, &[("process-exited", json!({"pid": parent.pid()}))])?;
+    drop(daemon);
+    let events = events_of(&log, &parent);
+    let count = |pid: &Value, kind: &str| {
+        events.iter().filter(|it| it["pid"] == *pid && it["kind"] == kind).count()
+    };
+    for kind in ["process-forked", "signal-generated", "signal-delivered", "process-exited"] {
+        expect_eq(&format!("{kind} of {child} in {events:#?}"), &count(&child, kind), &1)?;
+    }
+    let itself = json!(parent.pid());
+    let programs = events.iter().filter(|it| it["pid"] == itself && it["path"] == "/mortal");
+    expect_eq(&format!("its programs in {events:#?}"), &programs.count(), &1)
 }
 
 fn live() -> Outcome {

@@ -43,6 +43,15 @@ impl KernelLog {
         }
     }
 
+    /// The name of the process in whose allocation memory ran out last, as the kernel says. None where it cannot be read.
+    pub(super) fn oom_trigger(&mut self) -> Option<String> {
+        self.read();
+        let told =
+            self.said.iter().rev().find_map(|line| line.split_once(" invoked oom-killer:"))?;
+        // Before it stand the record's numbers, and a semicolon.
+        told.0.split_once(';').map(|(_, name)| name.to_owned())
+    }
+
     /// Expects that the kernel says that it killed this process (as the machine numbers it) for want of the memory of this
     /// cgroup, or of the machine's with none.
     pub(super) fn expect_oom_kill(&mut self, pid: u64, cgroup: Option<&str>) -> Result<(), Failed> {

@@ -55,6 +55,11 @@ pub fn examine(config: &Config) -> Findings {
             checks.push(Check::new("bpf", Ok(format!("programs load; own cgroup is {own}"))));
             checks.extend(kernel.probes().iter().map(probe));
             checks.push(Check::new("tier", Ok(tier(kernel.probes()))));
+            if config.capture.measure {
+                let measured = kernel.measure().map_err(|error| error.to_string());
+                let finding = |_| "the kernel measures how long the probes run".to_owned();
+                checks.push(Check::new("measure", measured.map(finding)));
+            }
         }
         Err(error) => {
             checks.push(Check::new("bpf", Err(Failure::from(error).sentence())));

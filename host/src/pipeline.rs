@@ -374,6 +374,7 @@ impl Account {
             ("lost.throttled", kernel.throttled),
             ("lost.interrupted", kernel.busy),
             ("lost.path-unreadable", self.unreadable),
+            ("tracing-ns", kernel.time_ns),
         ]) {
             if value != 0 {
                 totals.push(Counter { name, value });

@@ -16,6 +16,10 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         about_capture("commands::doctor_finds_every_probe_live", doctor_finds_every_probe_live),
         about_containers("commands::doctor_names_what_is_missing", doctor_names_what_is_missing),
+        about_capture(
+            "commands::doctor_says_whether_the_kernel_measures",
+            doctor_says_whether_the_kernel_measures,
+        ),
         about_capture("commands::privileges_are_given_up_after_the_start", gives_up_privileges),
         about_containers("commands::version_names_the_contract", version_names_the_contract),
         about_containers("commands::check_prints_what_can_be_checked_again", check_round_trip),
@@ -81,6 +85,25 @@ fn doctor_names_what_is_missing() -> Outcome {
         .output()?;
     expect_eq("exit code", &output.status.code(), &Some(1))?;
     expect_words(&output, &["MISS  capabilities", "CAP_BPF", "CAP_PERFMON", "MISS  bpf"])
+}
+
+fn doctor_says_whether_the_kernel_measures() -> Outcome {
+    let config = tempfile::NamedTempFile::new()?;
+    std::fs::write(config.path(), "[capture]\nmeasure = true\n")?;
+    let program = binary()?;
+    let asked = |drop: &str| {
+        Command::new("setpriv")
+            .args([&format!("--bounding-set={drop}"), "--inh-caps=-all"])
+            .arg(&program)
+            .args(["doctor", "--config"])
+            .arg(config.path())
+            .output()
+    };
+    // It drops one that nothing here takes.
+    expect_words(&asked("-wake_alarm")?, &["ok    measure"])?;
+    let output = asked("-sys_admin")?;
+    expect_eq("exit code", &output.status.code(), &Some(1))?;
+    expect_words(&output, &["MISS  measure", "CAP_SYS_ADMIN", "ok    bpf", "ok    probe files"])
 }
 
 /// Every thread of a running daemon has a few capabilities only, and none can get more.

@@ -222,6 +222,20 @@ fn probes_measured() -> Outcome {
     expect("three accesses and an execution are runs", counted)?;
     let took = of(seconds, "files").unwrap_or_default();
     expect(format!("they took {took} seconds"), took > 0.0)?;
+    // What falls on the container is a part of what falls on all.
+    let labels = format!("container_id=\"{}\"", container.id());
+    let (mut own, mut all) = (0.0, 0.0);
+    wait_until(PATIENCE, || {
+        let metrics = get(&address, "/metrics").map(|it| it.body).unwrap_or_default();
+        let sum = |name: &str, label: &str| -> f64 {
+            let lines = metrics.lines().filter(|it| it.starts_with(name) && it.contains(label));
+            lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        };
+        own = sum("whodunit_container_tracing_seconds_total{", &labels);
+        all = sum(seconds, "");
+        own > 0.0
+    });
+    expect(format!("{own} seconds of {all} are the container's"), own > 0.0 && own < all)?;
     let probes = get(&address, "/api/v1/probes")?.json()?;
     let probes = probes["probes"].as_array().ok_or("no probes")?;
     for probe in probes {

@@ -273,6 +273,19 @@ pub const METRICS: &[Metric] = &[
         },
     ),
     counter(
+        "whodunit_container_tracing_seconds_total",
+        CONTAINER,
+        "How long the kernel ran programs of whodunit in the container's own processes, on all CPUs, in seconds. Only with \
+         `capture.measure`.",
+        |scrape, value| {
+            for row in &scrape.rows {
+                if let Some(nanoseconds) = row.counters.get("tracing-ns") {
+                    value(&row.labels, *nanoseconds as f64 / 1e9);
+                }
+            }
+        },
+    ),
+    counter(
         "whodunit_losses_total",
         &["reason"],
         "What was lost or left out and belongs to no container, by reason.",
@@ -349,14 +362,9 @@ pub const METRICS: &[Metric] = &[
     gauge(
         "whodunit_plugin_queue_events",
         &["plugin"],
-        "Events that wait for the plugin. Filters share one queue and so do explainers: they have no such series.",
-        |scrape, value| {
-            for plugin in &scrape.status.plugins {
-                if let Some(events) = plugin.queue_events {
-                    value(&[&plugin.name], events as f64);
-                }
-            }
-        },
+        "Events that wait for the plugin; for an explainer, deaths. Filters share one queue and so do explainers: each has its \
+         length.",
+        |scrape, value| scrape.plugins(value, |plugin| plugin.queue_events),
     ),
     gauge(
         "whodunit_plugin_memory_bytes",

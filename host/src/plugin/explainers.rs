@@ -63,6 +63,11 @@ impl Deaths {
         drop(self.0.rests.wait_while(self.0.lock(), busy));
     }
 
+    /// Deaths that wait.
+    pub(super) fn waiting(&self) -> u64 {
+        self.0.lock().records.len() as u64
+    }
+
     /// Deaths that were lost because too many waited.
     pub fn lost(&self) -> u64 {
         self.0.lock().lost

@@ -224,7 +224,9 @@ impl PluginHost {
 
     /// What became of each plugin so far, in the order of the TOML.
     pub fn status(&self) -> Vec<PluginStatus> {
-        self.lock().iter().map(Running::status).collect()
+        let chain = self.stage.get().map_or(0, |stage| stage.queue().waiting_events());
+        let desk = self.explainers.get().map_or(0, |explainers| explainers.deaths().waiting());
+        self.lock().iter().map(|running| running.status(chain, desk)).collect()
     }
 
     /// Lets every plugin finish what waits for it, for at most that long together, and ends them.
@@ -341,10 +343,12 @@ impl Running {
         }
     }
 
-    fn status(&self) -> PluginStatus {
+    /// With so many events that wait for the chain of filters, and so many deaths for the explainers.
+    fn status(&self, chain: u64, desk: u64) -> PluginStatus {
         match &self.place {
             Place::Queue(worker) => worker.status(),
-            Place::Chain | Place::Desk => self.board.read(Depth::default()),
+            Place::Chain => self.board.read(Depth { events: chain, dropped: 0 }),
+            Place::Desk => self.board.read(Depth { events: desk, dropped: 0 }),
         }
     }
 
@@ -357,7 +361,7 @@ impl Running {
     fn join(&self, deadline: Instant) -> PluginStatus {
         match &self.place {
             Place::Queue(worker) => worker.join(deadline),
-            Place::Chain | Place::Desk => self.status(),
+            Place::Chain | Place::Desk => self.status(0, 0),
         }
     }
 }

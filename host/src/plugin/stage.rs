@@ -67,6 +67,11 @@ struct State {
 }
 
 impl StageQueue {
+    /// Events that wait.
+    pub(super) fn waiting_events(&self) -> u64 {
+        self.lock().events as u64
+    }
+
     /// An empty one. One that `blocks` drops nothing: whoever hands over waits.
     pub(super) fn new(capacity_events: usize, blocks: bool) -> StageQueue {
         StageQueue {

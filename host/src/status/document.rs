@@ -16,7 +16,7 @@ use crate::directory::Container;
 use crate::event::{ContainerTotals, Counter, UnixNanos};
 use crate::kernel::{self, ProbeStatus};
 use crate::plugin::{
-    CALL_TIME_BOUNDS_NS, CONTRACT, CallTime, PluginState, PluginStatus, Role, Surroundings,
+    CALL_TIME_BOUNDS_NS, CONTRACT, CallTime, PluginState, PluginStatus, Surroundings,
 };
 use crate::privilege::Need;
 use crate::sink::SinkStatus;
@@ -268,9 +268,9 @@ pub struct PluginReport {
     /// SHA-256 of the version that runs beside it, to be compared.
     #[serde(default)]
     pub beside_sha256: Option<String>,
-    /// Events that wait in its queue. None where it has none of its own: filters share one, and so do explainers.
+    /// Events that wait for it; for an explainer, deaths. Filters share one queue, and so do explainers.
     #[serde(default)]
-    pub queue_events: Option<u64>,
+    pub queue_events: u64,
     /// Linear memory and tables of its instance, in bytes, as of its last call. 0 while it has none.
     #[serde(default)]
     pub memory_bytes: u64,
@@ -438,7 +438,7 @@ impl From<&PluginStatus> for PluginReport {
             failed_swaps: plugin.failed_swaps,
             last_swap_failure: plugin.last_swap.as_ref().and_then(|swap| swap.failure.clone()),
             beside_sha256: plugin.beside.clone(),
-            queue_events: (plugin.role == Role::Reporter).then_some(plugin.queue_events),
+            queue_events: plugin.queue_events,
             memory_bytes: plugin.memory_bytes,
             call_seconds: Histogram::from(&plugin.call_time),
         }

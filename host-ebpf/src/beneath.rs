@@ -7,7 +7,7 @@
 
 use aya_ebpf::macros::fexit;
 use aya_ebpf::programs::FExitContext;
-use whodunit_ebpf::{CALLS, CgroupCounters, NO_RESULT, counter, file_flag, operation};
+use whodunit_ebpf::{CALLS, CgroupCounters, NO_RESULT, backup, counter, file_flag, operation};
 
 use crate::maps::{Scratch, keep, occupy_exact, offset, recall, roads, setting, vacate};
 use crate::read::{Address, read_or_zero};
@@ -26,10 +26,19 @@ const PF_DUMPCORE: u32 = 0x200;
 const IO_URING_ENTER: u32 = 426;
 const EAGAIN: i32 = 11;
 
+/// The number of the two programs that are one.
+const PAIR: u32 = backup::number("file_opened");
+
 /// `struct file *do_filp_open(int dfd, struct filename *pathname, const struct open_flags *op)`.
 #[fexit]
 pub fn file_opened(ctx: FExitContext) -> i32 {
-    run::on_function(|| seen::<ExactHelper>(&ctx))
+    run::first_on_function(PAIR, || seen::<ExactHelper>(&ctx))
+}
+
+/// The same once more, for what the kernel kept from the first.
+#[fexit]
+pub fn file_opened_backup(ctx: FExitContext) -> i32 {
+    run::second_on_function(PAIR, || seen::<ExactHelper>(&ctx))
 }
 
 /// The same before Linux 5.17.

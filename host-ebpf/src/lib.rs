@@ -190,8 +190,9 @@ pub mod preemption {
 /// The programs of which a second one may hang behind the first.
 pub mod backup {
     /// Their names. The second one's is the name with [`SUFFIX`].
-    pub const PROGRAMS: [&str; 13] = [
+    pub const PROGRAMS: [&str; 14] = [
         "syscall_exit",
+        "file_opened",
         "executed",
         "process_forked",
         "process_executed",

@@ -31,24 +31,42 @@ pub(crate) use on_tracepoint;
 /// Runs the first program of a tracepoint.
 #[inline(always)]
 pub(crate) fn first(program: u32, body: impl FnOnce() -> i32) -> i32 {
-    undisturbed(|| {
-        if setting!(backup) != 0 {
-            backup::leave_word(program);
-        }
-        measured(body)
-    })
+    undisturbed(|| with_word(program, body))
 }
 
 /// Runs the second, where the first did not.
 #[inline(always)]
 pub(crate) fn second(program: u32, body: impl FnOnce() -> i32) -> i32 {
-    undisturbed(|| {
-        if backup::takes_word(program) {
-            return 0;
-        }
-        count_machine(machine_counter::TAKEN_UP);
-        measured(body)
-    })
+    undisturbed(|| without_word(program, body))
+}
+
+/// Runs the first program of a function.
+#[inline(always)]
+pub(crate) fn first_on_function(program: u32, body: impl FnOnce() -> i32) -> i32 {
+    undisturbed_on_function(|| with_word(program, body))
+}
+
+/// Runs the second, where the first did not.
+#[inline(always)]
+pub(crate) fn second_on_function(program: u32, body: impl FnOnce() -> i32) -> i32 {
+    undisturbed_on_function(|| without_word(program, body))
+}
+
+#[inline(always)]
+fn with_word(program: u32, body: impl FnOnce() -> i32) -> i32 {
+    if setting!(backup) != 0 {
+        backup::leave_word(program);
+    }
+    measured(body)
+}
+
+#[inline(always)]
+fn without_word(program: u32, body: impl FnOnce() -> i32) -> i32 {
+    if backup::takes_word(program) {
+        return 0;
+    }
+    count_machine(machine_counter::TAKEN_UP);
+    measured(body)
 }
 
 /// Runs a program of which there is one.
@@ -57,7 +75,7 @@ pub(crate) fn alone(body: impl FnOnce() -> i32) -> i32 {
     undisturbed(|| measured(body))
 }
 
-/// Runs a program on a function.
+/// Runs a program on a function of which there is one.
 #[inline(always)]
 pub(crate) fn on_function(body: impl FnOnce() -> i32) -> i32 {
     undisturbed_on_function(|| measured(body))

@@ -137,9 +137,12 @@ impl LoggedDaemon {
 
     /// A daemon of the tier of that name.
     pub(crate) fn of_tier(pod: &Pod, tier: &str) -> Result<LoggedDaemon, Failed> {
-        LoggedDaemon::of(
-            DaemonConfig::for_pod(pod)?.more_toml(&format!("[capture]\ntier = {tier:?}")),
-        )
+        LoggedDaemon::of_capture(pod, &format!("tier = {tier:?}"))
+    }
+
+    /// A daemon with these keys of `[capture]`.
+    pub(crate) fn of_capture(pod: &Pod, keys: &str) -> Result<LoggedDaemon, Failed> {
+        LoggedDaemon::of(DaemonConfig::for_pod(pod)?.more_toml(&format!("[capture]\n{keys}")))
     }
 
     fn of(config: DaemonConfig) -> Result<LoggedDaemon, Failed> {

@@ -30,7 +30,7 @@ use crate::config;
 use crate::exit::{Exit, Exits};
 use crate::status::Observer;
 
-pub use metrics::{Kind as MetricKind, METRICS};
+pub use metrics::{Kind as MetricKind, METRICS, Metric};
 pub(crate) use metrics::{Value as MetricValue, each as each_metric};
 pub use openapi::{ROUTES, openapi};
 pub use tls::Identity;

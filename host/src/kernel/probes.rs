@@ -431,14 +431,22 @@ impl Hook {
     fn attach(&self, programs: &mut Ebpf, wanted: Wanted, types: &Types) -> Result<(), String> {
         let mut reasons = Vec::new();
         for name in self.programs() {
-            match self.attach_program(name, programs, types) {
-                Ok(()) if wanted.backup && backup::PROGRAMS.contains(name) => {
-                    // Attached later, it runs later.
-                    return self.attach_program(&second(name), programs, types);
-                }
+            let mut order = vec![(*name).to_owned()];
+            if wanted.backup && backup::PROGRAMS.contains(name) {
+                order.push(second(name));
+            }
+            // What is attached to a tracepoint later runs later, and on a function earlier.
+            if matches!(self, Hook::Function { .. }) {
+                order.reverse();
+            }
+            let attached =
+                order.iter().try_for_each(|name| self.attach_program(name, programs, types));
+            match attached {
                 Ok(()) => return Ok(()),
                 Err(reason) => reasons.push(reason),
             }
+            // One of the two may hang there.
+            order.iter().for_each(|name| take_off(programs, name));
         }
         Err(reasons.join("; "))
     }
@@ -507,19 +515,23 @@ impl Hook {
     }
 
     fn detach(&self, programs: &mut Ebpf) {
-        let seconds: Vec<String> = self.programs().iter().map(|name| second(name)).collect();
-        for name in self.programs().iter().copied().chain(seconds.iter().map(String::as_str)) {
-            let Some(program) = programs.program_mut(name) else { continue };
-            // One that was never loaded has nothing to take off.
-            let _ = match program {
-                Program::RawTracePoint(program) => program.unload(),
-                Program::BtfTracePoint(program) => program.unload(),
-                Program::FExit(program) => program.unload(),
-                Program::FEntry(program) => program.unload(),
-                _ => Ok(()),
-            };
+        for name in self.programs() {
+            take_off(programs, name);
+            take_off(programs, &second(name));
         }
     }
+}
+
+/// Takes a program off its hooks, if there is such a one.
+fn take_off(programs: &mut Ebpf, name: &str) {
+    // One that was never loaded has nothing to take off.
+    let _ = match programs.program_mut(name) {
+        Some(Program::RawTracePoint(program)) => program.unload(),
+        Some(Program::BtfTracePoint(program)) => program.unload(),
+        Some(Program::FExit(program)) => program.unload(),
+        Some(Program::FEntry(program)) => program.unload(),
+        _ => Ok(()),
+    };
 }
 
 /// The name of the program behind this one, where there is one.

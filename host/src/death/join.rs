@@ -127,6 +127,7 @@ pub(crate) struct Joiner {
     pub(crate) controllers: Controllers,
     pub(crate) root: CgroupRoot,
     feed: Arc<Feed>,
+    oom_group: memory::Group,
     pub(crate) processes: Processes,
     pub(crate) houses: HashMap<ContainerId, House, RandomState>,
     pub(crate) ended: LruCache<ProcessKey, Ended>,
@@ -150,6 +151,7 @@ impl Joiner {
             controllers: Controllers::find(root.path()),
             root,
             feed,
+            oom_group: memory::Group::default(),
             processes: Processes::default(),
             houses: HashMap::default(),
             ended: LruCache::new(ENDED),
@@ -358,7 +360,8 @@ impl Joiner {
         process.delivered(delivery.signal, delivery.code);
     }
 
-    fn oom_victim(&mut self, victim: Box<RawVictim>, now: Moment) {
+    fn oom_victim(&mut self, mut victim: Box<RawVictim>, now: Moment) {
+        self.oom_group.complete(&mut victim);
         let killed = if let Some(process) = self.victim_of(&victim) {
             let killed = |signal: &&mut super::processes::SeenSignal| {
                 signal.raw.signal == SIGKILL && signal.raw.flags & signal_flag::PRIVILEGED != 0

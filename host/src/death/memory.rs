@@ -26,6 +26,45 @@ pub(crate) struct Full {
     pub(crate) kills_all: bool,
 }
 
+/// How long the kernel may take to kill all of a cgroup, in nanoseconds, on a machine that is busy beyond measure.
+const GROUP_NS: u64 = 5_000_000_000;
+
+/// The first kill of a group.
+///
+/// Where the kernel kills all of a cgroup together (`memory.oom.group`), the first victim may have given back its memory before the last
+/// one is marked, and nothing is full any more by then.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    first: Option<Box<RawVictim>>,
+}
+
+impl Group {
+    /// Gives a kill what was full when the first one of its group was chosen.
+    pub(crate) fn complete(&mut self, kill: &mut RawVictim) {
+        match &self.first {
+            Some(first) if is_of_one_group(first, kill) => {
+                kill.levels = first.levels;
+                kill.victim_levels = first.victim_levels;
+            }
+            Some(_) | None => self.first = Some(Box::new(*kill)),
+        }
+    }
+}
+
+/// Whether two kills are of one allocation, in which the kernel kills all of a cgroup.
+fn is_of_one_group(first: &RawVictim, kill: &RawVictim) -> bool {
+    let is_of_cgroup = |level: &RawMemory| {
+        let mut own = kill.victim_levels.iter();
+        // What is above the victim is told since Linux 6.8.
+        kill.victim_levels[0].cgroup == 0 || own.any(|own| own.cgroup == level.cgroup)
+    };
+    let together = first.levels.iter().filter(|level| level.kills_all != 0);
+    let trigger = |kill: &RawVictim| (kill.trigger.pid, kill.trigger.started_ns);
+    trigger(first) == trigger(kill)
+        && kill.time_ns.saturating_sub(first.time_ns) < GROUP_NS
+        && together.into_iter().any(is_of_cgroup)
+}
+
 /// Finds the memory that was full, seen from a container whose own and upper memory cgroups are `line`.
 ///
 /// It is above the victim in any case, and above the allocating process mostly: not where somebody lowers a limit, and where the
@@ -88,7 +127,7 @@ fn full_among(levels: &[RawMemory], line: &[(u64, Vec<u8>)]) -> Full {
 
 #[cfg(test)]
 mod tests {
-    use whodunit_ebpf::MEMORY_LEVELS;
+    use whodunit_ebpf::{MEMORY_LEVELS, RawProcess};
     use zerocopy::FromZeros as _;
 
     use super::*;
@@ -109,6 +148,37 @@ mod tests {
 
     fn levels(own: &[RawMemory]) -> [RawMemory; MEMORY_LEVELS] {
         std::array::from_fn(|index| own.get(index).copied().unwrap_or_default())
+    }
+
+    #[test]
+    fn the_last_of_a_group_has_the_memory_that_was_full_for_the_first() {
+        let line = [(APP, b"/pod/app".to_vec())];
+        let at = |time_ns: u64, usage_pages: u64, kills_all: u64| RawVictim {
+            time_ns,
+            trigger: RawProcess { pid: 7, started_ns: 3, ..RawProcess::default() },
+            levels: levels(&[RawMemory { kills_all, ..level(APP, usage_pages, 8192) }]),
+            victim_levels: levels(&[RawMemory { kills_all, ..level(APP, usage_pages, 8192) }]),
+            ..RawVictim::new_zeroed()
+        };
+        let second = |first: RawVictim, mut second: RawVictim| {
+            let mut group = Group::default();
+            group.complete(&mut first.clone());
+            group.complete(&mut second);
+            let full = full(&second, &line);
+            (full.scope, full.kills_all)
+        };
+        let own = (OomScope::Own, true);
+        let node = (OomScope::Node, false);
+        assert_eq!(second(at(1, 8192, 1), at(50, 5000, 1)), own);
+        // None of a group; later; of another allocation; of another cgroup.
+        assert_eq!(second(at(1, 8192, 0), at(50, 5000, 0)), node);
+        assert_eq!(second(at(1, 8192, 1), at(2 + GROUP_NS, 5000, 1)), node);
+        let mut other = at(50, 5000, 1);
+        other.trigger.pid = 8;
+        assert_eq!(second(at(1, 8192, 1), other), node);
+        let mut elsewhere = at(1, 8192, 1);
+        elsewhere.levels[0].cgroup = 77;
+        assert_eq!(second(elsewhere, at(50, 5000, 1)), node);
     }
 
     #[test]

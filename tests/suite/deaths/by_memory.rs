@@ -46,12 +46,8 @@ pub(super) fn claims() -> Vec<Claim> {
         .needing(lacks_memory_limits),
         Claim::new("deaths::a_group_that_is_killed_is_killed_whole", &["oom-own-limit"], group)
             .needing(lacks_group_kills),
-        Claim::new(
-            "deaths::a_limit_that_is_lowered_kills",
-            &["oom-limit-unknown", "oom-own-limit"],
-            lowered,
-        )
-        .needing(lacks_group_kills),
+        Claim::new("deaths::a_limit_that_is_lowered_kills", of_a_lowered_limit(), lowered)
+            .needing(lacks_group_kills),
         Claim::new(
             "deaths::memory_of_a_cgroup_elsewhere_is_not_blamed_on_the_container",
             &["oom-limit-unknown"],
@@ -281,6 +277,15 @@ fn group() -> Outcome {
             Ok(())
         },
     )
+}
+
+/// Nobody of the container allocates there: only what stands above the victim tells.
+fn of_a_lowered_limit() -> &'static [&'static str] {
+    if machine::kernel_version() < VICTIM_IS_TOLD {
+        &["oom-limit-unknown"]
+    } else {
+        &["oom-own-limit"]
+    }
 }
 
 fn lowered() -> Outcome {

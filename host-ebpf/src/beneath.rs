@@ -11,7 +11,7 @@ use whodunit_ebpf::{CALLS, CgroupCounters, NO_RESULT, backup, counter, file_flag
 
 use crate::maps::{Scratch, keep, occupy_exact, offset, recall, roads, setting, vacate};
 use crate::read::{Address, read_or_zero};
-use crate::record::{Access, Requested, count, in_setup, record, traced_counters};
+use crate::record::{Access, Requested, count, in_setup, record, stands, traced_counters};
 use crate::registers::saved_registers;
 use crate::run;
 use crate::signal::PF_KTHREAD;
@@ -92,7 +92,7 @@ fn opened<L: Looping>(
     keep!(loops.number, u64::from(way.number));
     let path: Address = read_or_zero(recall!(loops.path) + offset!(filename_name) as u64);
     let access = Access { operation: operation::OPEN, outcome, requested: Requested::Kernel(path) };
-    keep!(loops.in_setup, u64::from(in_setup()));
+    stands(loops, in_setup(), false);
     record::<L>(scratch, cgroup, counters, access);
 }
 

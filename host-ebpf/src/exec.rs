@@ -8,7 +8,7 @@ use whodunit_ebpf::{CgroupCounters, counter, operation};
 use crate::interpreter;
 use crate::maps::{Scratch, keep, occupy, offset, recall, vacate};
 use crate::read::{Address, Place, current_task, mount_namespace, read_or_zero};
-use crate::record::{Access, Requested, count, record, traced_counters};
+use crate::record::{Access, Requested, count, record, stands, traced_counters};
 use crate::run::{self, on_tracepoint};
 use crate::setup;
 use crate::syscall::AT_FDCWD;
@@ -56,7 +56,7 @@ fn execution<L: Looping>(ctx: &RawTracePointContext) -> i32 {
     let loops = Scratch::loops(scratch);
     let is_script = interpreter_path != filename;
     let is_told = interpreter::was_told(file) && is_script;
-    keep!(loops.in_setup, u64::from(setup));
+    stands(loops, setup, !setup);
     keep!(loops.path, filename);
     keep!(loops.is_script, u64::from(is_script));
     keep!(loops.is_told, u64::from(is_told));

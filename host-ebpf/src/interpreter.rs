@@ -14,7 +14,7 @@ use whodunit_ebpf::{counter, operation};
 
 use crate::maps::{EXECUTING, Executing, Scratch, keep, occupy_exact, offset, recall, vacate};
 use crate::read::{Address, Place, current_task, mount_namespace, read_or_zero};
-use crate::record::{Access, Requested, count, in_setup, record, traced_counters};
+use crate::record::{Access, Requested, count, in_setup, record, stands, traced_counters};
 use crate::run;
 use crate::syscall::{AT_FDCWD, ERRNO_MAX};
 use crate::walk::{self, ExactHelper, Looping, Unrolled};
@@ -86,7 +86,7 @@ fn opened<L: Looping>(path: Address, result: u64) -> i32 {
     keep!(loops.place_mount, 0);
     keep!(loops.folder, AT_FDCWD as u64);
     keep!(loops.flags, 0);
-    keep!(loops.in_setup, u64::from(in_setup() && known.placed == 0));
+    stands(loops, in_setup() && known.placed == 0, known.placed != 0);
     keep!(loops.number, 0);
     let access = Access {
         operation: operation::LOAD,

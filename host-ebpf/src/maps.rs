@@ -325,6 +325,8 @@ pub(crate) struct Loops {
     pub(crate) is_told: u64,
     /// 1 in setup.
     pub(crate) in_setup: u64,
+    /// 1 if it is sure to be the container's own.
+    pub(crate) is_own: u64,
     /// What was done, and what came of it.
     pub(crate) operation: u64,
     pub(crate) outcome: u64,

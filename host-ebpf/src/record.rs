@@ -12,7 +12,8 @@ use whodunit_ebpf::{
 };
 
 use crate::maps::{
-    FILES, REPEATS, RepeatKey, Scratch, TEXT_MAX, TRACED, epoch_of, keep, offset, recall, setting,
+    FILES, Loops, REPEATS, RepeatKey, Scratch, TEXT_MAX, TRACED, epoch_of, keep, offset, recall,
+    setting,
 };
 use crate::read::{
     Address, Place, current_task, file_of_descriptor, mount_namespace, namespace_number,
@@ -208,7 +209,8 @@ pub(crate) fn record<L: Looping>(
         return;
     }
     // Repeats are not asked: the answer takes two looks into maps.
-    if flags & file_flag::SETUP == 0 && setup::is_unannounced(task, cgroup) {
+    let may_be_setup = flags & file_flag::SETUP == 0 && recall!(loops.is_own) == 0;
+    if may_be_setup && setup::is_unannounced(task, cgroup) {
         key.detail |= u64::from(file_flag::SETUP) << 8;
         count(counters, counter::SETUP);
         take_back(counters, counter::RECEIVED + usize::from(operation));
@@ -304,6 +306,13 @@ fn waiting() -> u64 {
 #[inline(always)]
 fn file_ring() -> *mut core::ffi::c_void {
     core::ptr::addr_of!(FILES).cast_mut().cast()
+}
+
+/// Says for an access whether it is of the setup, and whether it is sure to be the container's own.
+#[inline(always)]
+pub(crate) fn stands(loops: *mut Loops, in_setup: bool, is_own: bool) {
+    keep!(loops.in_setup, u64::from(in_setup));
+    keep!(loops.is_own, u64::from(is_own));
 }
 
 /// Whether the running task is in setup.

@@ -12,7 +12,7 @@ use whodunit_ebpf::{CgroupCounters, PATH_MAX, counter, file_flag, operation};
 
 use crate::maps::{EXACT_ROOM, RINGS, RingWork, Scratch, keep, occupy_exact, offset, vacate};
 use crate::read::{Address, read_or_zero};
-use crate::record::{Access, Requested, count, in_setup, record, traced_counters};
+use crate::record::{Access, Requested, count, in_setup, record, stands, traced_counters};
 use crate::run;
 use crate::syscall::{AT_FDCWD, AT_SYMLINK_FOLLOW, AT_SYMLINK_NOFOLLOW};
 use crate::walk::ExactHelper;
@@ -210,7 +210,7 @@ fn tell(
         return;
     }
     let loops = Scratch::loops(scratch);
-    keep!(loops.in_setup, u64::from(in_setup()));
+    stands(loops, in_setup(), false);
     for turn in 0..2usize {
         // SAFETY: a map value; the index is below the length.
         let (operation, follow, names, folder, text) = unsafe {

@@ -39,8 +39,8 @@ pub(crate) fn is_born(cgroup: u64) {
     }
 }
 
-/// Whether a process of a traced cgroup, given by one of its tasks, is there already and was not announced yet. Asked of those that
-/// are not entering.
+/// Whether a process of a traced cgroup, given by one of its tasks, is there already and was not announced yet. True of one that is
+/// entering, too, which is announced before anybody is told to ask for it.
 #[inline(always)]
 pub(crate) fn is_unannounced(task: Address, cgroup: u64) -> bool {
     let started_ns = process_start_ns(task);

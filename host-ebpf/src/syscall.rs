@@ -14,7 +14,7 @@ use crate::read::{
     Address, Place, current_task, file_of_descriptor, load, read_or_zero, root, user_word,
     working_directory,
 };
-use crate::record::{Access, Requested, count, in_setup, record, traced_counters};
+use crate::record::{Access, Requested, count, in_setup, record, stands, traced_counters};
 use crate::refused;
 use crate::run;
 use crate::walk::{Helper, Looping, Unrolled};
@@ -178,7 +178,7 @@ fn byte(road: u64, field: u32) -> u8 {
 #[inline(always)]
 fn returned<L: Looping>(scratch: *mut Scratch, cgroup: u64, counters: *mut CgroupCounters) {
     let loops = Scratch::loops(scratch);
-    keep!(loops.in_setup, u64::from(in_setup()));
+    stands(loops, in_setup(), false);
     for turn in 0..2u32 {
         let road = recall!(loops.road);
         let result = recall!(loops.result) as i64;

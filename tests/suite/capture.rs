@@ -217,8 +217,9 @@ fn moved() -> Outcome {
     let name = "moved-while-it-works";
     let folder = pod.cgroup_folder().join(name);
     fs::create_dir(&folder)?;
+    let file = tempfile::NamedTempFile::new()?;
     let moves = 400 / slowness();
-    let moved = (0..moves).try_for_each(|_| one_moved(&folder));
+    let moved = (0..moves).try_for_each(|_| one_moved(&folder, file.path()));
     let report = last_report(&config, daemon);
     expect("its cgroup goes", wait_until(PATIENCE, || fs::remove_dir(&folder).is_ok()))?;
     moved?;
@@ -231,12 +232,10 @@ fn moved() -> Outcome {
 }
 
 /// A runtime's process that opens a file again and again, and is put into a cgroup meanwhile.
-fn one_moved(folder: &Path) -> Result<(), Failed> {
+fn one_moved(folder: &Path, file: &Path) -> Result<(), Failed> {
     let script = "echo at work; while :; do : < \"$0\"; done";
-    let mut runtime = Command::new("/bin/sh")
-        .args(["-c", script, concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")])
-        .stdout(Stdio::piped())
-        .spawn()?;
+    let mut runtime =
+        Command::new("/bin/sh").args(["-c", script]).arg(file).stdout(Stdio::piped()).spawn()?;
     let said = runtime.stdout.as_mut().map_or(Ok(0), |it| it.read(&mut [0; 8]));
     let put = fs::write(folder.join("cgroup.procs"), runtime.id().to_string());
     // It goes on for some more files.

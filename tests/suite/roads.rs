@@ -496,6 +496,7 @@ fn flood() -> Outcome {
         daemon.wait_report("the whole flood", |report| received(report, &id) == size as u64)?;
     let report = Report::check_last(report)?;
     expect_eq("events that plugins lost", &report.number("dropped_events"), &0)?;
+    println!("{} calls of anybody were kept from every program", report.lost("interrupted"));
 
     let neighbour = report.container(&neighbour)?;
     neighbour.expect_nothing_lost()?;

@@ -11,6 +11,11 @@ use whodunit_containers::condition::{PATIENCE, wait_for};
 /// A record of `/dev/kmsg` is at most so long (`CONSOLE_EXT_LOG_MAX`, 8192 bytes).
 const RECORD_MAX: usize = 8192;
 
+/// How the kernel says that it killed this process.
+fn killed(pid: u64) -> String {
+    format!("Killed process {pid} (")
+}
+
 /// What the log says from a moment on. None inside where this machine does not let it be read.
 pub(super) struct KernelLog {
     file: Option<File>,
@@ -43,6 +48,12 @@ impl KernelLog {
         }
     }
 
+    /// Whether the kernel says by now that it killed this process for want of memory.
+    pub(super) fn says_killed(&mut self, pid: u64) -> bool {
+        self.read();
+        self.said.iter().any(|line| line.contains(&killed(pid)))
+    }
+
     /// The name of the process in whose allocation memory ran out last, as the kernel says. None where it cannot be read.
     pub(super) fn oom_trigger(&mut self) -> Option<String> {
         self.read();
@@ -58,7 +69,7 @@ impl KernelLog {
         if self.file.is_none() {
             return Ok(());
         }
-        let killed = format!("Killed process {pid} (");
+        let killed = killed(pid);
         let says = |line: &&String| line.contains(&killed);
         let line = wait_for(PATIENCE, || {
             self.read();

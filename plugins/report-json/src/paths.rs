@@ -507,9 +507,10 @@ mod tests {
     fn texts_are_the_same_if_every_byte_is() {
         let text: Vec<u8> = (1..=40).collect();
         for length in 0..=text.len() {
-            assert!(is_same(&text[..length], &text[..length].to_vec()));
+            let copy = text[..length].to_vec();
+            assert!(is_same(&text[..length], &copy));
             for wrong in 0..length {
-                let mut other = text[..length].to_vec();
+                let mut other = copy.clone();
                 other[wrong] ^= 0x80;
                 assert!(!is_same(&text[..length], &other), "{wrong} of {length}");
             }

@@ -34,7 +34,7 @@ fn tell_made(ctx: &RawTracePointContext) -> i32 {
     let id = cgroup_id(cgroup);
     let traced = TRACED.insert(&id, &[0; counter::COUNT], NO_EXIST).is_ok();
     if traced {
-        setup::is_born(id);
+        setup::remember_birth(id);
     } else {
         count_machine(machine_counter::CGROUPS_FULL);
     }

@@ -31,9 +31,9 @@ const YOUNG_NS: u64 = 10_000_000_000;
 #[map]
 static BORN: LruHashMap<u64, u8> = LruHashMap::with_max_entries(4096, 0);
 
-/// A cgroup was made, and is traced from this moment on.
+/// Remembers a cgroup that was made, and is traced from this moment on.
 #[inline(always)]
-pub(crate) fn is_born(cgroup: u64) {
+pub(crate) fn remember_birth(cgroup: u64) {
     if control_word(control::COMPLETE) != 0 {
         let _ = BORN.insert(&cgroup, &0, 0);
     }

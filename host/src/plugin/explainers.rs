@@ -428,7 +428,9 @@ fn hand_over(
     instance.call(|store, answers| match answers {
         Answers::Explainer(explainer) => explainer.call_explain(store, handed),
         // Only explainers are asked.
-        Answers::Filter(_) | Answers::Reporter(_) => Ok(Err("it is no explainer".to_owned())),
+        Answers::Filter { .. } | Answers::Reporter { .. } => {
+            Ok(Err("it is no explainer".to_owned()))
+        }
     })
 }
 

@@ -70,9 +70,9 @@ pub(super) fn ask(
     let events = batch.events.len();
     let lowered = lowered.batch(batch, dropped);
     let answered = instance.call(|store, answers| match answers {
-        Answers::Filter(filter) => filter.call_on_batch(store, lowered),
+        Answers::Filter { on_batch } => on_batch.call(store, lowered),
         // Only filters are put into the chain.
-        Answers::Reporter(_) | Answers::Explainer(_) => Ok(Ok(Vec::new())),
+        Answers::Reporter { .. } | Answers::Explainer(_) => Ok(Ok(Vec::new())),
     })?;
     Ok(answered.and_then(|verdicts| match verdicts.len() {
         number if number == events => Ok(verdicts.into_iter().map(Judged::from).collect()),

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use wasmtime::component::{self, ComponentExportIndex, Lift, TypedFunc};
 use wasmtime::{Store, Trap};
 
 use super::allowance;
@@ -13,6 +14,7 @@ use super::bindings::exports::whodunit::plugin::{explainer, filter, lifecycle, r
 use super::engine::{Engine, Entered, chain};
 use super::imports::{Grants, Guest};
 use super::load::{AnswersIndices, LoadError, Loaded};
+use super::lower::Batch;
 use super::role::Role;
 use super::status::Board;
 use crate::config::Limits;
@@ -137,9 +139,40 @@ pub(super) struct Instance {
 
 /// The functions of a role.
 pub(super) enum Answers {
-    Filter(filter::Guest),
-    Reporter(reporter::Guest),
+    Filter {
+        on_batch: OnBatch<Vec<filter::Verdict>>,
+    },
+    Reporter {
+        on_batch: OnBatch<()>,
+        /// The others.
+        guest: reporter::Guest,
+    },
     Explainer(explainer::Guest),
+}
+
+/// A function that takes batches. Not the one of the bindings, which takes records that are written to
+/// the guest one field after the other.
+pub(super) struct OnBatch<T: 'static>(TypedFunc<(Batch<'static>,), (Result<T, String>,)>);
+
+impl<T: Lift + Send + Sync + 'static> OnBatch<T> {
+    fn load(
+        store: &mut Store<Guest>,
+        instance: &component::Instance,
+        index: ComponentExportIndex,
+    ) -> wasmtime::Result<OnBatch<T>> {
+        instance.get_typed_func(store, index).map(OnBatch)
+    }
+
+    /// Calls it. The inner error is the guest's own.
+    pub(super) fn call(
+        &self,
+        store: &mut Store<Guest>,
+        batch: Batch<'_>,
+    ) -> wasmtime::Result<Result<T, String>> {
+        let function: TypedFunc<(Batch<'_>,), (Result<T, String>,)> = self.0;
+        let (answer,) = function.call(store, (batch,))?;
+        Ok(answer)
+    }
 }
 
 impl Instance {
@@ -159,8 +192,13 @@ impl Instance {
             let exports = &loaded.exports;
             let lifecycle = exports.lifecycle.load(&mut store, &instance)?;
             let answers = match &exports.answers {
-                AnswersIndices::Filter(it) => Answers::Filter(it.load(&mut store, &instance)?),
-                AnswersIndices::Reporter(it) => Answers::Reporter(it.load(&mut store, &instance)?),
+                AnswersIndices::Filter { on_batch } => {
+                    Answers::Filter { on_batch: OnBatch::load(&mut store, &instance, *on_batch)? }
+                }
+                AnswersIndices::Reporter { on_batch, guest } => Answers::Reporter {
+                    on_batch: OnBatch::load(&mut store, &instance, *on_batch)?,
+                    guest: guest.load(&mut store, &instance)?,
+                },
                 AnswersIndices::Explainer(it) => {
                     Answers::Explainer(it.load(&mut store, &instance)?)
                 }

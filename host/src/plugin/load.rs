@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
-use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
+use wasmtime::component::{Component, ComponentExportIndex, HasSelf, InstancePre, Linker};
 
 use super::bindings::EveryPlugin;
-use super::bindings::exports::whodunit::plugin::{explainer, filter, lifecycle, reporter, state};
+use super::bindings::exports::whodunit::plugin::{explainer, lifecycle, reporter, state};
 use super::engine::{CacheDirError, Engine, chain};
 use super::imports::Guest;
 use super::inspect::{Nature, Outside, inspect};
@@ -146,8 +146,14 @@ pub(super) struct Exports {
 
 /// Where the functions of a role are.
 pub(super) enum AnswersIndices {
-    Filter(filter::GuestIndices),
-    Reporter(reporter::GuestIndices),
+    Filter {
+        on_batch: ComponentExportIndex,
+    },
+    Reporter {
+        on_batch: ComponentExportIndex,
+        /// The others.
+        guest: reporter::GuestIndices,
+    },
     Explainer(explainer::GuestIndices),
 }
 
@@ -156,8 +162,13 @@ impl Exports {
         Ok(Exports {
             lifecycle: lifecycle::GuestIndices::new(pre)?,
             answers: match outside.role {
-                Role::Filter => AnswersIndices::Filter(filter::GuestIndices::new(pre)?),
-                Role::Reporter => AnswersIndices::Reporter(reporter::GuestIndices::new(pre)?),
+                Role::Filter => {
+                    AnswersIndices::Filter { on_batch: find_on_batch(pre, Role::Filter)? }
+                }
+                Role::Reporter => AnswersIndices::Reporter {
+                    on_batch: find_on_batch(pre, Role::Reporter)?,
+                    guest: reporter::GuestIndices::new(pre)?,
+                },
                 Role::Explainer => AnswersIndices::Explainer(explainer::GuestIndices::new(pre)?),
             },
             state: match outside.has_state {
@@ -166,6 +177,15 @@ impl Exports {
             },
         })
     }
+}
+
+/// The function that takes batches.
+fn find_on_batch(pre: &InstancePre<Guest>, role: Role) -> wasmtime::Result<ComponentExportIndex> {
+    let interface = CONTRACT.replace('@', &format!("/{}@", role.name()));
+    let component = pre.component();
+    let instance = component.get_export_index(None, &interface);
+    let function = instance.and_then(|it| component.get_export_index(Some(&it), "on-batch"));
+    function.ok_or_else(|| wasmtime::Error::msg(format!("no `on-batch` in its `{interface}`")))
 }
 
 /// SHA-256 of a plugin's component, as it is now.

@@ -1,29 +1,37 @@
 //! Values of the host in the contract's shape.
 
+use wasmtime::component::{ComponentType, Lower};
+
 use super::bindings::exports::whodunit::plugin::reporter;
 use super::bindings::whodunit::plugin::types;
-use crate::event::{self, Batch, Tick, TickCause};
+use super::layout::{Attribute, Event};
+use crate::event::{self, Tick, TickCause};
+
+/// The record `batch`, of lists whose elements have the contract's layout already.
+#[derive(Clone, Copy, ComponentType, Lower)]
+#[component(record)]
+pub(super) struct Batch<'a> {
+    events: &'a [Event],
+    attributes: &'a [Attribute],
+    text: &'a [u8],
+    dropped: u64,
+}
 
 /// A batch in the contract's shape; kept for its memory.
 #[derive(Default)]
 pub(super) struct Lowered {
-    events: Vec<types::Event>,
-    attributes: Vec<types::Attribute>,
+    events: Vec<Event>,
+    attributes: Vec<Attribute>,
 }
 
 impl Lowered {
     /// The batch as guests get it.
-    pub(super) fn batch<'a>(&'a mut self, batch: &'a Batch, dropped: u64) -> types::Batch<'a> {
+    pub(super) fn batch<'a>(&'a mut self, batch: &'a event::Batch, dropped: u64) -> Batch<'a> {
         self.events.clear();
-        self.events.extend(batch.events.iter().map(event_of));
+        self.events.extend(batch.events.iter().map(Event::from));
         self.attributes.clear();
-        self.attributes.extend(batch.attributes.iter().map(attribute_of));
-        types::Batch {
-            events: &self.events,
-            attributes: &self.attributes,
-            text: &batch.text,
-            dropped,
-        }
+        self.attributes.extend(batch.attributes.iter().map(Attribute::from));
+        Batch { events: &self.events, attributes: &self.attributes, text: &batch.text, dropped }
     }
 }
 
@@ -55,30 +63,6 @@ pub(super) fn with_tick<T>(tick: &Tick, f: impl FnOnce(reporter::Tick<'_>) -> T)
         containers: &containers,
         counters: &counters_of(&tick.counters),
     })
-}
-
-fn event_of(event: &event::Event) -> types::Event {
-    types::Event {
-        sequence: event.sequence,
-        time: event.time.0,
-        container: event.container.0,
-        process: event.process.map_or(0, |process| process.0),
-        kind: event.kind.code(),
-        flags: event.flags.0,
-        outcome: event.outcome,
-        path: span_of(event.path),
-        requested: span_of(event.requested),
-        attributes_first: event.attributes_first,
-        attributes_count: event.attributes_count,
-    }
-}
-
-fn span_of(span: event::Span) -> types::Span {
-    types::Span { offset: span.offset, length: span.length }
-}
-
-fn attribute_of(attribute: &event::Attribute) -> types::Attribute {
-    types::Attribute { key: attribute.key.code(), value: attribute.value }
 }
 
 fn counters_of(counters: &[event::Counter]) -> Vec<types::Counter<'static>> {

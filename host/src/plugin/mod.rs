@@ -21,6 +21,7 @@ mod imports;
 mod inspect;
 mod instance;
 mod judgements;
+mod layout;
 mod load;
 mod lower;
 mod passport;

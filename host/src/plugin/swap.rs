@@ -272,8 +272,8 @@ impl Trial {
             let events = batch.events.len();
             let batch = lowered.batch(batch, 0);
             let answer = self.instance.call(|store, answers| match answers {
-                Answers::Reporter(reporter) => reporter.call_on_batch(store, batch),
-                Answers::Filter(filter) => Ok(filter.call_on_batch(store, batch)?.and_then(|it| {
+                Answers::Reporter { on_batch, .. } => on_batch.call(store, batch),
+                Answers::Filter { on_batch } => Ok(on_batch.call(store, batch)?.and_then(|it| {
                     let wrong = || format!("it gave {} verdicts for {events} events", it.len());
                     if it.len() == events { Ok(()) } else { Err(wrong()) }
                 })),
@@ -285,8 +285,8 @@ impl Trial {
             let narrow = subscription.narrowed_tick(tick);
             let answer = with_tick(narrow.as_ref().unwrap_or(tick), |tick| {
                 self.instance.call(|store, answers| match answers {
-                    Answers::Reporter(reporter) => reporter.call_on_tick(store, tick),
-                    Answers::Filter(_) | Answers::Explainer(_) => Ok(Ok(())),
+                    Answers::Reporter { guest, .. } => guest.call_on_tick(store, tick),
+                    Answers::Filter { .. } | Answers::Explainer(_) => Ok(Ok(())),
                 })
             })?;
             answer.map_err(|sentence| Loss::Failed("on-tick", sentence))?;

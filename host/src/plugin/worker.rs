@@ -234,9 +234,9 @@ impl Runner {
         self.unsaved.told += dropped;
         let batch = self.lowered.batch(batch, dropped);
         let result = instance.call(|store, answers| match answers {
-            Answers::Reporter(reporter) => reporter.call_on_batch(store, batch),
+            Answers::Reporter { on_batch, .. } => on_batch.call(store, batch),
             // Only reporters are routed to.
-            Answers::Filter(_) | Answers::Explainer(_) => Ok(Ok(())),
+            Answers::Filter { .. } | Answers::Explainer(_) => Ok(Ok(())),
         })?;
         self.settle(result, "on-batch");
         self.board().events.add(events);
@@ -249,8 +249,8 @@ impl Runner {
         };
         let result = with_tick(tick, |tick| {
             instance.call(|store, answers| match answers {
-                Answers::Reporter(reporter) => reporter.call_on_tick(store, tick),
-                Answers::Filter(_) | Answers::Explainer(_) => Ok(Ok(())),
+                Answers::Reporter { guest, .. } => guest.call_on_tick(store, tick),
+                Answers::Filter { .. } | Answers::Explainer(_) => Ok(Ok(())),
             })
         })?;
         self.settle(result, "on-tick");

@@ -59,8 +59,7 @@ impl Deaths {
 
     /// Waits until every death that was handed over has gone on. Never called while capturing.
     pub fn wait_until_idle(&self) {
-        let busy = |state: &mut State| !(state.idle && state.records.is_empty() || state.ended);
-        drop(self.0.rests.wait_while(self.0.lock(), busy));
+        drop(self.0.rests.wait_while(self.0.lock(), |state| state.is_busy()));
     }
 
     /// Deaths that wait.
@@ -96,6 +95,13 @@ struct State {
     ended: bool,
 }
 
+impl State {
+    /// Whether a death that was handed over has not gone on, and will.
+    fn is_busy(&self) -> bool {
+        !self.ended && !(self.idle && self.records.is_empty())
+    }
+}
+
 impl Waiting {
     /// The next order, or the oldest death with how many wait behind it. None when closed and empty.
     fn pop(&self) -> Option<Item> {
@@ -104,7 +110,10 @@ impl Waiting {
         };
         let mut state = self.lock();
         state.idle = true;
-        self.rests.notify_all();
+        // Between two deaths nobody is woken who waits for the end of all.
+        if !state.is_busy() {
+            self.rests.notify_all();
+        }
         let state = self.changed.wait_while(state, waits);
         let mut state = state.expect("no holder of this lock panics");
         state.idle = false;

@@ -261,7 +261,10 @@ impl Queue {
         };
         let mut state = self.lock();
         state.idle = true;
-        self.idle.notify_all();
+        // Between two items nobody is woken who waits for the end of all.
+        if !state.is_busy() {
+            self.idle.notify_all();
+        }
         let state = self.changed.wait_while(state, waits);
         let mut state = state.expect("no holder of this lock panics");
         state.idle = false;
@@ -286,11 +289,7 @@ impl Queue {
 
     /// Waits until everything that was put in is done with, or is thrown away.
     pub(crate) fn wait_until_idle(&self) {
-        let busy = |state: &mut State| {
-            let at_rest = state.idle && state.items.is_empty() && state.orders.is_empty();
-            !state.abandoned && !at_rest
-        };
-        drop(self.idle.wait_while(self.lock(), busy));
+        drop(self.idle.wait_while(self.lock(), |state| state.is_busy()));
     }
 
     /// What was taken last.
@@ -378,6 +377,12 @@ impl Queue {
 impl State {
     fn takes(&self) -> bool {
         !self.refuses && !self.closed && !self.abandoned
+    }
+
+    /// Whether something that was put in is not done with, and will be.
+    fn is_busy(&self) -> bool {
+        let is_at_rest = self.idle && self.items.is_empty() && self.orders.is_empty();
+        !self.abandoned && !is_at_rest
     }
 
     /// Whether so many more events are too many. One batch is always taken.

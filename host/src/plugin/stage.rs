@@ -66,6 +66,14 @@ struct State {
     idle: bool,
 }
 
+impl State {
+    /// Whether something that was put in has not gone on, and will.
+    fn is_busy(&self) -> bool {
+        let is_at_rest = self.idle && self.items.is_empty() && self.orders.is_empty();
+        !self.closed && !is_at_rest
+    }
+}
+
 impl StageQueue {
     /// Events that wait.
     pub(super) fn waiting_events(&self) -> u64 {
@@ -152,7 +160,10 @@ impl StageQueue {
             |state: &mut State| state.items.is_empty() && state.orders.is_empty() && !state.closed;
         let mut state = self.lock();
         state.idle = true;
-        self.idle.notify_all();
+        // Between two items nobody is woken who waits for the end of all.
+        if !state.is_busy() {
+            self.idle.notify_all();
+        }
         let state = self.changed.wait_while(state, waits);
         let mut state = state.expect("no holder of this lock panics");
         state.idle = false;
@@ -170,11 +181,7 @@ impl StageQueue {
 
     /// Waits until everything that was put in has gone on.
     pub(crate) fn wait_until_idle(&self) {
-        let busy = |state: &mut State| {
-            let at_rest = state.idle && state.items.is_empty() && state.orders.is_empty();
-            !state.closed && !at_rest
-        };
-        drop(self.idle.wait_while(self.lock(), busy));
+        drop(self.idle.wait_while(self.lock(), |state| state.is_busy()));
     }
 
     /// Counts what was not taken since this was last done.

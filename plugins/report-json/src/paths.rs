@@ -6,6 +6,7 @@
 //! share (mount, device, type of file system). Sorted when a document is made, by merging what is new
 //! into what was sorted before.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::hash::{BuildHasher, Hasher};
 
@@ -292,7 +293,7 @@ impl Paths {
                     return Taken::Full;
                 }
                 slot.insert(Key { hash, number: number as u32 });
-                let escaped = escape(path).as_bytes() != path;
+                let escaped = matches!(escape(path), Cow::Owned(_));
                 entries.push(Entry {
                     place: push(chunks, path),
                     length,
@@ -477,8 +478,22 @@ fn compare(chunks: &[Vec<u8>], left: Entry, right: Entry) -> Ordering {
     if left.marks.with(right.marks).contain(Marks::ESCAPED) {
         escape(left_bytes).cmp(&escape(right_bytes))
     } else {
-        left_bytes.cmp(right_bytes)
+        order_of(left_bytes, right_bytes)
     }
+}
+
+/// The order of the bytes. Word by word, as in [`is_same`]: paths begin alike.
+fn order_of(left: &[u8], right: &[u8]) -> Ordering {
+    const WORD: usize = size_of::<u64>();
+    let words = left.as_chunks::<WORD>().0.iter().zip(right.as_chunks::<WORD>().0);
+    let mut alike = 0;
+    for (left, right) in words {
+        if left != right {
+            return u64::from_be_bytes(*left).cmp(&u64::from_be_bytes(*right));
+        }
+        alike += WORD;
+    }
+    left[alike..].cmp(&right[alike..])
 }
 
 fn push(chunks: &mut Vec<Vec<u8>>, path: &[u8]) -> u32 {
@@ -637,6 +652,24 @@ mod tests {
         paths.sort();
         let texts: Vec<_> = list(&paths, Marks::USED).into_iter().map(escape).collect();
         assert!(texts.is_sorted(), "{texts:?}");
+    }
+
+    #[test]
+    fn the_order_word_by_word_is_that_byte_by_byte() {
+        let mut texts: Vec<Vec<u8>> = vec![b"/".repeat(40)];
+        for length in 0..40 {
+            for last in [0, b'/', 0xff] {
+                let mut text = b"/".repeat(length);
+                text.push(last);
+                texts.push([text.clone(), b"/tail".to_vec()].concat());
+                texts.push(text);
+            }
+        }
+        for left in &texts {
+            for right in &texts {
+                assert_eq!(order_of(left, right), left.cmp(right), "{left:?} {right:?}");
+            }
+        }
     }
 
     #[test]

@@ -6,6 +6,10 @@
 //! reporter does with them. These two records are numbers only, and their layout is fixed (Component
 //! Model, Canonical ABI: fields in their order, each aligned to its size, little endian), so it is
 //! written down here once; everything else goes the engine's own way.
+//!
+//! The engine's derive macro implements the same traits. What they are made of is public for it, but not
+//! documented, and may be another with the engine's next major release: then this does not compile, and
+//! the tests below compare each byte with what the engine itself writes.
 
 #![expect(
     unsafe_code,

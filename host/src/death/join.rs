@@ -138,6 +138,11 @@ pub(crate) struct Joiner {
     unattributed: u64,
 }
 
+fn parent_of(exit: &RawExit) -> ProcessKey {
+    let parent = &exit.ancestors[0];
+    ProcessKey { pid: parent.pid, started_ns: parent.started_ns }
+}
+
 impl Joiner {
     pub(crate) fn new(
         frame: Frame,
@@ -374,6 +379,7 @@ impl Joiner {
         } else {
             victim.victim
         };
+        self.child_was_oom_killed(ProcessKey::from(&killed));
         if let Some(container) = self.container_of(killed.cgroup) {
             self.words(container, now, WORDS_KEEP_NS);
             self.tell_oom_kill(&victim, &killed, container);
@@ -382,6 +388,21 @@ impl Joiner {
                 house.oom_kills.pop_front();
             }
             house.oom_kills.push_back(victim);
+        }
+    }
+
+    /// Tells the parent of a process that ended before it was known why.
+    fn child_was_oom_killed(&mut self, key: ProcessKey) {
+        let is = |held: &Held, key: ProcessKey| held.process.key() == key;
+        let Some(ended) = self.held.iter().rev().find(|held| is(held, key)) else { return };
+        let parent = parent_of(&ended.exit);
+        let parent = match self.held.iter_mut().rev().find(|held| is(held, parent)) {
+            Some(held) => Some(&mut held.process),
+            None => self.processes.get_mut(parent),
+        };
+        let child = parent.and_then(|parent| parent.child_mut(key));
+        if let Some(child) = child {
+            child.oom_killed = true;
         }
     }
 
@@ -431,9 +452,7 @@ impl Joiner {
             key,
             Ended { time_ns: exit.time_ns, raw: exit.process, exe: process.exe.clone(), status },
         );
-        let parent = &exit.ancestors[0];
-        let parent = ProcessKey { pid: parent.pid, started_ns: parent.started_ns };
-        if let Some(parent) = self.processes.get_mut(parent) {
+        if let Some(parent) = self.processes.get_mut(parent_of(&exit)) {
             parent.child_ended(SeenChild {
                 time_ns: exit.time_ns,
                 raw: exit.process,
@@ -478,5 +497,76 @@ impl Joiner {
             Subject::Container => true,
             Subject::Process => status != WaitStatus::Exited { code: 0 },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use whodunit_ebpf::RawAncestor;
+    use zerocopy::FromZeros;
+
+    use super::*;
+
+    const NOW: Moment = Moment { boot_ns: 1_000, epoch_ns: 0, lost: 0 };
+
+    fn process(pid: u32) -> RawProcess {
+        RawProcess { pid, started_ns: u64::from(pid), ..RawProcess::default() }
+    }
+
+    fn exit(pid: u32, parent: u32, status: i32) -> Box<RawExit> {
+        let mut exit = RawExit::new_zeroed();
+        exit.process = process(pid);
+        exit.ancestors[0] =
+            RawAncestor { pid: parent, started_ns: parent.into(), ..RawAncestor::new_zeroed() };
+        exit.status = status as u32;
+        Box::new(exit)
+    }
+
+    fn victim(pid: u32) -> Box<RawVictim> {
+        Box::new(RawVictim { pid, ..RawVictim::new_zeroed() })
+    }
+
+    /// The joiner, in a machine without cgroups, in which somebody has heard of process 1.
+    fn joiner(folder: &std::path::Path) -> Joiner {
+        let frame =
+            Frame { started_ns: 0, signals_watched: true, oom_watched: true, page_bytes: 4096 };
+        let root = CgroupRoot::over_any_folder(folder).unwrap();
+        let directory = Arc::new(Directory::new(NonZeroUsize::MIN));
+        let mut joiner = Joiner::new(frame, directory, root, Arc::default());
+        joiner.processes.meet(&process(1), 0);
+        joiner
+    }
+
+    #[test]
+    fn a_parent_learns_that_memory_ran_out_before_and_after_its_child_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        for (early, late) in [(true, false), (false, true), (false, false)] {
+            let mut joiner = joiner(folder.path());
+            joiner.processes.meet(&process(2), 0);
+            if early {
+                joiner.oom_victim(victim(2), NOW);
+            }
+            joiner.exited(exit(2, 1, SIGKILL as i32), NOW);
+            if late {
+                joiner.oom_victim(victim(2), NOW);
+            }
+            let child =
+                &joiner.processes.get_mut(ProcessKey::from(&process(1))).unwrap().children[0];
+            assert_eq!(child.oom_killed, early || late, "{early} {late}");
+        }
+    }
+
+    #[test]
+    fn a_parent_that_ended_meanwhile_learns_it_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut joiner = joiner(folder.path());
+        joiner.processes.meet(&process(2), 0);
+        joiner.exited(exit(2, 1, SIGKILL as i32), NOW);
+        joiner.exited(exit(1, 0, 0), NOW);
+        joiner.oom_victim(victim(2), NOW);
+        let parent = joiner.held.iter().find(|held| held.process.raw.pid == 1).unwrap();
+        assert!(parent.process.children[0].oom_killed);
     }
 }

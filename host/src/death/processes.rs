@@ -116,6 +116,11 @@ impl Process {
         self.programs.extend(path.map(|path| (time_ns, path)));
     }
 
+    /// A child that ended.
+    pub(crate) fn child_mut(&mut self, key: ProcessKey) -> Option<&mut SeenChild> {
+        self.children.iter_mut().rev().find(|child| ProcessKey::from(&child.raw) == key)
+    }
+
     /// Remembers a child that ended.
     pub(crate) fn child_ended(&mut self, child: SeenChild) {
         if self.children.len() >= CHILDREN {

@@ -98,7 +98,7 @@ struct State {
 impl State {
     /// Whether a death that was handed over has not gone on, and will.
     fn is_busy(&self) -> bool {
-        !self.ended && !(self.idle && self.records.is_empty())
+        !(self.ended || self.idle && self.records.is_empty())
     }
 }
 

@@ -114,11 +114,17 @@ pub(crate) fn oom_child(case: &Case<'_>) -> Option<Finding> {
         _ => None,
     })?;
     let (name, pid) = seen.what;
+    // What the first process saw is its child's end. The kernel tells of the kill at about that time: before, or after.
+    let its_end = case.last(|fact| match fact {
+        Fact::ChildExited { child, oom_killed: true, .. } if child.pid == pid => Some(()),
+        _ => None,
+    });
+    let (index, before) = its_end.map_or((seen.index, seen.before), |end| (end.index, end.before));
     let sent_home = case
         .signals
         .iter()
-        .any(|signal| signal.before < seen.before && signal.what.relation == Relation::Runtime);
-    let follows = seen.before <= FOLLOWED_NS && !sent_home;
+        .any(|signal| signal.before < before && signal.what.relation == Relation::Runtime);
+    let follows = before <= FOLLOWED_NS && !sent_home;
     let (id, confidence) = match code {
         0 => ("oom-child-survived", 95),
         137 if !sent_home => ("oom-child-followed", 95),
@@ -129,7 +135,7 @@ pub(crate) fn oom_child(case: &Case<'_>) -> Option<Finding> {
         Finding::new(id, confidence)
             .word("code", code.to_string())
             .word("victim", format!("{name} (pid {pid})"))
-            .word("gap", words::duration(seen.before))
-            .rests_on(seen.index),
+            .word("gap", words::duration(before))
+            .rests_on(index),
     )
 }

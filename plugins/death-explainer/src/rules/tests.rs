@@ -399,6 +399,15 @@ fn a_child_that_was_killed_for_want_of_memory() {
     check(init(137, 2 * MS), "oom-child-followed", &[0]);
     check(init(1, 2 * MS), "oom-child-followed", &[0]);
     check(init(0, 60 * S), "oom-child-survived", &[0]);
+    // Its end is what the parent saw, whichever of both was told first.
+    let end = |death, before| child_exited(death, before, 9).number(key::OOM_KILLED, 1);
+    check(end(init(0, 3 * MS), 2 * MS), "oom-child-survived", &[1]);
+    let ended = end(DeathBuilder::exited(0).container_init(), 3 * MS);
+    let told = ended
+        .oom_kill(2 * MS, OomScope::Own, false, "/kubepods/pod1/web")
+        .number(key::PROCESS, 101)
+        .text(key::text::NAME, "hog");
+    check(told, "oom-child-survived", &[0]);
     // An error of its own, long after.
     check(init(1, 3600 * S), "application-error", &[]);
     // A stop in order, after that.

@@ -79,7 +79,8 @@ fn is_victim_told() -> bool {
             let _ = Command::new(busybox).args(mount).status();
         }
         match fs::read_to_string(folder.join("events/oom/mark_victim/format")) {
-            Ok(format) => format.contains(" comm"),
+            // With its end: every format has fields that begin so, such as `common_type`.
+            Ok(format) => format.contains(" comm;"),
             Err(_) => machine::kernel_version() >= (6, 8),
         }
     })
